@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Single-map Expert Parallelism Load Balancer for vLLM."""
+
+__version__ = "0.1.0"
+
+
+def register() -> None:
+    """Entry point of the group ``vllm.general_plugins``; vLLM calls it once in every process.
+
+    Raises:
+        SettingsError: The environment variable ``EPLB_PLUGIN`` is wrong.
+        UnsupportedReleaseError: The plugin does not know this vLLM release.
+        OverrideError: Something that the plugin overrides does not look as expected.
+    """
+    from vllm_eplb_plugin.activate import activate
+
+    activate()

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every option of the plugin, where it is read from, and what a wrong value says."""
+
+import difflib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+ADDITIONAL_CONFIG_KEY = "eplb_plugin"
+ENVIRONMENT_VARIABLE = "EPLB_PLUGIN"
+
+
+class SettingsError(ValueError):
+    """A setting that is unknown or has a wrong value; the message names it and its source."""
+
+
+class Settings(BaseModel):
+    """Options of one server, the same on every rank."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    enabled: bool = Field(True, strict=True)
+    """Whether vLLM's EPLB state manager is overridden at all."""
+    loopback: bool = Field(False, strict=True)
+    """Run DP+EP+EPLB without several GPUs: for development and CI only."""
+    fault: Literal["weights_not_moved"] | None = None
+    """Break EPLB on purpose, to see that a check notices; only with `loopback`."""
+    check_weights: bool = Field(False, strict=True)
+    """After every commit, prove that each local slot holds the weights the map names."""
+    events_dir: Path | None = None
+    """Folder for one file of JSON lines a rank (docs/events.md); none: no events."""
+
+    @model_validator(mode="after")
+    def _fault_needs_loopback(self) -> "Settings":
+        if self.fault is not None and not self.loopback:
+            raise ValueError(
+                f"fault={self.fault!r} corrupts the model on purpose and needs loopback=true"
+            )
+        return self
+
+
+def load_settings(additional_config: Mapping[str, Any] | None = None) -> Settings:
+    """Read the settings of this process.
+
+    Args:
+        additional_config: The value of vLLM's ``--additional-config``. Its key ``eplb_plugin``
+            wins over the environment variable ``EPLB_PLUGIN``; the two are never mixed.
+
+    Raises:
+        SettingsError: Not a JSON object, an unknown key, or a value of a wrong type.
+    """
+    if additional_config and ADDITIONAL_CONFIG_KEY in additional_config:
+        source = f"--additional-config {ADDITIONAL_CONFIG_KEY}"
+        return _parse(additional_config[ADDITIONAL_CONFIG_KEY], source)
+    text = os.environ.get(ENVIRONMENT_VARIABLE)
+    if not text:
+        return Settings()
+    source = f"the environment variable {ENVIRONMENT_VARIABLE}"
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SettingsError(f"{source} is not JSON ({error}): {text!r}") from error
+    return _parse(value, source)
+
+
+def _parse(value: object, source: str) -> Settings:
+    if not isinstance(value, Mapping):
+        raise SettingsError(f"{source} must be a JSON object of settings, not {value!r}")
+    try:
+        return Settings.model_validate(dict(value))
+    except ValidationError as error:
+        problems = "; ".join(_describe(dict(problem)) for problem in error.errors())
+        raise SettingsError(f"{source}: {problems}") from error
+
+
+def _describe(problem: dict[str, Any]) -> str:
+    name = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        nearest = difflib.get_close_matches(name, Settings.model_fields, n=1, cutoff=0.0)
+        return f"unknown setting {name!r}, the nearest is {nearest[0]!r}"
+    if not name:
+        return str(problem["msg"]).removeprefix("Value error, ")
+    return f"setting {name!r} has the value {problem['input']!r}: {problem['msg']}"
