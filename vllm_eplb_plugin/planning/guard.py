@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""No placement leaves a policy unchecked, and no rank acts on one that another rank has not."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+from torch.distributed import ProcessGroup, ReduceOp, all_reduce
+
+from vllm_eplb_plugin.placement.maps import (
+    InvalidPlacementError,
+    count_changed_slots,
+    validate_placement,
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An accepted placement and what it was made from, on the CPU."""
+
+    logical_load: torch.Tensor
+    """``[layers, logical]``, tokens of each logical expert in the load window, all ranks."""
+    old: torch.Tensor
+    """``[layers, physical]``, the placement in force."""
+    new: torch.Tensor
+    """``[layers, physical]`` int64, the placement to come; ``old`` if the policy's was rejected."""
+    num_ranks: int
+    rejection: str | None = None
+    """Why the policy's result was not used."""
+
+    @cached_property
+    def slots_changed(self) -> list[int]:
+        """For each layer, the slots that get another logical expert."""
+        return count_changed_slots(self.old, self.new)
+
+
+class Policy(Protocol):
+    """What vLLM calls an EPLB policy."""
+
+    def rebalance_experts(
+        self,
+        weight: torch.Tensor,
+        num_replicas: int,
+        num_groups: int,
+        num_nodes: int,
+        num_ranks: int,
+        old_global_expert_indices: torch.Tensor | None = None,
+    ) -> Any: ...
+
+
+@dataclass(frozen=True)
+class GuardedPolicy:
+    """Stands where vLLM calls its policy, and returns only placements that every rank accepts.
+
+    The policy may return p2l alone or the three tensors of vLLM 0.18 (p2l, l2p, replica count);
+    the last two are ignored. If the result breaks a rule on any rank, or differs between ranks,
+    the placement in force is returned everywhere, so that nothing moves and serving goes on.
+    """
+
+    policy: Policy
+    group: Callable[[], ProcessGroup]
+    """Gives the gloo group of the calling thread: all EP ranks call together."""
+    on_plan: Callable[[Plan], None]
+    allow_empty_slots: bool = False
+    """Whether -1 is a legal entry, as it is under elastic EP."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.policy, name)
+
+    def rebalance_experts(
+        self,
+        weight: torch.Tensor,
+        num_replicas: int,
+        num_groups: int,
+        num_nodes: int,
+        num_ranks: int,
+        old_global_expert_indices: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Ask the policy and check its answer.
+
+        Args:
+            weight: ``[layers, logical]``, tokens of each logical expert.
+            num_replicas: Physical experts of the new placement.
+            num_groups: Expert groups of the model.
+            num_nodes: Nodes; experts of a group stay on one where that is possible.
+            num_ranks: EP ranks of the new placement.
+            old_global_expert_indices: ``[layers, physical]``, the placement in force.
+
+        Returns:
+            ``[layers, num_replicas]`` int64 on the CPU.
+
+        Raises:
+            InvalidPlacementError: The answer is invalid and the number of slots changes (elastic
+                EP), so that the placement in force cannot stay.
+        """
+        shape = (weight.shape[0], num_replicas)
+        old = old_global_expert_indices
+        # On a CPU device this is the map that the commit will overwrite.
+        in_force = None if old is None else old.cpu().long().clone()
+        proposal, rejection = torch.empty(0, dtype=torch.long), None
+        try:
+            answer = self.policy.rebalance_experts(
+                weight, num_replicas, num_groups, num_nodes, num_ranks, old
+            )
+            answer = answer[0] if isinstance(answer, tuple) else answer
+            validate_placement(answer, shape, weight.shape[1], self.allow_empty_slots)
+            proposal = answer.long().contiguous()
+        except Exception as error:  # a policy is foreign code: however it fails is its verdict
+            rejection = f"{type(error).__name__}: {error}"
+        rejection = self._agree(proposal, rejection)
+        if rejection is None:
+            new = proposal
+        elif in_force is not None and tuple(in_force.shape) == shape:
+            new = in_force
+        else:
+            raise InvalidPlacementError(
+                f"{rejection}; the old placement cannot stay, because the number of slots changes"
+            )
+        old_placement = new if in_force is None else in_force
+        self.on_plan(Plan(weight.cpu(), old_placement, new, num_ranks, rejection))
+        return new
+
+    def _agree(self, proposal: torch.Tensor, rejection: str | None) -> str | None:
+        """One all-reduce over (valid, hash, -hash): the minima tell whether all are the same."""
+        digest = hashlib.blake2b(proposal.numpy().tobytes(), digest_size=7).digest()
+        number = int.from_bytes(digest, "big")
+        votes = torch.tensor([int(rejection is None), number, -number])
+        all_reduce(votes, op=ReduceOp.MIN, group=self.group())
+        valid, lowest, negated_highest = votes.tolist()
+        if not valid:
+            return rejection or "another rank rejected its policy's result"
+        if lowest != -negated_highest:
+            return "the policy's result differs between ranks: it must depend on its arguments only"
+        return None
