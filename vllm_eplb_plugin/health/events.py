@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that happens to a placement, as JSON lines: one file a rank (docs/events.md)."""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+SCHEMA_VERSION = 1
+
+Mode = Literal["sync", "async"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened to one model's experts."""
+
+    kind: ClassVar[str]
+
+    model: str
+    """The name vLLM gives the model; a drafter's differs from its target's."""
+
+
+@dataclass(frozen=True)
+class RearrangementEvent(Event):
+    """What happened in one rearrangement."""
+
+    rearrangement: int
+    """Counts from 1 for each rank's process, the same on every rank."""
+    step: int
+    """Engine steps since the model was loaded, dummy steps included."""
+    mode: Mode
+
+
+@dataclass(frozen=True)
+class RearrangementStarted(RearrangementEvent):
+    """The load window is full and a new placement is asked for."""
+
+    kind: ClassVar[str] = "rearrangement_started"
+
+
+@dataclass(frozen=True)
+class RearrangementFinished(RearrangementEvent):
+    """The last layer of a new placement is visible to the model."""
+
+    kind: ClassVar[str] = "rearrangement_finished"
+
+    balancedness_before: float
+    """Mean over max rank load of the load window under the old placement."""
+    balancedness_expected: float
+    """The same load under the new placement."""
+    slots_changed: list[int]
+    """For each MoE layer, the slots that hold another logical expert than before."""
+    bytes_sent: int
+    """Weights that went from one rank to another, summed over ranks and layers."""
+    seconds: float
+    """Since this rearrangement started."""
+
+
+@dataclass(frozen=True)
+class LayerCommitted(RearrangementEvent):
+    """One layer's placement became visible to the model."""
+
+    kind: ClassVar[str] = "layer_committed"
+
+    layer: int
+    """Index among the MoE layers."""
+    slots_changed: int
+
+
+@dataclass(frozen=True)
+class PlacementRejected(RearrangementEvent):
+    """A policy's result was not used; the old placement stays."""
+
+    kind: ClassVar[str] = "placement_rejected"
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class WeightsChecked(Event):
+    """A layer's local slots were compared with the weights gathered at load."""
+
+    kind: ClassVar[str] = "weights_checked"
+
+    layer: int
+    slots: int
+    """Local slots compared."""
+    mismatched_slots: list[int]
+    """Global slot numbers that hold other weights than those of the expert the map names."""
+
+
+class EventLog:
+    """Writes events to ``rank<N>.jsonl``, each line flushed, or nowhere without a folder."""
+
+    def __init__(self, folder: Path | None, rank: int) -> None:
+        self._rank = rank
+        self._file = None
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = (folder / f"rank{rank}.jsonl").open("a", encoding="utf-8", buffering=1)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anybody reads what is written."""
+        return self._file is not None
+
+    def write(self, event: Event) -> None:
+        """Append one event with the time and rank."""
+        if self._file is None:
+            return
+        head = {
+            "schema": SCHEMA_VERSION,
+            "event": event.kind,
+            "time": time.time(),
+            "rank": self._rank,
+        }
+        self._file.write(json.dumps(head | asdict(event)) + "\n")
