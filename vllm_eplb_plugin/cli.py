@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `vllm-eplb`."""
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from vllm_eplb_plugin import __version__
+from vllm_eplb_plugin.doctor import Report, examine
+
+main = typer.Typer(
+    name="vllm-eplb",
+    help="Single-map Expert Parallelism Load Balancer for vLLM.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+
+@main.callback()
+def _commands() -> None:
+    # A callback keeps `doctor` a command of its own, whatever the number of commands.
+    return
+
+
+@main.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Say whether the plugin works with the installed vLLM; exit code 0 if it does, else 2."""
+    report = examine()
+    if as_json:
+        typer.echo(json.dumps(report.as_dict(), indent=2))
+    else:
+        _show(report)
+    raise typer.Exit(0 if report.works else 2)
+
+
+def _show(report: Report) -> None:
+    console = Console(highlight=False)
+    console.print(f"vllm-eplb-plugin {__version__}")
+    console.print(f"vLLM: {escape(report.installed or 'not installed')}")
+    for moment in dict.fromkeys(row.bound_when for row in report.overrides):
+        rows = [row for row in report.overrides if row.bound_when == moment]
+        names = ", ".join(row.target.partition(":")[2] for row in rows)
+        fitting = sum(row.fits for row in rows)
+        console.print(f"bound when {moment}, {fitting} of {len(rows)} fit: {escape(names)}")
+    for problem in report.problems:
+        console.print(f"[red]problem:[/] {escape(problem)}", soft_wrap=True)
+    for hint in report.hints:
+        console.print(f"[yellow]note:[/] {escape(hint)}", soft_wrap=True)
+    console.print("works" if report.works else "does not work")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Examine an installation without starting a server."""
+
+import importlib.metadata
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from vllm_eplb_plugin import __version__
+from vllm_eplb_plugin.install import find_mismatches
+from vllm_eplb_plugin.releases import (
+    Overrides,
+    Support,
+    UnsupportedReleaseError,
+    installed_distribution,
+    installed_support,
+    tested_releases,
+)
+from vllm_eplb_plugin.settings import Settings, SettingsError, load_settings
+
+_BOUND_WHEN = {
+    "entry": "vLLM loads plugins",
+    "state": "EPLB starts",
+    "runner": "EPLB starts",
+    "loopback": "loopback starts",
+}
+
+
+@dataclass(frozen=True)
+class OverrideReport:
+    """One override and whether it fits the installed vLLM."""
+
+    target: str
+    bound_when: str
+    fits: bool
+
+
+@dataclass
+class Report:
+    """What `vllm-eplb doctor` found."""
+
+    plugin: str = __version__
+    tested_releases: list[str] = field(default_factory=tested_releases)
+    installed: str | None = None
+    tested: bool = False
+    overrides: list[OverrideReport] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    """Each of them keeps the plugin from working."""
+    hints: list[str] = field(default_factory=list)
+    """Worth knowing, nothing to stop for."""
+
+    @property
+    def works(self) -> bool:
+        """Whether a server would start with the plugin."""
+        return not self.problems
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"works": self.works, **asdict(self)}
+
+
+def examine() -> Report:
+    """Look at settings, release and every override's target; imports vLLM if there is one."""
+    report = Report()
+    settings = _examine_settings(report)
+    distribution = installed_distribution()
+    if distribution is None:
+        report.problems.append(
+            "vLLM is not installed: pip install 'vllm-eplb-plugin[vllm]', or [cpu] without a GPU"
+        )
+        return report
+    name, version = distribution
+    report.installed = f"{version} ({name})"
+    _examine_names(report, name)
+    if settings is not None and not settings.enabled:
+        report.hints.append("the plugin is turned off by its settings: EPLB is vLLM's own")
+        return report
+    support = _examine_release(report)
+    if support is not None:
+        _examine_overrides(report, support.family.load())
+    return report
+
+
+def _examine_settings(report: Report) -> Settings | None:
+    try:
+        return load_settings()
+    except SettingsError as error:
+        report.problems.append(str(error))
+        return None
+
+
+def _examine_names(report: Report, name: str) -> None:
+    try:
+        importlib.metadata.version("vllm")
+    except importlib.metadata.PackageNotFoundError:
+        report.problems.append(
+            f"{name} is installed, but the command `vllm` asks for a distribution named vllm and "
+            "stops: run scripts/vllm_metadata.py with this environment's Python"
+        )
+    points = importlib.metadata.entry_points(group="vllm.general_plugins", name="eplb")
+    if not points:
+        report.problems.append(
+            "vLLM will not load the plugin: its entry point vllm.general_plugins/eplb is not "
+            "installed. Install the package, a folder on the path is not enough"
+        )
+
+
+def _examine_release(report: Report) -> Support | None:
+    try:
+        support = installed_support()
+    except UnsupportedReleaseError as error:
+        report.problems.append(str(error))
+        return None
+    report.tested = support.tested
+    if not support.tested:
+        report.hints.append(
+            f"vLLM {support.release} is newer than every tested release "
+            f"({', '.join(report.tested_releases)})"
+        )
+    return support
+
+
+def _examine_overrides(report: Report, overrides: Overrides) -> None:
+    for moment, bound_when in _BOUND_WHEN.items():
+        for override in getattr(overrides, moment):
+            mismatches = find_mismatches([override])
+            report.overrides.append(OverrideReport(override.target, bound_when, not mismatches))
+            # Loopback is for a CPU; elsewhere its targets may not be there.
+            notes = report.hints if moment == "loopback" else report.problems
+            notes.extend(mismatches)

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""vLLM's CPU worker with the loopback overrides bound, named by ``worker_cls``."""
+
+from typing import Any
+
+from vllm.v1.worker.cpu_worker import CPUWorker
+
+from vllm_eplb_plugin.install import bind
+from vllm_eplb_plugin.loopback.faults import FAULTS
+from vllm_eplb_plugin.loopback.gate import LoopbackError
+from vllm_eplb_plugin.releases import installed_support
+from vllm_eplb_plugin.settings import load_settings
+
+
+class LoopbackCPUWorker(CPUWorker):  # type: ignore[misc]
+    """One EP rank on the CPU."""
+
+    def __init__(self, vllm_config: Any, *args: Any, **kwargs: Any) -> None:
+        settings = load_settings(vllm_config.additional_config)
+        bind(installed_support().family.load().loopback)
+        if settings.fault is not None:
+            bind(FAULTS[settings.fault])
+        super().__init__(vllm_config, *args, **kwargs)
+        if self.use_v2_model_runner:
+            raise LoopbackError(
+                "loopback on the CPU uses model runner V1: set VLLM_USE_V2_MODEL_RUNNER=0"
+            )

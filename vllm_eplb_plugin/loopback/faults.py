@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""EPLB broken on purpose: a check that never fails proves nothing until one of these trips it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from vllm_eplb_plugin.install import Override
+
+_STATE = "vllm.distributed.eplb.eplb_state"
+
+
+def _do_nothing(_: Callable[..., Any]) -> Callable[..., None]:
+    def nothing(*_args: Any, **_kwargs: Any) -> None:
+        return None
+
+    return nothing
+
+
+def _weights_stay(name: str, signature: str) -> Override:
+    return Override(
+        target=f"{_STATE}:{name}",
+        signature=signature,
+        replace=_do_nothing,
+        fixes="Nothing: maps are committed, weights stay where they were.",
+        delete_when="Never.",
+    )
+
+
+FAULTS = {
+    "weights_not_moved": (
+        _weights_stay(
+            "rearrange_expert_weights_inplace",
+            "(old_global_expert_indices, new_global_expert_indices, expert_weights, expert_buffer, "
+            "ep_group, communicator, is_profile=False, rank_mapping=None)",
+        ),
+        _weights_stay(
+            "move_from_buffer",
+            "(expert_weights, expert_weights_buffers, transfer_metadata, new_indices, ep_rank)",
+        ),
+    )
+}

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The front end's part: settings are checked, and the platform gate lifted for loopback."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from vllm_eplb_plugin.install import Override, bind
+from vllm_eplb_plugin.settings import load_settings
+
+CPU_WORKER = "vllm_eplb_plugin.loopback.cpu_worker.LoopbackCPUWorker"
+
+
+class LoopbackError(ValueError):
+    """A configuration that loopback cannot serve; the message says what to change."""
+
+
+class _PlatformAllowedEplb:
+    """vLLM's platform, except that it passes the check for a device that may use EPLB."""
+
+    def __init__(self, platform: Any) -> None:
+        self._platform = platform
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._platform, name)
+
+    def is_cuda_alike(self) -> bool:
+        return True
+
+
+def _prepare(config: Any) -> None:
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu():
+        raise LoopbackError(
+            f"loopback runs on the CPU platform, not on {current_platform.device_name!r}: "
+            "remove the setting loopback"
+        )
+    if not config.model_config.enforce_eager:
+        raise LoopbackError("loopback needs --enforce-eager: compiled CPU experts bypass it")
+    if config.quant_config is not None:
+        raise LoopbackError(
+            f"loopback serves unquantized models, not {config.model_config.quantization!r}: "
+            "vLLM's quantized CPU experts ignore which experts are local"
+        )
+    config.parallel_config.worker_cls = CPU_WORKER
+
+
+def _override(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def create_engine_config(self: Any, usage_context: Any = None, headless: bool = False) -> Any:
+        settings = load_settings(self.additional_config)
+        if not settings.loopback:
+            return original(self, usage_context, headless)
+        bind([ALLOW_EPLB])
+        config = original(self, usage_context, headless)
+        _prepare(config)
+        return config
+
+    return create_engine_config
+
+
+ALLOW_EPLB = Override(
+    # Only this module's name: is_cuda_alike is asked in one place there, the gate.
+    target="vllm.config.parallel:current_platform",
+    signature=None,
+    replace=_PlatformAllowedEplb,
+    fixes="EPLB is refused on a CPU, so that nobody can test it without several GPUs.",
+    delete_when="vLLM allows EPLB on a CPU.",
+)
+
+CREATE_ENGINE_CONFIG = Override(
+    target="vllm.engine.arg_utils:EngineArgs.create_engine_config",
+    signature="(self, usage_context=None, headless=False)",
+    replace=_override,
+    fixes="A misspelt plugin setting would be found late, in a worker; and loopback has no other "
+    "place to choose its worker.",
+    delete_when="vLLM lets plugins check --additional-config.",
+)

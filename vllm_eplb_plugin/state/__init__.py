@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Overrides of vLLM's EPLB state manager."""
