@@ -2,7 +2,7 @@
 """What happens when vLLM loads the plugin."""
 
 from vllm_eplb_plugin.install import OverrideError, bind, find_mismatches
-from vllm_eplb_plugin.releases import installed_support, tested_releases
+from vllm_eplb_plugin.releases import installed_support, supported_releases
 from vllm_eplb_plugin.settings import ENVIRONMENT_VARIABLE, load_settings
 
 
@@ -27,5 +27,5 @@ def activate() -> None:
             "vLLM %s is newer than every release that vllm-eplb-plugin was tested with (up to "
             "%s). All that it overrides looks as expected, so it is used.",
             support.release,
-            tested_releases()[-1],
+            supported_releases()[-1],
         )

@@ -13,7 +13,7 @@ from vllm_eplb_plugin.releases import (
     UnsupportedReleaseError,
     installed_distribution,
     installed_support,
-    tested_releases,
+    supported_releases,
 )
 from vllm_eplb_plugin.settings import Settings, SettingsError, load_settings
 
@@ -39,7 +39,7 @@ class Report:
     """What `vllm-eplb doctor` found."""
 
     plugin: str = __version__
-    tested_releases: list[str] = field(default_factory=tested_releases)
+    supported_releases: list[str] = field(default_factory=supported_releases)
     installed: str | None = None
     tested: bool = False
     overrides: list[OverrideReport] = field(default_factory=list)
@@ -114,7 +114,7 @@ def _examine_release(report: Report) -> Support | None:
     if not support.tested:
         report.hints.append(
             f"vLLM {support.release} is newer than every tested release "
-            f"({', '.join(report.tested_releases)})"
+            f"({', '.join(report.supported_releases)})"
         )
     return support
 

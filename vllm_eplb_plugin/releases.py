@@ -72,7 +72,7 @@ def installed_distribution() -> tuple[str, str] | None:
     return None
 
 
-def tested_releases() -> list[str]:
+def supported_releases() -> list[str]:
     """Every supported release, oldest first."""
     return [release for family in FAMILIES for release in family.releases]
 
@@ -93,7 +93,7 @@ def support_for(version: str) -> Support:
     for family in FAMILIES:
         if release in family.releases:
             return Support(release, family, tested=True)
-    if Version(release) > Version(tested_releases()[-1]):
+    if Version(release) > Version(supported_releases()[-1]):
         return Support(release, FAMILIES[-1], tested=False)
     raise UnsupportedReleaseError(_unsupported(version))
 
@@ -110,6 +110,6 @@ def installed_support() -> Support:
 def _unsupported(version: str) -> str:
     return (
         f"vLLM {version} is not supported by this release of vllm-eplb-plugin, which was tested "
-        f"with {', '.join(tested_releases())}. Install one of these, or turn the plugin off with "
+        f"with {', '.join(supported_releases())}. Install one of these, or turn the plugin off with "
         "EPLB_PLUGIN='{\"enabled\": false}'."
     )

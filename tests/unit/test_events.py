@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is written for people and programs to read."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from vllm_eplb_plugin.health.events import (
+    EventLog,
+    LayerCommitted,
+    PlacementRejected,
+    RearrangementFinished,
+    RearrangementStarted,
+    WeightsChecked,
+)
+
+KINDS = [
+    RearrangementStarted,
+    RearrangementFinished,
+    LayerCommitted,
+    PlacementRejected,
+    WeightsChecked,
+]
+DOCUMENT = Path(__file__).parents[2] / "docs" / "events.md"
+
+
+def test_every_event_is_one_line_with_its_kind_time_and_rank(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "new folder", rank=3)
+    log.write(LayerCommitted("model", 1, 10, "async", 2, 5))
+    log.write(WeightsChecked("model", 2, 10, [31]))
+    lines = (tmp_path / "new folder" / "rank3.jsonl").read_text().splitlines()
+    first, second = map(json.loads, lines)
+    assert first.pop("time") <= second.pop("time")
+    assert first == {
+        "schema": 1,
+        "event": "layer_committed",
+        "rank": 3,
+        "model": "model",
+        "rearrangement": 1,
+        "step": 10,
+        "mode": "async",
+        "layer": 2,
+        "slots_changed": 5,
+    }
+    assert second["mismatched_slots"] == [31]
+
+
+def test_without_a_folder_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    log = EventLog(None, rank=0)
+    log.write(LayerCommitted("model", 1, 10, "sync", 2, 5))
+    assert not log.enabled
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_document_names_every_event_and_field(kind: type) -> None:
+    section = DOCUMENT.read_text().partition(f"## `{kind.kind}`")[2].partition("\n## ")[0]
+    common = DOCUMENT.read_text().partition("\n## ")[0]
+    for field in dataclasses.fields(kind):
+        assert f"`{field.name}`" in section + common, f"{kind.kind}.{field.name}"

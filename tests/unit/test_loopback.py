@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loopback's torch stand-ins against what they mean, and its collectives on real gloo ranks."""
+
+import multiprocessing
+import socket
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from vllm_eplb_plugin.loopback.collectives import all_gather_uneven, reduce_scatter_uneven
+from vllm_eplb_plugin.loopback.experts import keep_local_experts, map_to_physical_and_record
+
+
+def moe(
+    hidden: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor, experts: torch.Tensor
+) -> torch.Tensor:
+    """A MoE layer in which expert e multiplies by ``experts[e]``."""
+    return (experts[ids.long()] * weights).sum(dim=1, keepdim=True) * hidden
+
+
+def test_two_ranks_that_keep_their_local_experts_add_up_to_the_whole() -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(9, 4, generator=generator)
+    ids = torch.randint(0, 6, (9, 2), generator=generator, dtype=torch.int32)
+    weights = torch.rand(9, 2, generator=generator)
+    experts = torch.arange(1.0, 7.0)
+    maps = (torch.tensor([0, 1, 2, -1, -1, -1]), torch.tensor([-1, -1, -1, 0, 1, 2]))
+    parts = [
+        moe(hidden, *keep_local_experts(ids, weights, expert_map), local)
+        for expert_map, local in zip(maps, experts.split(3), strict=True)
+    ]
+    torch.testing.assert_close(sum(parts), moe(hidden, ids, weights, experts))
+
+
+def record(num_unpadded: int | None, enabled: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+    ids = torch.tensor([[0, 2], [0, 1], [0, 2], [0, 1]], dtype=torch.int32)
+    l2p = torch.tensor([[3, 1, 5], [0, -1, -1], [2, 4, -1]])
+    load = torch.zeros(6, dtype=torch.int32)
+    unpadded = None if num_unpadded is None else torch.tensor(num_unpadded)
+    counts = torch.tensor([3, 1, 2])
+    physical = map_to_physical_and_record(ids, load, l2p, counts, torch.tensor(enabled), unpadded)
+    return physical, load
+
+
+def test_a_token_goes_to_the_replica_that_its_hash_names() -> None:
+    physical, load = record(None)
+    # 2654435769 mod 2^32 times the token, modulo the replica count.
+    picks = [[(token * 2654435769 & 0xFFFFFFFF) % n for n in (3, 2)] for token in range(4)]
+    assert physical[:, 0].tolist() == [[3, 1, 5][pick] for pick, _ in picks]
+    assert physical[[0, 2], 1].tolist() == [[2, 4][picks[token][1]] for token in (0, 2)]
+    assert physical[[1, 3], 1].tolist() == [0, 0]
+    assert physical.dtype == torch.int32
+    assert load.tolist() == torch.bincount(physical.flatten(), minlength=6).tolist()
+
+
+def test_padding_is_mapped_but_not_counted() -> None:
+    physical, load = record(2)
+    assert torch.equal(physical, record(None)[0])
+    assert load.tolist() == torch.bincount(physical[:2].flatten(), minlength=6).tolist()
+
+
+def test_nothing_is_counted_while_recording_is_off() -> None:
+    assert record(None, enabled=False)[1].sum() == 0
+
+
+def _rank(rank: int, port: int, results: Any) -> None:
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=3)
+    sizes = [2, 0, 3]
+    group = dist.group.WORLD
+    local = torch.full((sizes[rank], 2), float(rank))
+    gathered = all_gather_uneven(local, sizes, group)
+    part = reduce_scatter_uneven(torch.arange(10.0).reshape(5, 2) * (rank + 1), sizes, rank, group)
+    results.put((rank, gathered.tolist(), part.tolist()))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.fixture(autouse=True)
+def _loopback_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+
+
+def test_uneven_collectives_on_three_ranks() -> None:
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = [context.Process(target=_rank, args=(rank, port, results)) for rank in range(3)]
+    for process in ranks:
+        process.start()
+    seen = sorted(results.get(timeout=120) for _ in ranks)
+    for process in ranks:
+        process.join(timeout=60)
+        assert process.exitcode == 0
+    summed = (torch.arange(10.0).reshape(5, 2) * 6).tolist()
+    assert [part for _, _, part in seen] == [summed[:2], [], summed[2:]]
+    for _, gathered, _ in seen:
+        assert gathered == [[0.0, 0.0]] * 2 + [[2.0, 2.0]] * 3

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where settings come from, and what a wrong one says."""
+
+from pathlib import Path
+
+import pytest
+
+from vllm_eplb_plugin.settings import Settings, SettingsError, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EPLB_PLUGIN", raising=False)
+
+
+def test_without_any_setting_the_plugin_is_on_and_loopback_off() -> None:
+    settings = load_settings({"another_plugin": 1})
+    assert settings == Settings()
+    assert settings.enabled
+    assert not settings.loopback
+
+
+def test_additional_config_wins_over_the_variable_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("EPLB_PLUGIN", '{"enabled": false, "check_weights": true}')
+    assert load_settings() == Settings(enabled=False, check_weights=True)
+    settings = load_settings({"eplb_plugin": {"events_dir": "runs/events"}})
+    assert settings == Settings(events_dir=Path("runs/events"))
+
+
+def test_an_unknown_setting_names_the_nearest_and_its_source() -> None:
+    with pytest.raises(
+        SettingsError, match="--additional-config.*'check_weigths'.*'check_weights'"
+    ):
+        load_settings({"eplb_plugin": {"check_weigths": True}})
+
+
+@pytest.mark.parametrize("value", [1, "yes", None])
+def test_a_wrong_type_names_the_setting_and_the_value(value: object) -> None:
+    with pytest.raises(SettingsError, match=f"'loopback' has the value {value!r}"):
+        load_settings({"eplb_plugin": {"loopback": value}})
+
+
+@pytest.mark.parametrize("value", ["on", [], 3, None])
+def test_settings_that_are_no_object_are_refused(value: object) -> None:
+    with pytest.raises(SettingsError, match="must be a JSON object"):
+        load_settings({"eplb_plugin": value})
+
+
+def test_a_variable_that_is_not_json_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EPLB_PLUGIN", "enabled=false")
+    with pytest.raises(SettingsError, match="EPLB_PLUGIN is not JSON"):
+        load_settings()
+
+
+def test_a_fault_outside_loopback_is_refused() -> None:
+    with pytest.raises(SettingsError, match="needs loopback=true"):
+        load_settings({"eplb_plugin": {"fault": "weights_not_moved"}})
