@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Put the questions to a server through lm-eval and keep every answer."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import lm_eval
+import requests
+from lm_eval.models.openai_completions import LocalCompletionsAPI
+from lm_eval.utils import hash_string
+from pydantic import BaseModel
+
+from eval.config import Config, Task
+from eval.errors import EvaluationError
+from eval.result import Seeds
+from eval.task import task_definition, task_manager
+
+SEEDS = Seeds(random=0, numpy=1234, torch=1234, fewshot=1234, request=1234)
+
+# When one request fails, lm-eval drops the others' failures unread, and asyncio would print each
+# with its traceback. The failure that counts is raised.
+logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
+
+_STRICT = "strict-match"
+_FLEXIBLE = "flexible-extract"
+
+
+class RequestError(EvaluationError):
+    """A question got no answer."""
+
+
+class Sample(BaseModel):
+    """One question and its answer: a line of ``samples.jsonl``."""
+
+    doc_id: int
+    """Its index in the test set."""
+    doc_hash: str
+    prompt_hash: str
+    target_hash: str
+    prompt: str
+    stop: list[str]
+    """An answer ends before the first of these."""
+    text: str
+    """The answer, as the server gave it."""
+    target: str
+    strict_match: str
+    """What the filter found in the answer."""
+    strict_correct: bool
+    flexible_extract: str
+    flexible_correct: bool
+
+
+class Answers(BaseModel):
+    """All answers of one arm and lm-eval's summary of them."""
+
+    samples: list[Sample]
+    task_hashes: dict[str, str]
+    """As lm-eval computes them: equal when documents, prompts and targets are."""
+    task_version: float
+    accuracy: float
+    accuracy_stderr: float | None
+    accuracy_flexible: float
+    accuracy_flexible_stderr: float | None
+    started: float
+    """The first question was sent, in Unix seconds."""
+    finished: float
+    """The last answer was received, in Unix seconds."""
+
+
+class _TimedCompletions(LocalCompletionsAPI):  # type: ignore[misc]  # lm-eval has no types
+    """lm-eval's ``local-completions``, which remembers when it asked."""
+
+    started = 0.0
+    finished = 0.0
+
+    def generate_until(self, instances: list[Any], disable_tqdm: bool = False) -> list[str]:
+        self.started = time.time()
+        answers: list[str] = super().generate_until(instances, disable_tqdm)
+        self.finished = time.time()
+        return answers
+
+
+def ask(config: Config, url: str, files: Mapping[str, Path] | None, log: Path) -> Answers:
+    """Ask all questions.
+
+    Args:
+        config: Which questions, and of which model.
+        url: Of the server.
+        files: From `eval.dataset.find_gsm8k`.
+        log: Gets what lm-eval has to say.
+
+    Raises:
+        RequestError: A request failed or took longer than ``task.request_timeout``.
+    """
+    model = _completions(config.model, url, config.task)
+    manager = task_manager()
+    with _log_to(log):
+        try:
+            output = lm_eval.simple_evaluate(
+                model=model,
+                tasks=[task_definition(manager, config.task, files)],
+                task_manager=manager,
+                limit=config.task.questions,
+                random_seed=SEEDS.random,
+                numpy_random_seed=SEEDS.numpy,
+                torch_random_seed=SEEDS.torch,
+                fewshot_random_seed=SEEDS.fewshot,
+            )
+        except (asyncio.TimeoutError, requests.Timeout) as error:
+            raise RequestError(
+                f"no answer within task.request_timeout, {config.task.request_timeout} s"
+            ) from error
+        except (aiohttp.ClientError, requests.RequestException, ConnectionError) as error:
+            raise RequestError(f"a request failed ({error!r}); see {log}") from error
+    return _answers(config.task.name, output, model)
+
+
+def _completions(model: str, url: str, task: Task) -> _TimedCompletions:
+    # Without a tokenizer backend the prompts go as text and the server adds what its own
+    # tokenizer adds; lm-eval's default would ask the server for one, or load one itself.
+    return _TimedCompletions(
+        model=model,
+        base_url=f"{url}/v1/completions",
+        tokenizer_backend=None,
+        num_concurrent=task.concurrency,
+        # One attempt: a second one would hide that a server stops answering.
+        max_retries=1,
+        timeout=task.request_timeout,
+        seed=SEEDS.request,
+    )
+
+
+@contextmanager
+def _log_to(path: Path) -> Iterator[None]:
+    """Send what lm-eval logs to a file, away from the terminal."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("lm_eval")
+    propagate, level = logger.propagate, logger.level
+    logger.addHandler(handler)
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+        logger.setLevel(level)
+        handler.close()
+
+
+def _answers(task: str, output: Mapping[str, Any], model: _TimedCompletions) -> Answers:
+    rows = output["samples"][task]
+    metrics = output["results"][task]
+    hashes = [row["doc_hash"] + row["prompt_hash"] + row["target_hash"] for row in rows]
+    return Answers(
+        samples=_samples(rows),
+        task_hashes={task: hash_string("".join(hashes))},
+        task_version=output["versions"][task],
+        accuracy=metrics[f"exact_match,{_STRICT}"],
+        accuracy_stderr=_number(metrics[f"exact_match_stderr,{_STRICT}"]),
+        accuracy_flexible=metrics[f"exact_match,{_FLEXIBLE}"],
+        accuracy_flexible_stderr=_number(metrics[f"exact_match_stderr,{_FLEXIBLE}"]),
+        started=model.started,
+        finished=model.finished,
+    )
+
+
+def _samples(rows: Sequence[Mapping[str, Any]]) -> list[Sample]:
+    """lm-eval has one row for each question and filter; here a question is one sample."""
+    by_filter = {
+        name: sorted((row for row in rows if row["filter"] == name), key=_doc_id)
+        for name in (_STRICT, _FLEXIBLE)
+    }
+    pairs = zip(by_filter[_STRICT], by_filter[_FLEXIBLE], strict=True)
+    return [_sample(strict, flexible) for strict, flexible in pairs]
+
+
+def _doc_id(row: Mapping[str, Any]) -> int:
+    doc_id: int = row["doc_id"]
+    return doc_id
+
+
+def _sample(strict: Mapping[str, Any], flexible: Mapping[str, Any]) -> Sample:
+    prompt, generation = strict["arguments"][0]
+    return Sample(
+        doc_id=strict["doc_id"],
+        doc_hash=strict["doc_hash"],
+        prompt_hash=strict["prompt_hash"],
+        target_hash=strict["target_hash"],
+        prompt=prompt,
+        stop=generation["until"],
+        text=strict["resps"][0][0],
+        target=strict["target"],
+        strict_match=strict["filtered_resps"][0],
+        strict_correct=bool(strict["exact_match"]),
+        flexible_extract=flexible["filtered_resps"][0],
+        flexible_correct=bool(flexible["exact_match"]),
+    )
+
+
+def _number(value: Any) -> float | None:
+    """lm-eval writes N/A where one question gives no standard error."""
+    return float(value) if isinstance(value, int | float) else None

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the arms of a run to a verdict. Pure functions."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from eval.ask import Sample
+from eval.config import REFERENCE_ARM, Arm, Config
+from eval.result import ArmResult, ArmRun, ReferenceResult, Verdict
+
+
+class Judgement(NamedTuple):
+    """A verdict and, unless it is ``same``, why."""
+
+    verdict: Verdict
+    reasons: list[str]
+
+
+def identical_answers(samples: Sequence[Sample], others: Sequence[Sample]) -> int:
+    """Questions, paired by document and prompt, that have the same answer in both."""
+    texts = {(other.doc_id, other.prompt_hash): other.text for other in others}
+    return sum(texts.get((one.doc_id, one.prompt_hash)) == one.text for one in samples)
+
+
+def arm_results(arms: Sequence[ArmRun], samples: Mapping[str, Sequence[Sample]]) -> list[ArmResult]:
+    """Set each arm beside arm ``off``, which must be the first."""
+    return [
+        ArmResult(
+            **arm.model_dump(),
+            identical_to_off=identical_answers(samples[arm.name], samples[REFERENCE_ARM]),
+        )
+        for arm in arms
+    ]
+
+
+def judge(
+    config: Config,
+    arms: Sequence[ArmResult],
+    samples: Mapping[str, Sequence[Sample]],
+    reference: ReferenceResult | None,
+) -> Judgement:
+    """The verdict on a run whose arms, as configured and in that order, are all finished."""
+    checks: list[tuple[Verdict, Iterator[str]]] = [
+        ("invalid", _not_comparable(arms, samples)),
+        ("different", _differences(arms, reference)),
+        ("not tested", _missing_evidence(config, arms, reference)),
+    ]
+    found = [(verdict, list(reasons)) for verdict, reasons in checks]
+    verdicts = [verdict for verdict, reasons in found if reasons]
+    # The first kind decides, all reasons are told.
+    return Judgement(
+        verdicts[0] if verdicts else "same", [one for _, reasons in found for one in reasons]
+    )
+
+
+def _not_comparable(
+    arms: Sequence[ArmResult], samples: Mapping[str, Sequence[Sample]]
+) -> Iterator[str]:
+    first = arms[0]
+    prompts = [(sample.doc_id, sample.prompt_hash) for sample in samples[first.name]]
+    for arm in arms[1:]:
+        if arm.questions != first.questions:
+            yield (
+                f"arm {arm.name}: {arm.questions} questions, but {first.questions} in arm "
+                f"{first.name}: the questions changed between the arms"
+            )
+        elif (
+            arm.task_hashes != first.task_hashes
+            or [(sample.doc_id, sample.prompt_hash) for sample in samples[arm.name]] != prompts
+        ):
+            yield (
+                f"arm {arm.name}: other prompts than arm {first.name}: the questions changed "
+                "between the arms"
+            )
+
+
+def _differences(arms: Sequence[ArmResult], reference: ReferenceResult | None) -> Iterator[str]:
+    for arm in arms:
+        if arm.identical_to_off < arm.questions:
+            yield (
+                f"arm {arm.name}: {arm.questions - arm.identical_to_off} of {arm.questions} "
+                f"answers differ from arm {REFERENCE_ARM}"
+            )
+        if arm.weight_mismatches:
+            yield (
+                f"arm {arm.name}: {arm.weight_mismatches} of {arm.weight_checks} checked slots "
+                "hold other weights than the map says"
+            )
+    if reference and reference.identical < reference.prompts:
+        yield (
+            f"reference: {reference.prompts - reference.identical} of {reference.prompts} answers "
+            f"of arm {REFERENCE_ARM} differ from greedy decoding by transformers in float32"
+        )
+
+
+def _missing_evidence(
+    config: Config, arms: Sequence[ArmResult], reference: ReferenceResult | None
+) -> Iterator[str]:
+    wanted = config.task.questions
+    if wanted is not None and arms[0].questions < wanted:
+        yield f"only {arms[0].questions} questions, task.questions says {wanted}"
+    for arm, configured in zip(arms, config.arms, strict=True):
+        if configured.eplb is not None:
+            for reason in _missing_rearrangements(config, arm, configured):
+                yield f"arm {arm.name}: {reason}"
+    prompts = min(config.reference.transformers_prompts, arms[0].questions)
+    if prompts and (reference is None or reference.prompts < prompts):
+        yield f"reference: fewer than {prompts} prompts compared"
+
+
+def _missing_rearrangements(config: Config, arm: ArmResult, configured: Arm) -> Iterator[str]:
+    require = config.require
+    if arm.rearrangements < require.rearrangements:
+        yield (
+            f"{arm.rearrangements} rearrangements finished during the questions, "
+            f"require.rearrangements says {require.rearrangements}"
+        )
+    if len(arm.slots_changed) < require.moe_layers:
+        yield (
+            f"events of {len(arm.slots_changed)} MoE layers, "
+            f"require.moe_layers says {require.moe_layers}"
+        )
+    unchanged = [layer for layer, slots in enumerate(arm.slots_changed) if slots == 0]
+    if unchanged:
+        yield f"no slot changed in MoE layers {unchanged}"
+    if config.plugin and config.plugin.get("check_weights") is True and arm.weight_checks == 0:
+        yield "no weights were checked, although plugin.check_weights is true"
+    assert configured.eplb is not None
+    if configured.eplb.use_async is not None:
+        mode = "async" if configured.eplb.use_async else "sync"
+        if arm.modes not in ([], [mode]):
+            yield f"rearrangements ran in mode {', '.join(arm.modes)}, eplb.use_async says {mode}"

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an evaluation is told to do, typed (docs/evaluation.md)."""
+
+import hashlib
+import json
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+# A name becomes a folder.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+REFERENCE_ARM = "off"
+
+_SET_BY_THE_HARNESS = {
+    "host": "servers listen on 127.0.0.1 only",
+    "port": "use serve.port",
+    "model": "use model",
+    "served-model-name": "the questions name the model as model does",
+    "additional-config": "use plugin",
+    "enable-eplb": "use eplb of an arm",
+    "eplb-config": "use eplb of an arm",
+}
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Task(_Section):
+    """The questions and how they are asked."""
+
+    name: Literal["gsm8k"] = "gsm8k"
+    questions: PositiveInt | None = None
+    """The first so many of the test set; none: all of them."""
+    fewshot: NonNegativeInt = 5
+    max_tokens: PositiveInt = 256
+    concurrency: PositiveInt = 8
+    request_timeout: PositiveInt = 120
+    """Seconds for one answer."""
+
+
+class Serve(_Section):
+    """How a server is started, the same for every arm."""
+
+    executable: str | None = None
+    """None: the ``vllm`` beside this Python, else the one on PATH."""
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """None: a free one."""
+    start_timeout: PositiveFloat = 600
+    """Seconds until the server has to be healthy."""
+    options: dict[str, JsonValue] = {}
+    """Of ``vllm serve``, without the leading dashes."""
+    environment: dict[str, str] = {}
+    """Added to the environment of the server and of the reference."""
+
+    @field_validator("options")
+    @classmethod
+    def _options_leave_the_harness_its_own(
+        cls, options: dict[str, JsonValue]
+    ) -> dict[str, JsonValue]:
+        for name in options:
+            reason = _SET_BY_THE_HARNESS.get(name.replace("_", "-"))
+            if reason:
+                raise ValueError(f"{name!r} is set by the harness: {reason}")
+        return options
+
+    def degree(self, option: str) -> int:
+        """The size of one parallel dimension, such as ``data-parallel-size``."""
+        value = self.options.get(option, self.options.get(option.replace("-", "_"), 1))
+        if not isinstance(value, int):
+            raise ValueError(f"serve.options.{option} must be a whole number, not {value!r}")
+        return value
+
+
+class Eplb(_Section):
+    """vLLM's ``--eplb-config``; what is not given is left to vLLM."""
+
+    window_size: PositiveInt | None = None
+    step_interval: PositiveInt | None = None
+    num_redundant_experts: NonNegativeInt | None = None
+    use_async: bool | None = None
+    policy: str | None = None
+    communicator: str | None = None
+    log_balancedness: bool | None = None
+    log_balancedness_interval: PositiveInt | None = None
+    enable_migration_batching: bool | None = None
+
+
+class Arm(_Section):
+    """One server that is asked all the questions."""
+
+    name: Name
+    eplb: Eplb | None = None
+    """None: without EPLB."""
+
+
+class Require(_Section):
+    """Evidence without which equal answers prove nothing, for every arm with EPLB."""
+
+    rearrangements: NonNegativeInt = 1
+    """Finished while the questions were asked."""
+    moe_layers: NonNegativeInt = 0
+    """At least so many MoE layers, each with changed slots."""
+
+
+class Reference(_Section):
+    """Greedy decoding by transformers in float32, which arm ``off`` has to equal."""
+
+    transformers_prompts: NonNegativeInt = 0
+    """The first so many questions; 0: no reference."""
+
+
+class Config(_Section):
+    """One evaluation."""
+
+    name: Name
+    model: str
+    """A folder or a name on the Hub."""
+    task: Task = Task()
+    serve: Serve = Serve()
+    plugin: dict[str, JsonValue] | None = {}
+    """Settings of the plugin; the events folder is added. None: nothing is passed."""
+    arms: Annotated[list[Arm], Field(min_length=1)]
+    require: Require = Require()
+    reference: Reference = Reference()
+
+    @field_validator("plugin")
+    @classmethod
+    def _events_folder_is_the_run_s(
+        cls, plugin: dict[str, JsonValue] | None
+    ) -> dict[str, JsonValue] | None:
+        if plugin and "events_dir" in plugin:
+            raise ValueError("'events_dir' is set by the harness, to a folder of the run")
+        return plugin
+
+    @field_validator("arms")
+    @classmethod
+    def _arms_start_with_the_reference(cls, arms: list[Arm]) -> list[Arm]:
+        names = [arm.name for arm in arms]
+        repeated = next((name for name in names if names.count(name) > 1), None)
+        if repeated:
+            raise ValueError(f"two arms are named {repeated!r}: names must differ")
+        if names[0] != REFERENCE_ARM or arms[0].eplb is not None:
+            raise ValueError(
+                f"the first arm must be named {REFERENCE_ARM!r} and have no eplb: "
+                "the others are compared with it"
+            )
+        return arms
+
+    @model_validator(mode="after")
+    def _eplb_needs_ranks(self) -> "Config":
+        if all(arm.eplb is None for arm in self.arms):
+            return self
+        data = self.serve.degree("data-parallel-size")
+        tensor = self.serve.degree("tensor-parallel-size")
+        if data * tensor < 2:
+            raise ValueError(
+                "EPLB moves experts between ranks and there is only one: serve.options has "
+                f"data-parallel-size {data} x tensor-parallel-size {tensor}, make it 2 or more"
+            )
+        return self
+
+    def sha256(self) -> str:
+        """Digest of every value, defaults included."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of a run: what is kept, what a rerun finds finished, what is moved aside."""
+
+import fcntl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from eval.ask import Sample
+from eval.config import Config
+from eval.errors import RunFolderError
+from eval.result import ArmRun, ReferenceResult, Result, Versions
+
+_UNFINISHED = ("interrupted", "could not run")
+
+
+class RunState(BaseModel):
+    """What a run was started with: ``run.json``. A rerun resumes when it is the same."""
+
+    config_sha256: str
+    versions: Versions
+    started: datetime
+
+
+class RunFolder:
+    """``runs/NAME``: state, arms, reference and result."""
+
+    def __init__(self, path: Path, state: RunState) -> None:
+        self.path = path
+        self.state = state
+
+    def arm_folder(self, name: str) -> Path:
+        """Where an arm's files are."""
+        return self.path / "arms" / name
+
+    def new_arm_folder(self, name: str) -> Path:
+        """An empty folder for an arm; what an unfinished attempt left is moved aside."""
+        folder = self.arm_folder(name)
+        if folder.exists():
+            _move_aside(folder, folder.with_name(f"{name}.unfinished"))
+        folder.mkdir(parents=True)
+        return folder
+
+    def finished_arm(self, name: str) -> ArmRun | None:
+        """An arm of this run that needs no asking."""
+        file = self.arm_folder(name) / "arm.json"
+        return ArmRun.model_validate_json(file.read_bytes()) if file.exists() else None
+
+    def samples(self, name: str) -> list[Sample]:
+        """The questions and answers of a finished arm."""
+        file = self.arm_folder(name) / "samples.jsonl"
+        lines = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        return [Sample.model_validate_json(line) for line in lines]
+
+    def finish_arm(self, arm: ArmRun, samples: Sequence[Sample]) -> None:
+        """Keep an arm; it counts as finished from the moment ``arm.json`` is there."""
+        folder = self.arm_folder(arm.name)
+        lines = "".join(f"{sample.model_dump_json()}\n" for sample in samples)
+        write_atomically(folder / "samples.jsonl", lines)
+        write_atomically(folder / "arm.json", f"{arm.model_dump_json(indent=2)}\n")
+
+    def reference(self) -> ReferenceResult | None:
+        """The comparison with transformers, if it is done."""
+        file = self.path / "reference.json"
+        return ReferenceResult.model_validate_json(file.read_bytes()) if file.exists() else None
+
+    def finish_reference(self, reference: ReferenceResult) -> None:
+        """Keep the comparison with transformers."""
+        text = f"{reference.model_dump_json(indent=2)}\n"
+        write_atomically(self.path / "reference.json", text)
+
+    def finish(self, result: Result) -> None:
+        """Keep the result, whatever its verdict."""
+        text = f"{result.model_dump_json(indent=2, by_alias=True)}\n"
+        write_atomically(self.path / "result.json", text)
+
+
+@contextmanager
+def open_run(runs: Path, config: Config, versions: Versions, fresh: bool) -> Iterator[RunFolder]:
+    """The folder of this configuration's run, for nobody else inside the context.
+
+    An unfinished run of the same configuration and releases is resumed, unless ``fresh``;
+    anything else of that name is moved aside.
+
+    Raises:
+        RunFolderError: Another evaluation is using it.
+    """
+    path = runs / config.name
+    runs.mkdir(parents=True, exist_ok=True)
+    with (runs / f".{config.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunFolderError(
+                f"another evaluation is using {path}: wait for it, or give this one a --name"
+            ) from error
+        new = RunState(
+            config_sha256=config.sha256(), versions=versions, started=datetime.now(timezone.utc)
+        )
+        old = None if fresh else _resumable(path, new)
+        if old is None:
+            if path.exists():
+                _move_aside(path, path)
+            path.mkdir()
+            write_atomically(path / "run.json", f"{new.model_dump_json(indent=2)}\n")
+        yield RunFolder(path, old or new)
+
+
+def read_result(path: Path) -> Result:
+    """The result in a run's folder.
+
+    Raises:
+        RunFolderError: It is not there or of another schema.
+    """
+    file = path / "result.json"
+    try:
+        return Result.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise RunFolderError(f"cannot read {file}: {error.strerror}") from error
+    except ValidationError as error:
+        raise RunFolderError(f"{file} is not a result of this harness: {error}") from error
+
+
+def write_atomically(file: Path, text: str) -> None:
+    """Write ``text`` so that ``file`` is never there in part."""
+    partial = file.with_name(f"{file.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(file)
+
+
+def _resumable(path: Path, new: RunState) -> RunState | None:
+    try:
+        state = RunState.model_validate_json((path / "run.json").read_bytes())
+    except (OSError, ValidationError):
+        return None
+    same = (state.config_sha256, state.versions) == (new.config_sha256, new.versions)
+    return state if same and not _complete(path) else None
+
+
+def _complete(path: Path) -> bool:
+    try:
+        return read_result(path).verdict not in _UNFINISHED
+    except RunFolderError:
+        return False
+
+
+def _move_aside(path: Path, like: Path) -> None:
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
+    path.rename(like.with_name(f"{like.name}-{stamp}"))

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ctrl-C and termination: one way out, and moments in which it has to wait."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def interrupts_raise() -> Iterator[None]:
+    """Each of Ctrl-C, SIGTERM and a closed terminal raises ``KeyboardInterrupt`` inside."""
+
+    def interrupt(signal_number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    # Who starts the harness with nohup wants SIGHUP to stay ignored.
+    taken = [one for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {one: signal.signal(one, interrupt) for one in taken}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+@contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """What arrives inside takes effect at the end: for what must not be left half done."""
+    arrived: list[int] = []
+
+    def remember(signal_number: int, frame: FrameType | None) -> None:
+        arrived.append(signal_number)
+
+    taken = [one for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {one: signal.signal(one, remember) for one in taken}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+        if arrived:
+            os.kill(os.getpid(), arrived[0])

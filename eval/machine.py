@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where an evaluation runs and with which releases."""
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+from eval.result import Machine, Versions
+
+
+def this_machine() -> Machine:
+    """Processor, accelerators, usable cores and memory of this machine."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Machine(
+        processor=_processor(),
+        accelerators=_accelerators(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_gib=round(memory / 2**30, 1),
+    )
+
+
+def installed_versions() -> Versions:
+    """Releases that are installed in the environment of this Python."""
+    vllm = next(iter(metadata.packages_distributions().get("vllm", [])), None)
+    return Versions(
+        python=platform.python_version(),
+        vllm_distribution=vllm,
+        vllm=_version(vllm) if vllm else None,
+        vllm_eplb_plugin=_version("vllm-eplb-plugin"),
+        lm_eval=_version("lm_eval"),
+        torch=_version("torch"),
+        transformers=_version("transformers"),
+    )
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    text = information.read_text(encoding="utf-8") if information.exists() else ""
+    model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return model[1] if model else platform.processor() or platform.machine()
+
+
+def _accelerators() -> list[str]:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    listing = subprocess.run(
+        [program, "--query-gpu=name", "--format=csv,noheader"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return listing.stdout.splitlines() if listing.returncode == 0 else []

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A child process with everything it starts: one log, and nothing of it stays behind."""
+
+import os
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from typing_extensions import Self
+
+from eval.interrupts import interrupts_wait
+
+_POLL_SECONDS = 0.1
+
+
+class ChildProcess:
+    """A context: the process runs inside it, and its whole group is gone after it."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        grace_seconds: float = 30,
+    ) -> None:
+        """Prepare, without starting anything.
+
+        Args:
+            command: Program and arguments.
+            environment: Added to this process's own.
+            log: File for standard output and error.
+            grace_seconds: From SIGTERM to SIGKILL.
+        """
+        self.log = log
+        self._command = list(command)
+        self._environment = {**os.environ, **environment}
+        self._grace_seconds = grace_seconds
+
+    def __enter__(self) -> Self:
+        # A session of its own: Ctrl-C in the terminal is for the harness, which then stops it.
+        with self.log.open("ab") as log, interrupts_wait():
+            self._process = subprocess.Popen(
+                self._command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with interrupts_wait():
+            self._stop()
+
+    def running(self) -> bool:
+        """Whether the process itself, not its children, is alive."""
+        # WNOWAIT leaves the ended process in the table, so that the number of its group stays
+        # taken until _stop() has sent the last signal to that group.
+        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return self._process.returncode is None and (
+            os.waitid(os.P_PID, self._process.pid, options) is None
+        )
+
+    def wait(self) -> int:
+        """Wait for the end of the process; its exit status, negative for a signal."""
+        while self.running():
+            time.sleep(_POLL_SECONDS)
+        if self._process.returncode is not None:
+            return self._process.returncode
+        ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+        assert ended is not None
+        return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+
+    def _stop(self) -> None:
+        if self.running():
+            os.kill(self._process.pid, signal.SIGTERM)
+            deadline = time.monotonic() + self._grace_seconds
+            while self.running() and time.monotonic() < deadline:
+                time.sleep(_POLL_SECONDS)
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def last_lines(log: Path, count: int = 30) -> str:
+    """The end of a log, for an error message."""
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        return "".join(deque(lines, maxlen=count)).rstrip()

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A result as people read it: lm-eval's table, the counts, the verdict."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lm_eval.utils import make_table
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from eval.result import ArmResult, Result
+
+_COLOURS = {"same": "green", "different": "red"}
+
+
+def print_report(result: Result, console: Console) -> None:
+    """Print everything but the answers themselves."""
+    if result.arms:
+        # No wrapping: a table of fixed columns is worth a long line.
+        console.print(Text(accuracy_table(result)), soft_wrap=True)
+        console.print(counts_table(result.arms))
+    console.print(summary(result), soft_wrap=True)
+
+
+def accuracy_table(result: Result) -> str:
+    """The table of lm-eval, with one task for each arm."""
+    tasks = {f"{result.config.task.name} ({arm.name})": arm for arm in result.arms}
+    table: dict[str, Any] = {
+        "results": {task: _metrics(task, arm) for task, arm in tasks.items()},
+        "versions": {task: arm.task_version for task, arm in tasks.items()},
+        "n-shot": dict.fromkeys(tasks, result.config.task.fewshot),
+        "higher_is_better": {task: {"exact_match": True} for task in tasks},
+    }
+    text: str = make_table(table)
+    return text
+
+
+def counts_table(arms: Sequence[ArmResult]) -> Table:
+    """What shows that the arms did what they are there for: one column an arm."""
+    columns = [_counts(arm) for arm in arms]
+    table = Table("")
+    for arm in arms:
+        table.add_column(arm.name, justify="right")
+    for heading in columns[0]:
+        table.add_row(heading, *(column[heading] for column in columns))
+    return table
+
+
+def summary(result: Result) -> Text:
+    """The verdict, the reference and the reasons."""
+    lines = Text()
+    reference = result.reference
+    if reference:
+        lines.append(
+            f"reference: {reference.identical} of {reference.prompts} answers of arm off equal "
+            "greedy decoding by transformers in float32\n"
+        )
+    lines.append(
+        f"{result.name}: {result.verdict}", f"bold {_COLOURS.get(result.verdict, 'yellow')}"
+    )
+    for reason in result.reasons:
+        lines.append(f"\n- {reason}")
+    return lines
+
+
+def _metrics(task: str, arm: ArmResult) -> dict[str, Any]:
+    return {
+        "alias": task,
+        "exact_match,flexible-extract": arm.accuracy_flexible,
+        "exact_match_stderr,flexible-extract": _or_not_available(arm.accuracy_flexible_stderr),
+        "exact_match,strict-match": arm.accuracy,
+        "exact_match_stderr,strict-match": _or_not_available(arm.accuracy_stderr),
+    }
+
+
+def _or_not_available(value: float | None) -> float | str:
+    return "N/A" if value is None else value
+
+
+def _counts(arm: ArmResult) -> dict[str, str]:
+    return {
+        "questions": str(arm.questions),
+        "identical to off": str(arm.identical_to_off),
+        "rearrangements": str(arm.rearrangements),
+        "layers committed": str(arm.layers_committed),
+        "slots changed, by MoE layer": " ".join(str(slots) for slots in arm.slots_changed) or "-",
+        "weight checks": str(arm.weight_checks),
+        "weight mismatches": str(arm.weight_mismatches),
+        "placements rejected": str(arm.placements_rejected),
+        "balancedness before": _ratio(arm.balancedness_before),
+        "balancedness expected": _ratio(arm.balancedness_expected),
+        "tokens per second": f"{arm.tokens_per_second:.0f}",
+        "seconds to start": f"{arm.start_seconds:.1f}",
+        "seconds to answer": f"{arm.seconds:.1f}",
+    }
+
+
+def _ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

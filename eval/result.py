@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an evaluation found: the fields of ``result.json`` (docs/result.md)."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from eval.config import Config
+from eval.events import Evidence
+
+Verdict = Literal["same", "different", "not tested", "invalid", "interrupted", "could not run"]
+
+EXIT_CODES: dict[Verdict, int] = {
+    "same": 0,
+    "different": 1,
+    "not tested": 1,
+    "invalid": 2,
+    "interrupted": 2,
+    "could not run": 2,
+}
+
+
+class Versions(BaseModel):
+    """Installed releases; none: not installed beside the harness."""
+
+    python: str
+    vllm_distribution: str | None
+    """vLLM is distributed under several names."""
+    vllm: str | None
+    vllm_eplb_plugin: str | None
+    lm_eval: str | None
+    torch: str | None
+    transformers: str | None
+
+
+class Machine(BaseModel):
+    """Where the servers ran."""
+
+    processor: str
+    accelerators: list[str]
+    """One name for each GPU; empty: a CPU run."""
+    cores: int
+    """Processor cores that this process may use."""
+    memory_gib: float
+
+
+class Seeds(BaseModel):
+    """Every seed that is set; answers are greedy, so only ``fewshot`` changes a prompt."""
+
+    random: int
+    numpy: int
+    torch: int
+    fewshot: int
+    request: int
+
+
+class ReferenceResult(BaseModel):
+    """How many answers of arm ``off`` equal greedy decoding by transformers in float32."""
+
+    prompts: int
+    identical: int
+    different: list[int]
+    """Questions (``doc_id``) whose answers differ."""
+    seconds: float
+
+
+class ArmRun(Evidence):
+    """One arm by itself: ``arm.json``. Evidence is counted while the questions were asked."""
+
+    name: str
+    questions: int
+    """Answered."""
+    task_hashes: dict[str, str]
+    task_version: float
+    accuracy: float
+    """Filter strict-match."""
+    accuracy_stderr: float | None
+    accuracy_flexible: float
+    """Filter flexible-extract."""
+    accuracy_flexible_stderr: float | None
+    start_seconds: float
+    """From the start of the process to the first good answer of /health."""
+    seconds: float
+    """From the first question to the last answer."""
+    tokens_per_second: float
+    """Generated tokens, over ``seconds``."""
+    command: list[str]
+    log: str
+    """The server's."""
+
+
+class ArmResult(ArmRun):
+    """One arm beside the others."""
+
+    identical_to_off: int
+    """Questions whose answer is, as text, that of arm ``off``."""
+
+
+class Result(BaseModel):
+    """One evaluation."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    name: str
+    verdict: Verdict
+    reasons: list[str]
+    """Why the verdict is not ``same``."""
+    started: datetime
+    """Of the first attempt, when the run was resumed."""
+    finished: datetime
+    versions: Versions
+    machine: Machine
+    seeds: Seeds
+    task_hashes: dict[str, str]
+    """Of arm ``off``; the same in every arm unless the verdict is ``invalid``."""
+    config: Config
+    config_sha256: str
+    reference: ReferenceResult | None
+    arms: list[ArmResult]
+    """The finished ones."""

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole evaluation: every arm, the reference, the verdict."""
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+
+from rich.console import Console
+
+from eval.arm import run_arm
+from eval.ask import SEEDS
+from eval.command import find_executable
+from eval.compare import Judgement, arm_results, judge
+from eval.config import REFERENCE_ARM, Config
+from eval.dataset import download_gsm8k, find_gsm8k
+from eval.errors import ConfigError, EvaluationError
+from eval.folder import RunFolder, open_run
+from eval.interrupts import interrupts_raise, interrupts_wait
+from eval.machine import installed_versions, this_machine
+from eval.reference_check import compare_with_transformers
+from eval.result import Result
+from eval.server import choose_port
+
+
+def run(config: Config, runs: Path, fresh: bool, console: Console) -> tuple[Result, Path]:
+    """Evaluate and keep the result, also when it is that the evaluation could not run.
+
+    Args:
+        config: What to do.
+        runs: The folder in which this run has its folder.
+        fresh: Never resume.
+        console: For what goes on.
+
+    Returns:
+        The result and the folder of the run.
+
+    Raises:
+        EvaluationError: Something is missing that is known before anything starts.
+    """
+    executable = find_executable(config.serve.executable)
+    files = find_gsm8k()
+    if files is None:
+        download_gsm8k()
+    require_model(config.model)
+    choose_port(config.serve.port)
+    with (
+        interrupts_raise(),
+        open_run(runs, config, installed_versions(), fresh) as folder,
+    ):
+        judgement = _attempt(config, executable, files, folder, console)
+        with interrupts_wait():
+            result = _result(config, folder, judgement)
+            folder.finish(result)
+        return result, folder.path
+
+
+def require_model(model: str) -> None:
+    """Refuse a model that is named as a folder and is not there.
+
+    Raises:
+        ConfigError: Says how to make the folder.
+    """
+    if model.startswith(("/", ".", "~", "build/")) and not Path(model, "config.json").is_file():
+        raise ConfigError(
+            f"model: no model in the folder {model!r}. Make one: "
+            f"python scripts/make_tiny_moe.py --output {model}"
+        )
+
+
+def _attempt(
+    config: Config,
+    executable: str,
+    files: Mapping[str, Path] | None,
+    folder: RunFolder,
+    console: Console,
+) -> Judgement | None:
+    """Do what is not done yet; None when everything is."""
+    doing = ""
+    try:
+        for arm in config.arms:
+            doing = f"arm {arm.name}"
+            if folder.finished_arm(arm.name):
+                console.print(f"{doing}: finished before, not asked again")
+            else:
+                run_arm(config, arm, executable, files, folder, console)
+            if arm.name == REFERENCE_ARM and config.reference.transformers_prompts:
+                doing = "reference"
+                _compare_with_reference(config, folder, console)
+    except KeyboardInterrupt:
+        reason = f"interrupted during {doing}; the same command resumes there"
+        return Judgement("interrupted", [reason])
+    except EvaluationError as error:
+        return Judgement("could not run", [str(error)])
+    return None
+
+
+def _compare_with_reference(config: Config, folder: RunFolder, console: Console) -> None:
+    if folder.reference() is not None:
+        return
+    samples = folder.samples(REFERENCE_ARM)
+    found = compare_with_transformers(config, samples, folder.path / "reference", console)
+    folder.finish_reference(found)
+    console.print(
+        f"reference: {found.identical} of {found.prompts} answers as by transformers in float32, "
+        f"{found.seconds:.1f} s"
+    )
+
+
+def _result(config: Config, folder: RunFolder, ended: Judgement | None) -> Result:
+    """The result; ``ended`` is the verdict on a run that did not get to its end."""
+    runs = [run for arm in config.arms if (run := folder.finished_arm(arm.name))]
+    samples = {run.name: folder.samples(run.name) for run in runs}
+    arms = arm_results(runs, samples)
+    reference = folder.reference()
+    verdict, reasons = ended or judge(config, arms, samples, reference)
+    return Result(
+        name=config.name,
+        verdict=verdict,
+        reasons=reasons,
+        started=folder.state.started,
+        finished=datetime.now(timezone.utc),
+        versions=folder.state.versions,
+        machine=this_machine(),
+        seeds=SEEDS,
+        task_hashes=arms[0].task_hashes if arms else {},
+        config=config,
+        config_sha256=config.sha256(),
+        reference=reference,
+        arms=arms,
+    )

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A ``vllm serve`` process: started, healthy, measured, stopped."""
+
+import re
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+from typing_extensions import Self
+
+from eval.command import HOST
+from eval.errors import ServerError
+from eval.process import ChildProcess, last_lines
+
+_POLL_SECONDS = 0.5
+_GENERATED_TOKENS = "vllm:generation_tokens_total"
+
+
+class Server(ChildProcess):
+    """A context: the server's process runs inside it. Healthy after `wait_until_healthy`."""
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], log: Path, port: int
+    ) -> None:
+        super().__init__(command, environment, log)
+        self.url = f"http://{HOST}:{port}"
+        # A proxy of the environment is not for 127.0.0.1.
+        self._client = httpx.Client(base_url=self.url, timeout=5, trust_env=False)
+
+    def __enter__(self) -> Self:
+        self._started = time.monotonic()
+        return super().__enter__()
+
+    def wait_until_healthy(self, timeout: float, console: Console, label: str) -> float:
+        """Wait for the first good answer of ``/health``.
+
+        Args:
+            timeout: Seconds since the process was started.
+            console: Where the seconds are counted.
+            label: What is being started, for the person.
+
+        Returns:
+            Seconds since the process was started.
+
+        Raises:
+            ServerError: The process ended or the time is over; has the end of its log.
+        """
+        with console.status(f"{label}: starting the server") as status:
+            while not self._healthy():
+                seconds = time.monotonic() - self._started
+                if not self.running():
+                    raise self.failure(f"{label}: the server ended while it was starting")
+                if seconds > timeout:
+                    raise self.failure(
+                        f"{label}: the server was not healthy after serve.start_timeout, "
+                        f"{timeout:g} s"
+                    )
+                status.update(f"{label}: starting the server, {seconds:.0f} s of {timeout:g} s")
+                time.sleep(_POLL_SECONDS)
+        return time.monotonic() - self._started
+
+    def generated_tokens(self) -> float:
+        """Tokens generated so far, all engines together."""
+        try:
+            response = self._client.get("/metrics").raise_for_status()
+        except httpx.HTTPError as error:
+            raise self.failure(f"no answer from {self.url}/metrics: {error!r}") from error
+        return sum_of_metric(response.text, _GENERATED_TOKENS)
+
+    def failure(self, message: str) -> ServerError:
+        """An error that says ``message`` and shows the end of the log."""
+        if not self.running():
+            message += f" (exit status {self.wait()})"
+        lines = last_lines(self.log) or "(empty)"
+        return ServerError(f"{message}\nThe end of its log {self.log}:\n{lines}")
+
+    def _healthy(self) -> bool:
+        try:
+            return self._client.get("/health").is_success
+        except httpx.TransportError:
+            return False
+
+
+def choose_port(configured: int | None) -> int:
+    """A port of 127.0.0.1 on which nobody listens.
+
+    Raises:
+        ServerError: The configured port is taken.
+    """
+    with socket.socket() as probe:
+        # As the server itself does: ports of connections that just ended are free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, configured or 0))
+        except OSError as error:
+            raise ServerError(
+                f"serve.port {configured} of {HOST} cannot be used: {error.strerror}. "
+                "Stop what listens there, or set serve.port to null for a free one"
+            ) from error
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def sum_of_metric(exposition: str, name: str) -> float:
+    """Sum one metric of a Prometheus text over all its labels; 0 when it is not there."""
+    pattern = rf"^{re.escape(name)}(?:{{[^}}]*}})?\s+(\S+)"
+    return sum(float(value) for value in re.findall(pattern, exposition, re.MULTILINE))

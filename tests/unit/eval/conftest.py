@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A made-up GSM8K, a stand-in for vLLM, and the harness as a process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[3]
+FAKE_VLLM = Path(__file__).parent / "fake_vllm.py"
+
+
+def write_gsm8k(folder: Path, questions: int = 20) -> Path:
+    folder.mkdir()
+    for split, first in (("train", 100), ("test", 1)):
+        rows = [
+            {
+                "question": f"What is {number} plus {number + 1}?",
+                "answer": f"It is {2 * number + 1}.\n#### {2 * number + 1}",
+            }
+            for number in range(first, first + questions)
+        ]
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / f"{split}.jsonl").write_text(lines, encoding="utf-8")
+    return folder
+
+
+def small_config(**changes: Any) -> dict[str, Any]:
+    """12 questions for each of the three arms."""
+    eplb = {"window_size": 10, "step_interval": 10, "num_redundant_experts": 4}
+    config: dict[str, Any] = {
+        "name": "small",
+        "model": "someone/some-moe",
+        "task": {"questions": 12, "fewshot": 2, "concurrency": 4, "request_timeout": 2},
+        "serve": {
+            "start_timeout": 20,
+            "options": {"data-parallel-size": 2, "enable-expert-parallel": True},
+        },
+        "plugin": {"check_weights": True},
+        "arms": [
+            {"name": "off"},
+            {"name": "sync", "eplb": {**eplb, "use_async": False}},
+            {"name": "async", "eplb": {**eplb, "use_async": True}},
+        ],
+        "require": {"rearrangements": 5, "moe_layers": 4},
+    }
+    return {**config, **changes}
+
+
+class Harness:
+    """``python -m eval`` in a folder of its own, with the stand-in for vLLM."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.executable = folder / "vllm"
+        self.executable.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE_VLLM} "$@"\n')
+        self.executable.chmod(0o755)
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": str(REPOSITORY),
+            "GSM8K_DIR": str(write_gsm8k(folder / "gsm8k")),
+            "COLUMNS": "200",
+        }
+
+    def start(
+        self, *arguments: str, config: dict[str, Any] | None = None, **behaviour: Any
+    ) -> "subprocess.Popen[str]":
+        """Start ``python -m eval run``; ``behaviour`` is that of the stand-in."""
+        values = config or small_config()
+        values["serve"] = {"executable": str(self.executable), **values["serve"]}
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+        return subprocess.Popen(
+            [sys.executable, "-m", "eval", "run", "config.yaml", *arguments],
+            cwd=self.folder,
+            env={**self.environment, "FAKE_VLLM": json.dumps(behaviour)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(
+        self, *arguments: str, config: dict[str, Any] | None = None, **behaviour: Any
+    ) -> "subprocess.CompletedProcess[str]":
+        process = self.start(*arguments, config=config, **behaviour)
+        output, errors = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+    def result(self, name: str = "small") -> dict[str, Any]:
+        text = (self.folder / "runs" / name / "result.json").read_text(encoding="utf-8")
+        result: dict[str, Any] = json.loads(text)
+        return result
+
+    def workers_alive(self) -> list[int]:
+        """Workers that servers of any run left behind."""
+        logs = self.folder.glob("runs*/*/arms/*/server.log")
+        lines = [line for log in logs for line in log.read_text().splitlines()]
+        workers = [int(line.split()[1]) for line in lines if line.startswith("worker ")]
+        assert workers, "no server was started"
+        return [worker for worker in workers if _alive(worker)]
+
+
+def _alive(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+@pytest.fixture
+def harness(tmp_path: Path) -> Harness:
+    return Harness(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random two-layer model with a tokenizer of single characters."""
+    import torch
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    characters = ["</s>", "\n", *(chr(code) for code in range(32, 127))]
+    vocabulary = {character: index for index, character in enumerate(characters)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="</s>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("[\\s\\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>").save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(characters),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        bos_token_id=None,
+        eos_token_id=0,
+        initializer_range=0.3,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder

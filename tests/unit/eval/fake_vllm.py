@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A stand-in for ``vllm``: speaks its HTTP, writes the plugin's events, fails when told to.
+
+``FAKE_VLLM`` in the environment is a JSON object of behaviours; one for a single arm stands
+below its kind, ``off``, ``sync`` or ``async``.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+LAYERS = 4
+REQUESTS_PER_REARRANGEMENT = 2
+
+
+def parse(arguments: list[str]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for index, argument in enumerate(arguments):
+        if argument.startswith("--"):
+            after = arguments[index + 1 : index + 2]
+            values[argument[2:]] = after[0] if after and not after[0].startswith("--") else ""
+    return values
+
+
+def kind_of_arm(options: dict[str, str]) -> str:
+    if "enable-eplb" not in options:
+        return "off"
+    return "async" if json.loads(options["eplb-config"])["use_async"] else "sync"
+
+
+class FakeServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, options: dict[str, str], behaviour: dict[str, Any], mode: str) -> None:
+        super().__init__(("127.0.0.1", int(options["port"])), Handler)
+        self.behaviour = behaviour
+        self.mode = mode
+        self.events = Path(json.loads(options["additional-config"])["eplb_plugin"]["events_dir"])
+        self.lock = threading.Lock()
+        self.requests = 0
+        self.rearrangements = 0
+
+    def answer(self, prompt: str) -> str:
+        """The sum that the last question asks for, or a wrong one where told so."""
+        numbers = re.findall(r"What is (\d+) plus (\d+)\?", prompt)[-1]
+        total = sum(int(number) for number in numbers)
+        if total % 5 == 0 or total in self.behaviour.get("wrong_sums", []):
+            total += 1000 if total % 5 == 0 else 2000
+        return f" I add them up.\n#### {total}"
+
+    def count_request(self) -> int:
+        with self.lock:
+            self.requests += 1
+            if self.requests % REQUESTS_PER_REARRANGEMENT == 0:
+                self.rearrange()
+            return self.requests
+
+    def rearrange(self) -> None:
+        if self.mode == "off" or self.rearrangements >= self.behaviour.get("rearrangements", 1000):
+            return
+        self.rearrangements += 1
+        mode = self.behaviour.get("mode", self.mode)
+        common = {"rearrangement": self.rearrangements, "step": self.requests, "mode": mode}
+        slots_changed = self.behaviour.get("slots_changed", [1] * LAYERS)
+        for rank in range(2):
+            self.write(rank, "rearrangement_started", **common)
+            for layer, slots in enumerate(slots_changed):
+                self.write(rank, "layer_committed", **common, layer=layer, slots_changed=slots)
+                mismatched = self.behaviour.get("mismatched_slots", []) if rank else []
+                self.write(
+                    rank, "weights_checked", layer=layer, slots=10, mismatched_slots=mismatched
+                )
+            self.write(
+                rank,
+                "rearrangement_finished",
+                **common,
+                balancedness_before=0.5,
+                balancedness_expected=0.75,
+                slots_changed=slots_changed,
+                bytes_sent=1024,
+                seconds=0.01,
+            )
+
+    def write(self, rank: int, event: str, **fields: Any) -> None:
+        self.events.mkdir(parents=True, exist_ok=True)
+        head = {"schema": 1, "event": event, "time": time.time(), "rank": rank, "model": "fake"}
+        with (self.events / f"rank{rank}.jsonl").open("a") as file:
+            file.write(json.dumps(head | fields) + "\n")
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: FakeServer
+
+    def do_GET(self) -> None:
+        if self.path == "/health":
+            self.reply("")
+        elif self.path == "/metrics":
+            lines = [
+                f'vllm:generation_tokens_total{{engine="{engine}"}} {self.server.requests * 5.0}'
+                for engine in range(2)
+            ]
+            self.reply("\n".join(lines))
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        behaviour = self.server.behaviour
+        number = self.server.count_request()
+        if number > behaviour.get("hang_after", 1_000_000):
+            time.sleep(600)
+        if number > behaviour.get("exit_after", 1_000_000):
+            print("RuntimeError: the engine core died", flush=True)
+            os._exit(3)
+        time.sleep(behaviour.get("seconds_per_request", 0))
+        text = self.server.answer(request["prompt"])
+        self.reply(json.dumps({"choices": [{"index": 0, "text": text}]}))
+
+    def reply(self, body: str) -> None:
+        data = body.encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json" if body[:1] == "{" else "text/plain")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+def main() -> None:
+    options = parse(sys.argv[3:])
+    mode = kind_of_arm(options)
+    behaviour = json.loads(os.environ.get("FAKE_VLLM", "{}"))
+    behaviour = {**behaviour, **behaviour.get(mode, {})}
+    if "die" in behaviour:
+        for line in range(40):
+            print(f"line {line}: {behaviour['die']}")
+        sys.exit(7)
+    # A worker in the same group, as vLLM has: it must not outlive the server.
+    worker = subprocess.Popen(["sleep", behaviour.get("worker_seconds", "600")])
+    print(f"worker {worker.pid}", flush=True)
+    time.sleep(behaviour.get("seconds_to_start", 0))
+    server = FakeServer(options, behaviour, mode)
+    server.rearrange()
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What configurations are accepted, and what is said of the others."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from eval.config import Config
+from eval.config_file import load_config
+from eval.errors import ConfigError
+from tests.unit.eval.conftest import REPOSITORY, small_config
+
+
+def load(folder: Path, *overrides: str, only: tuple[str, ...] = (), **changes: Any) -> Config:
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(small_config(**changes)), encoding="utf-8")
+    return load_config(file, overrides, only)
+
+
+@pytest.mark.parametrize("name", ["cpu.yaml", "cpu-quick.yaml"])
+def test_the_configurations_of_the_repository_are_valid(name: str) -> None:
+    config = load_config(REPOSITORY / "eval" / "configs" / name)
+
+    assert [arm.name for arm in config.arms] == ["off", "sync", "async"]
+
+
+def test_the_quick_configuration_differs_in_name_and_questions_only() -> None:
+    folder = REPOSITORY / "eval" / "configs"
+    full = load_config(folder / "cpu.yaml").model_dump()
+    quick = load_config(folder / "cpu-quick.yaml").model_dump()
+
+    quick["name"] = full["name"]
+    assert quick["task"]["questions"] < full["task"]["questions"]
+    quick["task"]["questions"] = full["task"]["questions"]
+    assert quick == full
+
+
+def test_an_unquoted_off_is_the_name_of_an_arm(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("name: one\nmodel: some/model\narms:\n  - {name: off}\n", encoding="utf-8")
+
+    assert load_config(file).arms[0].name == "off"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"taks": {}}, "taks: unknown key, the nearest is 'task'"),
+        ({"serve": {"prot": 80}}, "serve.prot: unknown key, the nearest is 'port'"),
+        (
+            {"arms": [{"name": "off"}, {"name": "sync", "eplb": {"window": 10}}]},
+            "arms.1.eplb.window: unknown key, the nearest is 'window_size'",
+        ),
+        ({"task": {"questions": "96"}}, "task.questions: Input should be a valid integer"),
+        ({"task": {"questions": "96"}}, "not '96'"),
+        ({"task": {"questions": 0}}, "task.questions: Input should be greater than 0"),
+        ({"serve": {"environment": {"A": 1}}}, "serve.environment.A: Input should be a valid str"),
+        ({"serve": {"port": 70000}}, "serve.port"),
+        ({"name": "../up"}, "name: String should match pattern"),
+        ({"serve": {"options": {"enable_eplb": True}}}, "'enable_eplb' is set by the harness"),
+        ({"plugin": {"events_dir": "here"}}, "'events_dir' is set by the harness"),
+        ({"arms": [{"name": "sync"}]}, "the first arm must be named 'off'"),
+        ({"arms": [{"name": "off", "eplb": {}}]}, "the first arm must be named 'off'"),
+        ({"arms": [{"name": "off"}, {"name": "off"}]}, "two arms are named 'off'"),
+        ({"arms": []}, "arms: List should have at least 1 item"),
+        ({"serve": {"options": {}}}, "data-parallel-size 1 x tensor-parallel-size 1"),
+        ({"serve": {"options": {"data-parallel-size": "two"}}}, "must be a whole number"),
+    ],
+)
+def test_a_wrong_configuration_is_named(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, **changes)
+
+    assert message in str(error.value)
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("name: one\narms: [{name: 'off'}]\n", encoding="utf-8")
+
+    with pytest.raises(ConfigError, match="model: is required"):
+        load_config(file)
+
+
+@pytest.mark.parametrize("options", [{"data_parallel_size": 2}, {"tensor-parallel-size": 2}])
+def test_two_ranks_of_either_kind_are_enough(tmp_path: Path, options: dict[str, int]) -> None:
+    load(tmp_path, serve={"options": options})
+
+
+def test_one_rank_is_enough_without_eplb(tmp_path: Path) -> None:
+    load(tmp_path, serve={}, arms=[{"name": "off"}])
+
+
+def test_overrides_reach_into_mappings_and_lists(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        "task.questions=3",
+        "arms.sync.eplb.window_size=77",
+        "arms.2.eplb.step_interval=88",
+        "plugin.fault=weights_not_moved",
+        "reference.transformers_prompts=4",
+        "serve.port=null",
+    )
+
+    assert config.task.questions == 3
+    assert config.arms[1].eplb is not None and config.arms[1].eplb.window_size == 77
+    assert config.arms[2].eplb is not None and config.arms[2].eplb.step_interval == 88
+    assert config.plugin == {"check_weights": True, "fault": "weights_not_moved"}
+    assert config.reference.transformers_prompts == 4
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("task.questions", "write key.path=value"),
+        ("arms.third.eplb.window_size=1", "no item 'third', there are"),
+        ("name.first=1", "nothing can be set below 'small'"),
+        ("task.questions=[", "is not YAML"),
+    ],
+)
+def test_a_wrong_override_is_named(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path, override)
+
+
+def test_an_unknown_arm_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--only third: no such arm, there are off, sync, async"):
+        load(tmp_path, only=("third",))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read the configuration .*nowhere.yaml"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+def test_the_digest_changes_with_every_value(tmp_path: Path) -> None:
+    before = load(tmp_path).sha256()
+
+    assert load(tmp_path).sha256() == before
+    assert load(tmp_path, "serve.start_timeout=601").sha256() != before
+    assert load(tmp_path, only=("sync",)).sha256() != before

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When a run is resumed, and that nothing is lost when it is not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval.ask import SEEDS
+from eval.config import Config
+from eval.errors import RunFolderError
+from eval.folder import open_run, read_result
+from eval.machine import this_machine
+from eval.result import Result, Verdict, Versions
+from tests.unit.eval.conftest import small_config
+from tests.unit.eval.test_compare import arm, samples
+
+VERSIONS = Versions(
+    python="3", vllm_distribution=None, vllm="0.32.0", vllm_eplb_plugin=None, lm_eval=None,
+    torch=None, transformers=None,
+)  # fmt: skip
+
+
+def config(**changes: Any) -> Config:
+    return Config.model_validate(small_config(**changes))
+
+
+def start(runs: Path, verdict: Verdict | None) -> None:
+    """A run that finished arm ``off`` and ended with ``verdict``, or was killed before one."""
+    with open_run(runs, config(), VERSIONS, fresh=False) as folder:
+        folder.new_arm_folder("off")
+        folder.finish_arm(arm("off"), samples())
+        if verdict is not None:
+            folder.finish(
+                Result(
+                    name="small", verdict=verdict, reasons=[], started=folder.state.started,
+                    finished=folder.state.started, versions=VERSIONS, machine=this_machine(),
+                    seeds=SEEDS, task_hashes={}, config=config(),
+                    config_sha256=config().sha256(), reference=None, arms=[],
+                )
+            )  # fmt: skip
+
+
+def resumed(runs: Path, again: Config, versions: Versions = VERSIONS, fresh: bool = False) -> bool:
+    with open_run(runs, again, versions, fresh) as folder:
+        return folder.finished_arm("off") is not None
+
+
+def folders(runs: Path) -> int:
+    return sum(path.is_dir() for path in runs.iterdir())
+
+
+@pytest.mark.parametrize("verdict", [None, "interrupted", "could not run"])
+def test_an_unfinished_run_is_resumed(tmp_path: Path, verdict: Verdict | None) -> None:
+    start(tmp_path, verdict)
+
+    assert resumed(tmp_path, config())
+    assert folders(tmp_path) == 1
+
+
+@pytest.mark.parametrize("verdict", ["same", "different", "not tested", "invalid"])
+def test_a_complete_run_is_moved_aside(tmp_path: Path, verdict: Verdict) -> None:
+    start(tmp_path, verdict)
+
+    assert not resumed(tmp_path, config())
+    [aside] = tmp_path.glob("small-*")
+    assert read_result(aside).verdict == verdict
+    assert (aside / "arms" / "off" / "arm.json").exists()
+
+
+def test_a_run_of_another_configuration_is_moved_aside(tmp_path: Path) -> None:
+    start(tmp_path, None)
+
+    assert not resumed(tmp_path, config(task={"questions": 5}))
+    assert folders(tmp_path) == 2
+
+
+def test_a_run_with_another_release_is_moved_aside(tmp_path: Path) -> None:
+    start(tmp_path, None)
+
+    assert not resumed(tmp_path, config(), VERSIONS.model_copy(update={"vllm": "0.33.0"}))
+    assert folders(tmp_path) == 2
+
+
+def test_a_fresh_run_never_resumes(tmp_path: Path) -> None:
+    start(tmp_path, None)
+
+    assert not resumed(tmp_path, config(), fresh=True)
+    assert folders(tmp_path) == 2
+
+
+def test_a_folder_of_something_else_is_moved_aside(tmp_path: Path) -> None:
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "thesis.txt").write_text("years")
+
+    assert not resumed(tmp_path, config())
+    [aside] = tmp_path.glob("small-*")
+    assert (aside / "thesis.txt").read_text() == "years"
+
+
+def test_a_run_in_use_is_refused(tmp_path: Path) -> None:
+    with (
+        open_run(tmp_path, config(), VERSIONS, fresh=False),
+        pytest.raises(RunFolderError, match="another evaluation is using"),
+        open_run(tmp_path, config(), VERSIONS, fresh=False),
+    ):
+        pass
+
+
+def test_what_an_unfinished_arm_left_is_kept(tmp_path: Path) -> None:
+    with open_run(tmp_path, config(), VERSIONS, fresh=False) as folder:
+        (folder.new_arm_folder("sync") / "server.log").write_text("it died")
+        assert list(folder.new_arm_folder("sync").iterdir()) == []
+
+    [aside] = (tmp_path / "small" / "arms").glob("sync.unfinished-*")
+    assert (aside / "server.log").read_text() == "it died"
+
+
+def test_samples_survive_lines_and_separators_in_answers(tmp_path: Path) -> None:
+    answers = samples(q0="two\nlines", q1="line\u2028separator", q2='"quoted"\r')
+    with open_run(tmp_path, config(), VERSIONS, fresh=False) as folder:
+        folder.new_arm_folder("off")
+        folder.finish_arm(arm("off"), answers)
+
+        assert folder.samples("off") == answers
+
+
+def test_a_missing_result_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="cannot read .*result.json"):
+        read_result(tmp_path)

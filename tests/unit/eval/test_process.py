@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nothing of a child process stays behind."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from eval.interrupts import interrupts_raise, interrupts_wait
+from eval.process import ChildProcess, last_lines
+
+STUBBORN = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+def wait_for(log: Path, text: str) -> str:
+    deadline = time.monotonic() + 30
+    while text not in log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return log.read_text()
+
+
+def gone(process: int) -> bool:
+    """Whether the process ends soon: a killed one takes a moment to disappear."""
+    for _ in range(250):
+        try:
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_a_child_of_the_child_is_stopped_too(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with ChildProcess(["sh", "-c", "sleep 600 & echo child $!; wait"], {}, log):
+        grandchild = int(wait_for(log, "\n").split()[1])
+
+    assert gone(grandchild)
+
+
+def test_what_a_dead_child_left_is_stopped(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with ChildProcess(["sh", "-c", "sleep 600 & echo child $!; exit 4"], {}, log) as process:
+        assert process.wait() == 4
+        grandchild = int(wait_for(log, "\n").split()[1])
+
+    assert gone(grandchild)
+    assert process.wait() == 4
+
+
+def test_a_process_that_ignores_termination_is_killed(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with ChildProcess([sys.executable, "-c", STUBBORN], {}, log, grace_seconds=0.2) as process:
+        wait_for(log, "ready")
+        assert process.running()
+
+    assert not process.running()
+    assert process.wait() == -signal.SIGKILL
+
+
+def test_the_environment_is_added(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with ChildProcess(
+        ["sh", "-c", "echo $HARNESS_TEST $HOME"], {"HARNESS_TEST": "1"}, log
+    ) as child:
+        child.wait()
+
+    assert log.read_text() == f"1 {os.environ['HOME']}\n"
+
+
+def test_an_interrupt_raises_inside_and_only_inside() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), interrupts_raise():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_an_interrupt_waits_for_what_must_not_be_left_half_done() -> None:
+    steps = []
+    with pytest.raises(KeyboardInterrupt), interrupts_raise():
+        with interrupts_wait():
+            os.kill(os.getpid(), signal.SIGINT)
+            steps.append("done")
+        steps.append("not reached")
+
+    assert steps == ["done"]
+
+
+def test_the_last_lines_of_a_log_are_the_last(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"".join(b"line %d\n" % number for number in range(50)) + b"\xff\n")
+
+    assert last_lines(log, 3) == "line 48\nline 49\n\N{REPLACEMENT CHARACTER}"

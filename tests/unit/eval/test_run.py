@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole runs of ``python -m eval`` against a stand-in for vLLM."""
+
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.unit.eval.conftest import Harness, small_config
+
+
+def test_equal_answers_with_all_evidence_are_the_same(harness: Harness) -> None:
+    ended = harness.run()
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    result = harness.result()
+    assert (result["verdict"], result["reasons"]) == ("same", [])
+    off, sync, async_ = result["arms"]
+    assert [arm["name"] for arm in result["arms"]] == ["off", "sync", "async"]
+    for arm in result["arms"]:
+        assert arm["questions"] == arm["identical_to_off"] == 12
+        # Sums are 3, 5, ... 25: the stand-in gets the multiples of five wrong.
+        assert arm["accuracy"] == pytest.approx(9 / 12)
+        # 12 answers, and two engines that each count 5 tokens for an answer.
+        assert arm["tokens_per_second"] * arm["seconds"] == pytest.approx(120)
+    assert off["rearrangements"] == off["weight_checks"] == 0
+    for arm in (sync, async_):
+        # One more happens before the first question and must not be counted.
+        assert arm["rearrangements"] == 6
+        assert arm["layers_committed"] == 24
+        assert arm["slots_changed"] == [6, 6, 6, 6]
+        assert arm["weight_checks"] == 2 * 24 * 10
+        assert arm["balancedness_before"] == 0.5
+        assert arm["balancedness_expected"] == 0.75
+    assert (sync["modes"], async_["modes"]) == (["sync"], ["async"])
+    assert harness.workers_alive() == []
+
+
+def test_the_report_has_the_table_of_lm_eval_and_the_counts(harness: Harness) -> None:
+    ended = harness.run("--only", "sync")
+
+    assert "|Version|     Filter     |n-shot|  Metric   |" in ended.stdout
+    assert "|gsm8k (sync)|" in ended.stdout
+    assert "rearrangements" in ended.stdout
+    assert "6 6 6 6" in ended.stdout
+    assert "small: same" in ended.stdout
+
+
+def test_only_keeps_the_arm_and_off(harness: Harness) -> None:
+    harness.run("--only", "async")
+
+    assert [arm["name"] for arm in harness.result()["arms"]] == ["off", "async"]
+
+
+def test_a_different_answer_is_found(harness: Harness) -> None:
+    ended = harness.run(**{"async": {"wrong_sums": [7, 9]}})
+
+    assert ended.returncode == 1
+    result = harness.result()
+    assert result["verdict"] == "different"
+    assert result["reasons"] == ["arm async: 2 of 12 answers differ from arm off"]
+    assert [arm["identical_to_off"] for arm in result["arms"]] == [12, 12, 10]
+
+
+def test_equal_answers_with_too_few_rearrangements_prove_nothing(harness: Harness) -> None:
+    ended = harness.run("--only", "sync", rearrangements=3)
+
+    assert ended.returncode == 1
+    assert harness.result()["verdict"] == "not tested"
+    assert "sync: 2 rearrangements finished" in harness.result()["reasons"][0]
+
+
+def test_a_server_that_dies_at_start_shows_the_end_of_its_log(harness: Harness) -> None:
+    ended = harness.run(sync={"die": "out of luck"})
+
+    assert ended.returncode == 2
+    assert "arm sync: the server ended while it was starting (exit status 7)" in ended.stdout
+    assert "line 39: out of luck" in ended.stdout
+    assert "line 10: out of luck" in ended.stdout
+    assert "line 9: out of luck" not in ended.stdout
+    assert "runs/small/arms/sync/server.log" in ended.stdout
+    assert harness.result()["verdict"] == "could not run"
+    assert [arm["name"] for arm in harness.result()["arms"]] == ["off"]
+
+
+def test_a_server_that_never_gets_healthy_is_given_up(harness: Harness) -> None:
+    ended = harness.run("--set", "serve.start_timeout=2", seconds_to_start=60)
+
+    assert ended.returncode == 2
+    assert "not healthy after serve.start_timeout, 2 s" in ended.stdout
+    assert harness.workers_alive() == []
+
+
+def test_a_server_that_hangs_keeps_earlier_arms(harness: Harness) -> None:
+    ended = harness.run(sync={"hang_after": 5})
+
+    assert ended.returncode == 2
+    assert "arm sync: the server stopped answering" in ended.stdout
+    assert "task.request_timeout, 2 s" in ended.stdout
+    assert "Traceback" not in ended.stdout + ended.stderr
+    assert [arm["name"] for arm in harness.result()["arms"]] == ["off"]
+    assert harness.workers_alive() == []
+
+
+def test_a_server_that_crashes_while_asked_shows_the_end_of_its_log(harness: Harness) -> None:
+    ended = harness.run(sync={"exit_after": 5})
+
+    assert ended.returncode == 2
+    assert "arm sync: the server stopped answering" in ended.stdout
+    assert "exit status 3" in ended.stdout
+    assert "RuntimeError: the engine core died" in ended.stdout
+    assert harness.workers_alive() == []
+
+
+def test_one_question_at_a_time_hangs_no_longer_than_many(harness: Harness) -> None:
+    ended = harness.run("--set", "task.concurrency=1", off={"hang_after": 2})
+
+    assert ended.returncode == 2
+    assert "arm off: the server stopped answering" in ended.stdout
+
+
+def test_a_taken_port_is_refused_before_anything_starts(harness: Harness) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ended = harness.run("--set", f"serve.port={port}")
+
+    assert ended.returncode == 2
+    assert f"serve.port {port}" in ended.stderr
+    assert not (harness.folder / "runs").exists()
+
+
+def test_missing_questions_say_where_to_get_them(harness: Harness) -> None:
+    harness.environment["GSM8K_DIR"] = str(harness.folder / "nowhere")
+    ended = harness.run()
+
+    assert ended.returncode == 2
+    assert "nowhere/train.jsonl" in ended.stderr
+    assert "Set GSM8K_DIR to a folder" in ended.stderr
+
+
+def test_an_unknown_key_names_the_nearest(harness: Harness) -> None:
+    config = small_config(require={"rearangements": 5})
+    ended = harness.run(config=config)
+
+    assert ended.returncode == 2
+    assert "require.rearangements: unknown key, the nearest is 'rearrangements'" in ended.stderr
+
+
+def test_a_missing_model_folder_says_how_to_make_it(harness: Harness) -> None:
+    ended = harness.run("--set", "model=build/tiny-moe")
+
+    assert ended.returncode == 2
+    assert "scripts/make_tiny_moe.py --output build/tiny-moe" in ended.stderr
+
+
+def test_answers_unlike_those_of_transformers_are_different(
+    harness: Harness, tiny_llama: Path
+) -> None:
+    config = small_config(model=str(tiny_llama), reference={"transformers_prompts": 2})
+    ended = harness.run("--only", "sync", config=config)
+
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert harness.result()["reference"]["prompts"] == 2
+    assert harness.result()["reference"]["different"] == [0, 1]
+    assert harness.result()["reasons"][0].startswith("reference: 2 of 2 answers of arm off differ")
+
+
+def _interrupt_arm(harness: Harness, arm: str, signal_number: int) -> tuple[int, str]:
+    """Start, send a signal once ``arm`` is being asked; exit code and output."""
+    process = harness.start(**{arm: {"seconds_per_request": 1}})
+    ask_log = harness.folder / "runs/small/arms" / arm / "ask.log"
+    deadline = time.monotonic() + 60
+    while not ask_log.exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(signal_number)
+    output, errors = process.communicate(timeout=60)
+    assert "Traceback" not in output + errors
+    return process.returncode, output
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing_running_and_is_resumed(
+    harness: Harness, signal_number: int
+) -> None:
+    code, output = _interrupt_arm(harness, "sync", signal_number)
+
+    assert code == 2
+    assert "interrupted during arm sync; the same command resumes there" in output
+    assert harness.workers_alive() == []
+    assert harness.result()["verdict"] == "interrupted"
+    assert [arm["name"] for arm in harness.result()["arms"]] == ["off"]
+    first_start = harness.result()["started"]
+
+    resumed = harness.run()
+
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert "arm off: finished before, not asked again" in resumed.stdout
+    assert harness.result()["verdict"] == "same"
+    assert harness.result()["started"] == first_start
+    assert [path.name for path in (harness.folder / "runs").glob("small*")] == ["small"]

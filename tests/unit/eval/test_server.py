@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ports and metrics of a server; starting and stopping are in test_run.py."""
+
+import socket
+
+import pytest
+
+from eval.errors import ServerError
+from eval.server import choose_port, sum_of_metric
+
+EXPOSITION = """\
+# HELP vllm:generation_tokens_total Number of generation tokens processed.
+# TYPE vllm:generation_tokens_total counter
+vllm:generation_tokens_total{engine="0",model_name="m"} 1.5e+03
+vllm:generation_tokens_total{engine="1",model_name="m"} 27.0
+vllm:generation_tokens_created{engine="0",model_name="m"} 1.7e+09
+vllm:prompt_tokens_total{engine="0",model_name="m"} 9.0
+process_open_fds 12.0
+"""
+
+
+def test_a_metric_is_summed_over_engines() -> None:
+    assert sum_of_metric(EXPOSITION, "vllm:generation_tokens_total") == 1527
+
+
+def test_a_metric_without_labels_is_read() -> None:
+    assert sum_of_metric(EXPOSITION, "process_open_fds") == 12
+
+
+def test_a_metric_that_is_not_there_is_zero() -> None:
+    assert sum_of_metric(EXPOSITION, "vllm:generation") == 0
+
+
+def test_a_free_port_can_be_listened_on() -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", choose_port(None)))
+
+
+def test_a_taken_port_is_refused() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        with pytest.raises(ServerError, match=f"serve.port {port} .*set serve.port to null"):
+            choose_port(port)
+    assert choose_port(port) == port
