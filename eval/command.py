@@ -40,8 +40,9 @@ def server_command(config: Config, arm: Arm, executable: str, port: int, events:
     command = [executable, "serve", config.model, "--host", HOST, "--port", str(port)]
     for name, value in config.serve.options.items():
         command += _option(name, value)
-    if config.plugin is not None:
-        settings = {"eplb_plugin": {**config.plugin, "events_dir": str(events)}}
+    plugin = config.plugin_settings(arm)
+    if plugin is not None:
+        settings = {"eplb_plugin": {**plugin, "events_dir": str(events)}}
         command += ["--additional-config", json.dumps(settings)]
     if arm.eplb is not None:
         eplb = arm.eplb.model_dump(exclude_none=True)

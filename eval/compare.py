@@ -123,7 +123,8 @@ def _missing_rearrangements(config: Config, arm: ArmResult, configured: Arm) -> 
     unchanged = [layer for layer, slots in enumerate(arm.slots_changed) if slots == 0]
     if unchanged:
         yield f"no slot changed in MoE layers {unchanged}"
-    if config.plugin and config.plugin.get("check_weights") is True and arm.weight_checks == 0:
+    plugin = config.plugin_settings(configured) or {}
+    if plugin.get("check_weights") is True and arm.weight_checks == 0:
         yield "no weights were checked, although plugin.check_weights is true"
     assert configured.eplb is not None
     if configured.eplb.use_async is not None:

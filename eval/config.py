@@ -6,6 +6,7 @@ import json
 from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -97,12 +98,23 @@ class Eplb(_Section):
     enable_migration_batching: bool | None = None
 
 
+def _without_events_folder(plugin: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    if "events_dir" in plugin:
+        raise ValueError("'events_dir' is set by the harness, to a folder of the run")
+    return plugin
+
+
+PluginSettings = Annotated[dict[str, JsonValue], AfterValidator(_without_events_folder)]
+
+
 class Arm(_Section):
     """One server that is asked all the questions."""
 
     name: Name
     eplb: Eplb | None = None
     """None: without EPLB."""
+    plugin: PluginSettings = {}
+    """Settings of the plugin that differ from the run's."""
 
 
 class Require(_Section):
@@ -129,20 +141,11 @@ class Config(_Section):
     """A folder or a name on the Hub."""
     task: Task = Task()
     serve: Serve = Serve()
-    plugin: dict[str, JsonValue] | None = {}
+    plugin: PluginSettings | None = {}
     """Settings of the plugin; the events folder is added. None: nothing is passed."""
     arms: Annotated[list[Arm], Field(min_length=1)]
     require: Require = Require()
     reference: Reference = Reference()
-
-    @field_validator("plugin")
-    @classmethod
-    def _events_folder_is_the_run_s(
-        cls, plugin: dict[str, JsonValue] | None
-    ) -> dict[str, JsonValue] | None:
-        if plugin and "events_dir" in plugin:
-            raise ValueError("'events_dir' is set by the harness, to a folder of the run")
-        return plugin
 
     @field_validator("arms")
     @classmethod
@@ -170,6 +173,10 @@ class Config(_Section):
                 f"data-parallel-size {data} x tensor-parallel-size {tensor}, make it 2 or more"
             )
         return self
+
+    def plugin_settings(self, arm: Arm) -> dict[str, JsonValue] | None:
+        """Settings of the plugin in ``arm``; None: nothing is passed."""
+        return None if self.plugin is None else {**self.plugin, **arm.plugin}
 
     def sha256(self) -> str:
         """Digest of every value, defaults included."""

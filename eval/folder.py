@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from eval.ask import Sample
 from eval.config import Config
 from eval.errors import RunFolderError
+from eval.machine import files_digest
 from eval.result import ArmRun, ReferenceResult, Result, Versions
 
 _UNFINISHED = ("interrupted", "could not run")
@@ -21,6 +22,8 @@ class RunState(BaseModel):
     """What a run was started with: ``run.json``. A rerun resumes when it is the same."""
 
     config_sha256: str
+    model_files: str
+    """From `eval.machine.files_digest`."""
     versions: Versions
     started: datetime
 
@@ -82,7 +85,7 @@ class RunFolder:
 def open_run(runs: Path, config: Config, versions: Versions, fresh: bool) -> Iterator[RunFolder]:
     """The folder of this configuration's run, for nobody else inside the context.
 
-    An unfinished run of the same configuration and releases is resumed, unless ``fresh``;
+    An unfinished run of the same configuration, model and releases is resumed, unless ``fresh``;
     anything else of that name is moved aside.
 
     Raises:
@@ -98,7 +101,10 @@ def open_run(runs: Path, config: Config, versions: Versions, fresh: bool) -> Ite
                 f"another evaluation is using {path}: wait for it, or give this one a --name"
             ) from error
         new = RunState(
-            config_sha256=config.sha256(), versions=versions, started=datetime.now(timezone.utc)
+            config_sha256=config.sha256(),
+            model_files=files_digest(Path(config.model)),
+            versions=versions,
+            started=datetime.now(timezone.utc),
         )
         old = None if fresh else _resumable(path, new)
         if old is None:
@@ -136,7 +142,7 @@ def _resumable(path: Path, new: RunState) -> RunState | None:
         state = RunState.model_validate_json((path / "run.json").read_bytes())
     except (OSError, ValidationError):
         return None
-    same = (state.config_sha256, state.versions) == (new.config_sha256, new.versions)
+    same = state.model_copy(update={"started": new.started}) == new
     return state if same and not _complete(path) else None
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where an evaluation runs and with which releases."""
 
+import hashlib
 import os
 import platform
 import re
@@ -35,6 +36,13 @@ def installed_versions() -> Versions:
         torch=_version("torch"),
         transformers=_version("transformers"),
     )
+
+
+def files_digest(folder: Path) -> str:
+    """Tells whether a model's folder was written again; the same for all that is no folder."""
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    seen = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return hashlib.sha256(repr(seen).encode()).hexdigest()
 
 
 def _version(distribution: str) -> str | None:

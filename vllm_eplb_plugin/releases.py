@@ -109,7 +109,8 @@ def installed_support() -> Support:
 
 def _unsupported(version: str) -> str:
     return (
-        f"vLLM {version} is not supported by this release of vllm-eplb-plugin, which was tested "
-        f"with {', '.join(supported_releases())}. Install one of these, or turn the plugin off with "
+        f"vLLM {version} is not supported by this release of vllm-eplb-plugin, which was "
+        f"tested with {', '.join(supported_releases())}. Install one of these, or turn the "
+        "plugin off with "
         "EPLB_PLUGIN='{\"enabled\": false}'."
     )

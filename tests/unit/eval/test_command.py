@@ -48,6 +48,19 @@ def test_the_plugin_gets_its_settings_and_the_events_folder() -> None:
     assert "--additional-config" not in command(0, plugin=None)
 
 
+def test_an_arm_s_settings_of_the_plugin_win_over_the_run_s() -> None:
+    arms = [{"name": "off"}, {"name": "stock", "plugin": {"check_weights": False}}]
+    plugin = {"check_weights": True, "loopback": True}
+    arguments = command(1, plugin=plugin, arms=arms)
+    settings = json.loads(arguments[arguments.index("--additional-config") + 1])
+    assert settings["eplb_plugin"] == {
+        "check_weights": False,
+        "loopback": True,
+        "events_dir": "/events",
+    }
+    assert "--additional-config" not in command(1, plugin=None, arms=arms)
+
+
 def test_eplb_is_enabled_where_the_arm_says_so() -> None:
     assert "--enable-eplb" not in command(0)
     arguments = command(1)

@@ -19,22 +19,11 @@ def load(folder: Path, *overrides: str, only: tuple[str, ...] = (), **changes: A
     return load_config(file, overrides, only)
 
 
-@pytest.mark.parametrize("name", ["cpu.yaml", "cpu-quick.yaml"])
-def test_the_configurations_of_the_repository_are_valid(name: str) -> None:
-    config = load_config(REPOSITORY / "eval" / "configs" / name)
-
-    assert [arm.name for arm in config.arms] == ["off", "sync", "async"]
-
-
-def test_the_quick_configuration_differs_in_name_and_questions_only() -> None:
-    folder = REPOSITORY / "eval" / "configs"
-    full = load_config(folder / "cpu.yaml").model_dump()
-    quick = load_config(folder / "cpu-quick.yaml").model_dump()
-
-    quick["name"] = full["name"]
-    assert quick["task"]["questions"] < full["task"]["questions"]
-    quick["task"]["questions"] = full["task"]["questions"]
-    assert quick == full
+@pytest.mark.parametrize(
+    "file", sorted((REPOSITORY / "eval" / "configs").glob("*.yaml")), ids=lambda file: file.name
+)
+def test_the_configurations_of_the_repository_are_valid(file: Path) -> None:
+    assert load_config(file).arms[0].name == "off"
 
 
 def test_an_unquoted_off_is_the_name_of_an_arm(tmp_path: Path) -> None:

@@ -75,6 +75,20 @@ def test_a_run_of_another_configuration_is_moved_aside(tmp_path: Path) -> None:
     assert folders(tmp_path) == 2
 
 
+def test_a_run_of_a_model_that_was_written_again_is_moved_aside(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "model.safetensors").write_text("before")
+    runs, same = tmp_path / "runs", config(model=str(model))
+    with open_run(runs, same, VERSIONS, fresh=False) as folder:
+        folder.new_arm_folder("off")
+        folder.finish_arm(arm("off"), samples())
+
+    assert resumed(runs, same)
+    (model / "model.safetensors").write_text("after it was trained")
+    assert not resumed(runs, same)
+
+
 def test_a_run_with_another_release_is_moved_aside(tmp_path: Path) -> None:
     start(tmp_path, None)
 
