@@ -43,17 +43,18 @@ class Settings(BaseModel):
         return self
 
 
-def load_settings(additional_config: Mapping[str, Any] | None = None) -> Settings:
+def load_settings(additional_config: object = None) -> Settings:
     """Read the settings of this process.
 
     Args:
-        additional_config: The value of vLLM's ``--additional-config``. Its key ``eplb_plugin``
-            wins over the environment variable ``EPLB_PLUGIN``; the two are never mixed.
+        additional_config: The value of vLLM's ``--additional-config``, a mapping for whoever has
+            settings in it. Its key ``eplb_plugin`` wins over the environment variable
+            ``EPLB_PLUGIN``; the two are never mixed.
 
     Raises:
         SettingsError: Not a JSON object, an unknown key, or a value of a wrong type.
     """
-    if additional_config and ADDITIONAL_CONFIG_KEY in additional_config:
+    if isinstance(additional_config, Mapping) and ADDITIONAL_CONFIG_KEY in additional_config:
         source = f"--additional-config {ADDITIONAL_CONFIG_KEY}"
         return _parse(additional_config[ADDITIONAL_CONFIG_KEY], source)
     text = os.environ.get(ENVIRONMENT_VARIABLE)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real servers, one at a time, through the harness."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval.command import find_executable, server_command
+from eval.config import Config
+from eval.config_file import load_config
+from eval.process import ChildProcess
+from eval.server import choose_port
+
+ROOT = Path(__file__).parents[2]
+MODEL = ROOT / "build" / "tiny-moe"
+
+
+class Evaluation:
+    """``python -m eval run eval/configs/cpu.yaml`` with a few questions, in a folder of its own."""
+
+    def __init__(self, folder: Path, *options: str, **settings: Any) -> None:
+        values = {
+            "name": "e2e",
+            "model": str(MODEL),
+            "task.questions": 8,
+            "reference.transformers_prompts": 0,
+            **settings,
+        }
+        sets = [f"{key}={json.dumps(value)}" for key, value in values.items()]
+        command = [sys.executable, "-m", "eval", "run", str(ROOT / "eval/configs/cpu.yaml")]
+        for setting in sets:
+            command += ["--set", setting]
+        done = subprocess.run(
+            [*command, *options],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+            timeout=900,
+        )
+        self.exit_code = done.returncode
+        self.output = done.stdout + done.stderr
+        self.folder = folder / "runs" / "e2e"
+        file = self.folder / "result.json"
+        self.result: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+
+    def arm(self, name: str) -> dict[str, Any]:
+        """The result of one arm."""
+        arms: dict[str, Any] = {arm["name"]: arm for arm in self.result["arms"]}
+        assert name in arms, self.output
+        found: dict[str, Any] = arms[name]
+        return found
+
+
+def refusal(folder: Path, arm: dict[str, Any], **settings: Any) -> str:
+    """Start one server as `cpu.yaml` does, which has to end by itself; what it printed."""
+    base = load_config(ROOT / "eval/configs/cpu.yaml").model_dump()
+    changed = {**base, "model": str(MODEL), **settings, "arms": [{"name": "off"}, arm]}
+    config = Config.model_validate(changed)
+    port = choose_port(None)
+    command = server_command(config, config.arms[1], find_executable(None), port, folder / "events")
+    log = folder / "server.log"
+    deadline = time.monotonic() + 300
+    with ChildProcess(command, config.serve.environment, log) as server:
+        while server.running():
+            assert time.monotonic() < deadline, f"still running: {log.read_text()[-4000:]}"
+            time.sleep(0.5)
+        assert server.wait() != 0
+    return log.read_text()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tiny_moe() -> None:
+    """The model that cpu.yaml names; nothing is done where it is there already."""
+    script = ROOT / "scripts" / "make_tiny_moe.py"
+    subprocess.run([sys.executable, str(script), "--output", str(MODEL)], check=True)
