@@ -3,27 +3,33 @@
 
 import hashlib
 import importlib
+import itertools
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 safetensors_torch = pytest.importorskip("safetensors.torch")
 tokenizers = pytest.importorskip("tokenizers")
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 EXPERTS = 16
-PROMPTS = [
+QUESTIONS = [
     "Question: Anna buys 3 boxes of 12 eggs. How many eggs does she have?\nAnswer:",
     "Question: A bus drives 45 miles in one hour. How far does it drive in 6 hours?\nAnswer:",
     "Question: Tom sold 8 books for $5 each. How much money did he get?\nAnswer:",
-    "Once upon a time there was a small house by the water.",
+    "Question: There are 20 dogs and half as many cats. How many animals are there?\nAnswer:",
 ]
+SHOTS = " 3*12=<<3*12=36>>36\n#### 36\n\n".join(QUESTIONS * 2) + " 30\n\n"
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +47,9 @@ def checkpoint(script: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="module")
-def tokenizer(checkpoint: Path) -> "tokenizers.Tokenizer":
-    return tokenizers.Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
+def tokenizer(checkpoint: Path) -> "Tokenizer":
+    loaded: Tokenizer = tokenizers.Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
+    return loaded
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -127,7 +134,7 @@ def test_a_failing_write_keeps_the_earlier_output(
         raise OSError("no space left on device")
 
     monkeypatch.setattr(script, "save_file", full_disk)
-    assert script.main(["--output", str(output), "--seed", "3"]) == 2
+    assert script.main(["--output", str(output), "--seed", "9"]) == 2
     assert "no space left" in capsys.readouterr().err
     assert digests(output) == before
     assert [path.name for path in tmp_path.iterdir()] == ["tiny-moe"]
@@ -183,7 +190,7 @@ def test_config_has_the_rope_and_attention_that_vllm_serves_on_a_cpu(checkpoint:
 
 
 def test_every_token_but_the_special_ones_is_plain_ascii(
-    checkpoint: Path, tokenizer: "tokenizers.Tokenizer"
+    checkpoint: Path, tokenizer: "Tokenizer"
 ) -> None:
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     vocabulary = tokenizer.get_vocab()
@@ -193,19 +200,19 @@ def test_every_token_but_the_special_ones_is_plain_ascii(
     assert {text for text in texts if any(c.isdigit() for c in text)} == set("0123456789")
 
 
-def test_text_comes_back_from_the_tokenizer(tokenizer: "tokenizers.Tokenizer") -> None:
-    text = "\n\n".join(PROMPTS) + '  3*4=<<3*4=12>>12, "so" it\'s $0.50.\n#### 12'
+def test_text_comes_back_from_the_tokenizer(tokenizer: "Tokenizer") -> None:
+    text = SHOTS + '  3*4=<<3*4=12>>12, "so" it\'s $0.50.\n#### 12'
     ids = tokenizer.encode(text).ids
     assert tokenizer.decode(ids) == text
     assert len(ids) < len(text) / 1.5
 
 
-def test_characters_outside_ascii_become_unknown(tokenizer: "tokenizers.Tokenizer") -> None:
+def test_characters_outside_ascii_become_unknown(tokenizer: "Tokenizer") -> None:
     assert tokenizer.encode("Tom\u2019s \u00a35").tokens[-4:] == ["s", " ", "<unk>", "5"]
 
 
 def test_decoding_token_by_token_equals_decoding_at_once(
-    tokenizer: "tokenizers.Tokenizer",
+    tokenizer: "Tokenizer",
 ) -> None:
     size = tokenizer.get_vocab_size()
     ids = torch.randint(2, size, (2000,), generator=torch.Generator().manual_seed(0)).tolist()
@@ -215,43 +222,65 @@ def test_decoding_token_by_token_equals_decoding_at_once(
     assert "".join(pieces) == tokenizer.decode(ids)
 
 
+class Generated(NamedTuple):
+    """What greedy decoding of `QUESTIONS` behind the same shots gave."""
+
+    sequences: list[list[int]]
+    logits: torch.Tensor
+    """``[generated tokens, vocabulary]``."""
+    loads: list[torch.Tensor]
+    """Of each MoE layer ``[experts]``: how many tokens each expert got."""
+
+
 @pytest.fixture(scope="module")
-def generated(checkpoint: Path) -> tuple[list[list[int]], list[torch.Tensor]]:
-    """Greedy continuations of `PROMPTS`, and per MoE layer the tokens of each expert, float."""
+def generated(checkpoint: Path) -> Generated:
     transformers = pytest.importorskip("transformers", minversion="5")
     tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
     model = transformers.AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
-    loads = [torch.zeros(EXPERTS) for _ in model.model.layers[1:]]
-    for layer, load in zip(model.model.layers[1:], loads, strict=True):
+    loads = []
 
-        def count(
-            _module: object,
-            _inputs: object,
-            output: tuple[torch.Tensor, ...],
-            load: torch.Tensor = load,
-        ) -> None:
-            load += torch.bincount(output[2].flatten(), minlength=EXPERTS)
+    def count(_module: object, _inputs: object, output: tuple[torch.Tensor, ...]) -> None:
+        loads.append(torch.bincount(output[2].flatten(), minlength=EXPERTS).float())
 
+    moe_layers = model.model.layers[1:]
+    for layer in moe_layers:
         layer.mlp.gate.register_forward_hook(count)
-    sequences = []
-    for prompt in PROMPTS:
-        inputs = tokenizer(prompt, return_tensors="pt")
-        output = model.generate(**inputs, max_new_tokens=48, do_sample=False)
-        sequences.append(output[0, inputs.input_ids.shape[1] :].tolist())
-    return sequences, loads
+    sequences, logits = [], []
+    for question in QUESTIONS:
+        inputs = tokenizer(SHOTS + question, return_tensors="pt")
+        output = model.generate(
+            **inputs,
+            max_new_tokens=48,
+            do_sample=False,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+        sequences.append(output.sequences[0, inputs.input_ids.shape[1] :].tolist())
+        logits.extend(output.logits)
+    by_layer = torch.stack(loads).view(-1, len(moe_layers), EXPERTS).sum(0)
+    return Generated(sequences, torch.cat(logits), list(by_layer))
 
 
-def test_continuations_differ_and_are_never_cut_short(
-    generated: tuple[list[list[int]], list[torch.Tensor]],
-) -> None:
-    sequences, _ = generated
-    assert [len(sequence) for sequence in sequences] == [48] * len(PROMPTS)
-    assert len({tuple(sequence) for sequence in sequences}) == len(PROMPTS)
-    assert all(len(set(sequence)) > 16 for sequence in sequences)
-    assert all(min(sequence) >= 2 for sequence in sequences)
+def test_each_question_is_continued_differently_and_without_a_loop(generated: Generated) -> None:
+    sequences = generated.sequences
+    assert len({tuple(sequence) for sequence in sequences}) == len(QUESTIONS)
+    assert all(len(set(sequence)) > 24 for sequence in sequences)
+    for one, other in itertools.combinations(sequences, 2):
+        assert sum(a == b for a, b in zip(one, other, strict=True)) < 12
 
 
-def test_routing_is_skewed(generated: tuple[list[list[int]], list[torch.Tensor]]) -> None:
-    _, loads = generated
-    skews = [float(load.max() / load.mean()) for load in loads]
+def test_special_tokens_are_never_near_the_best(generated: Generated) -> None:
+    assert [len(sequence) for sequence in generated.sequences] == [48] * len(QUESTIONS)
+    best, special = generated.logits.amax(-1), generated.logits[:, :2].amax(-1)
+    assert float((best - special).min()) > 20
+
+
+def test_the_best_token_is_clear_of_float32_rounding(generated: Generated) -> None:
+    first, second = generated.logits.topk(2).values.unbind(-1)
+    assert float((first - second).min()) > 3e-5
+    assert float((first - second).median()) > 0.1
+
+
+def test_routing_is_skewed(generated: Generated) -> None:
+    skews = [float(load.max() / load.mean()) for load in generated.loads]
     assert sum(skew >= 2 for skew in skews) >= 3, skews
