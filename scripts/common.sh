@@ -13,9 +13,12 @@ if [[ -n $TORCH_WHEELS ]] && compgen -G "$TORCH_WHEELS/torch-*+cpu-*.whl" >/dev/
     torch_source=(--find-links "$TORCH_WHEELS")
 fi
 
+# As pip does: trust what the machine trusts, so that a proxy's own certificate works.
+export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-true}"
+
 uv() {
     if [[ ! -x $TOOLS/bin/uv ]]; then
-        "$PYTHON" -m pip install --quiet --root-user-action ignore --target "$TOOLS" "uv==$UV_VERSION"
+        "$PYTHON" -m pip install --quiet --root-user-action ignore --disable-pip-version-check --target "$TOOLS" "uv==$UV_VERSION"
     fi
     "$TOOLS/bin/uv" "$@"
 }
