@@ -12,7 +12,7 @@ if __name__ == "__main__":
     if missing:
         print(
             f"error: not installed: {', '.join(missing)}. Install what the harness needs: "
-            "pip install 'vllm-eplb-plugin[eval]'",
+            "pip install '.[eval]' in a checkout of this repository",
             file=sys.stderr,
         )
         sys.exit(2)

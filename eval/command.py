@@ -30,7 +30,7 @@ def find_executable(configured: str | None, python: str = sys.executable) -> str
     if found is None:
         raise ServerError(
             f"no vllm beside {python} and none on PATH. Install it into this environment: "
-            "pip install 'vllm-eplb-plugin[cpu]' without a GPU, 'vllm-eplb-plugin[vllm]' with"
+            "pip install '.[cpu]' without a GPU, '.[vllm]' with, in a checkout of this repository"
         )
     return found
 

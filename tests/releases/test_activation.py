@@ -107,4 +107,4 @@ def test_the_doctor_says_how_to_install_a_missing_vllm(tmp_path: Path) -> None:
     )
     done = python(hide)
     assert done.returncode == 2
-    assert "vLLM is not installed: pip install 'vllm-eplb-plugin[vllm]'" in done.stdout
+    assert "vLLM is not installed: pip install 'vllm==0.32.0'" in done.stdout
