@@ -3,6 +3,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -15,6 +16,7 @@ def interrupts_raise() -> Iterator[None]:
     """Each of Ctrl-C, SIGTERM and a closed terminal raises ``KeyboardInterrupt`` inside."""
 
     def interrupt(signal_number: int, frame: FrameType | None) -> None:
+        print("interrupted: stopping what was started", file=sys.stderr)
         raise KeyboardInterrupt
 
     # Who starts the harness with nohup wants SIGHUP to stay ignored.

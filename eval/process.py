@@ -25,7 +25,7 @@ class ChildProcess:
         command: Sequence[str],
         environment: Mapping[str, str],
         log: Path,
-        grace_seconds: float = 30,
+        grace_seconds: float = 15,
     ) -> None:
         """Prepare, without starting anything.
 
