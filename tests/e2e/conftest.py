@@ -16,6 +16,7 @@ from eval.config import Config
 from eval.config_file import load_config
 from eval.process import ChildProcess
 from eval.server import choose_port
+from tests.unit.eval.conftest import write_gsm8k
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "build" / "tiny-moe"
@@ -39,7 +40,12 @@ class Evaluation:
         done = subprocess.run(
             [*command, *options],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "GSM8K_DIR": str(write_gsm8k(folder / "gsm8k")),
+                "COLUMNS": "200",
+            },
             capture_output=True,
             text=True,
             timeout=900,
