@@ -4,7 +4,7 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -19,14 +19,8 @@ def interrupts_raise() -> Iterator[None]:
         print("interrupted: stopping what was started", file=sys.stderr)
         raise KeyboardInterrupt
 
-    # Who starts the harness with nohup wants SIGHUP to stay ignored.
-    taken = [one for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
-    before = {one: signal.signal(one, interrupt) for one in taken}
-    try:
+    with _handled_by(interrupt):
         yield
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
 
 
 @contextmanager
@@ -37,12 +31,21 @@ def interrupts_wait() -> Iterator[None]:
     def remember(signal_number: int, frame: FrameType | None) -> None:
         arrived.append(signal_number)
 
+    try:
+        with _handled_by(remember):
+            yield
+    finally:
+        if arrived:
+            os.kill(os.getpid(), arrived[0])
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    # Who starts the harness with nohup wants SIGHUP to stay ignored.
     taken = [one for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
-    before = {one: signal.signal(one, remember) for one in taken}
+    before = {one: signal.signal(one, handler) for one in taken}
     try:
         yield
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
-        if arrived:
-            os.kill(os.getpid(), arrived[0])
+        for one, earlier in before.items():
+            signal.signal(one, earlier)
