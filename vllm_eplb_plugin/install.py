@@ -3,6 +3,7 @@
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,10 @@ class OverrideError(RuntimeError):
     """vLLM does not look as overrides expect; nothing was bound."""
 
     def __init__(self, problems: list[str]) -> None:
+        release = getattr(sys.modules.get("vllm.version"), "__version__", "of unknown release")
         super().__init__(
-            "vLLM does not look as vllm-eplb-plugin expects, so nothing was overridden:\n  "
+            f"vLLM {release} does not look as vllm-eplb-plugin expects, so nothing was "
+            "overridden:\n  "
             + "\n  ".join(problems)
             + "\nInstall a plugin release that supports this vLLM, or turn the plugin off with "
             "EPLB_PLUGIN='{\"enabled\": false}' (EPLB then is vLLM's own)."
@@ -32,7 +35,7 @@ class Override:
     """Parameters without annotations, as `parameters_of` writes them. None: the target is no
     function but an attribute, of a module or one that a class's ``__init__`` assigns."""
     replace: Callable[[Any], Any]
-    """Takes what is there now (None for an attribute), returns what shall be there."""
+    """Takes what is there now (None for an instance's attribute), returns what shall be there."""
     fixes: str
     """Which failure of vLLM this mends."""
     delete_when: str
