@@ -9,48 +9,24 @@ other scripts can call this each time.
 
 import argparse
 import hashlib
-import json
 import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from safetensors.torch import save_file
+from tiny_checkpoint import FILE_NAMES, json_text, write_checkpoint
 from tiny_deepseek import OptionError, Options, model_config, random_tensors
-from tiny_tokenizer import END_TOKEN, UNKNOWN_TOKEN, build_tokenizer
+from tiny_tokenizer import build_tokenizer
 
-JSON_NAMES = ("config.json", "generation_config.json", "tokenizer_config.json")
-FILE_NAMES = (*JSON_NAMES, "tokenizer.json", "model.safetensors")
 RECORD_NAME = "tiny_moe.json"
-CODE_NAMES = ("make_tiny_moe.py", "tiny_deepseek.py", "tiny_tokenizer.py")
+CODE_NAMES = ("make_tiny_moe.py", "tiny_checkpoint.py", "tiny_deepseek.py", "tiny_tokenizer.py")
 
 
 def write_files(options: Options, folder: Path) -> None:
     """Write everything a server needs, and a record of it, into an empty folder."""
-    config = model_config(options)
-    tokenizer_config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "unk_token": UNKNOWN_TOKEN,
-        "eos_token": END_TOKEN,
-        "pad_token": END_TOKEN,
-        "model_max_length": config["max_position_embeddings"],
-        "clean_up_tokenization_spaces": False,
-    }
-    generation_config = {"eos_token_id": config["eos_token_id"], "do_sample": False}
-    contents = (config, generation_config, tokenizer_config)
-    for name, content in zip(JSON_NAMES, contents, strict=True):
-        (folder / name).write_text(_json_text(content), encoding="utf-8")
-    build_tokenizer().save(str(folder / "tokenizer.json"))
-    weights = folder / "model.safetensors"
-    save_file(dict(random_tensors(options)), weights, metadata={"format": "pt"})
-    # safetensors makes it readable by its owner alone.
-    weights.chmod((folder / "tokenizer.json").stat().st_mode)
+    tensors = dict(random_tensors(options))
+    write_checkpoint(folder, model_config(options), build_tokenizer(), tensors)
     (folder / RECORD_NAME).write_text(_record(options, folder), encoding="utf-8")
-
-
-def _json_text(content: dict[str, Any]) -> str:
-    return json.dumps(content, indent=2) + "\n"
 
 
 def _digest(path: Path) -> str | None:
@@ -59,7 +35,7 @@ def _digest(path: Path) -> str | None:
 
 def _record(options: Options, folder: Path) -> str:
     """What tells a complete output: the options, the code that used them, a digest per file."""
-    return _json_text(
+    return json_text(
         {
             "options": asdict(options),
             "code": {name: _digest(Path(__file__).with_name(name)) for name in CODE_NAMES},

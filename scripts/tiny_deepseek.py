@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shape and random weights of a small DeepSeek-V2 model whose routing is skewed."""
+"""Shape of small DeepSeek-V2 models, and random weights whose routing is skewed."""
 
 import math
 from collections.abc import Iterator

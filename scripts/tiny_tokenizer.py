@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small BPE tokenizer for random-weight checkpoints, made from a word list alone.
+"""A small BPE tokenizer, made from a word list and, for a trained model, from its texts.
 
 Random weights generate any token after any other. So every token except the special ones is plain
 ASCII text: then each continuation decodes to clean text, and decoding token by token gives the
@@ -7,7 +7,8 @@ same text as decoding at once. Characters outside become `<unk>`.
 """
 
 import string
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from tokenizers import AddedToken, Regex, Tokenizer
 from tokenizers.decoders import Fuse
@@ -70,20 +71,24 @@ def _training_words() -> Iterator[str]:
         yield from symbols * frequency
 
 
-def build_tokenizer() -> Tokenizer:
+def build_tokenizer(size: int = VOCABULARY_SIZE, texts: Iterable[str] = ()) -> Tokenizer:
     """Make the tokenizer; equal at each call.
 
+    Args:
+        size: Tokens at most.
+        texts: More to learn tokens from than the word list.
+
     Returns:
-        `VOCABULARY_SIZE` tokens, the special ones first. No token is put in front.
+        The special tokens have the first numbers. No token is put in front of a text.
     """
     tokenizer = Tokenizer(BPE(unk_token=UNKNOWN_TOKEN, fuse_unk=True))
     tokenizer.pre_tokenizer = Split(Regex(PIECES), "isolated")
     tokenizer.decoder = Fuse()
     trainer = BpeTrainer(
-        vocab_size=VOCABULARY_SIZE,
+        vocab_size=size,
         special_tokens=[AddedToken(token, special=True) for token in SPECIAL_TOKENS],
         initial_alphabet=list(ALPHABET),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_training_words(), trainer)
+    tokenizer.train_from_iterator(chain(_training_words(), texts), trainer)
     return tokenizer

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training sequences: solved problems one after another, as in a few-shot prompt."""
+
+from collections.abc import Iterator
+
+import torch
+from tiny_tokenizer import END_TOKEN, build_tokenizer
+from tokenizers import Tokenizer
+from torch.utils.data import Dataset
+
+from eval.problems import Split, problems
+
+VOCABULARY_SIZE = 1024
+NO_LABEL = -100
+"""What torch's cross entropy leaves out."""
+
+# Problems that the tokenizer learns from; more of them give the same tokens.
+_TOKENIZER_TEXTS = 4000
+
+
+class Example(tuple[torch.Tensor, torch.Tensor, torch.Tensor]):
+    """Of each position, int64 ``[length]``: token, the token to predict or `NO_LABEL`, answer."""
+
+
+def tokenizer_for_problems() -> Tokenizer:
+    """The tokenizer of gsm-tiny; equal at each call. Digits are single tokens."""
+    texts = (
+        f"Question: {problem.question}\nAnswer: {problem.answer}\n\n"
+        for problem, _ in zip(problems("train", 0), range(_TOKENIZER_TEXTS), strict=False)
+    )
+    return build_tokenizer(VOCABULARY_SIZE, texts)
+
+
+class Sequences(Dataset[Example]):
+    """Sequences by index, the same ones for the same split and seed, without end.
+
+    Only answers are to be predicted. After an answer the end token is, although, as in a few-shot
+    prompt, the next question follows.
+    """
+
+    def __init__(self, split: Split, seed: int, length: int, tokenizer: Tokenizer) -> None:
+        self.split = split
+        self.seed = seed
+        self.length = length
+        self.tokenizer = tokenizer
+        self.end: int = tokenizer.token_to_id(END_TOKEN)
+
+    def __getitem__(self, index: int) -> Example:
+        tokens: list[int] = []
+        labels: list[int] = []
+        answers: list[int] = []
+        for number, (prompt, answer) in enumerate(self._problems(index)):
+            if len(tokens) + len(prompt) + len(answer) > self.length:
+                break
+            tokens += prompt + answer
+            labels += [NO_LABEL] * (len(prompt) - 1) + answer + [self.end]
+            answers += [-1] * (len(prompt) - 1) + [number] * (len(answer) + 1)
+        missing = self.length - len(tokens)
+        return Example(
+            (
+                torch.tensor(tokens + [self.end] * missing),
+                torch.tensor(labels + [NO_LABEL] * missing),
+                torch.tensor(answers + [-1] * missing),
+            )
+        )
+
+    def _problems(self, index: int) -> Iterator[tuple[list[int], list[int]]]:
+        """Tokens of prompts and answers."""
+        between = ""
+        # A range of seeds for each dataset seed: no two sequences share one.
+        for problem in problems(self.split, self.seed * 10**9 + index):
+            prompt = f"{between}Question: {problem.question}\nAnswer:"
+            yield self.tokenizer.encode(prompt).ids, self.tokenizer.encode(f" {problem.answer}").ids
+            between = "\n\n"
