@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """One arm: its server is started, asked everything, measured and stopped."""
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
 from eval.ask import Answers, RequestError, ask
 from eval.command import server_command
-from eval.config import Arm, Config
+from eval.config import Arm, Config, TaskName
+from eval.dataset import Files
 from eval.events import Evidence, read_evidence
 from eval.folder import RunFolder
 from eval.result import ArmRun
@@ -19,7 +19,7 @@ def run_arm(
     config: Config,
     arm: Arm,
     executable: str,
-    files: Mapping[str, Path] | None,
+    files: Mapping[TaskName, Files | None],
     folder: RunFolder,
     console: Console,
 ) -> None:
@@ -38,40 +38,38 @@ def run_arm(
         console.print(f"arm {arm.name}: server ready after {ready:.1f} s, asking")
         tokens = server.generated_tokens()
         try:
-            answers = ask(config, server.url, files, here / "ask.log")
+            answers = [
+                ask(config.model, task, server.url, files[task.name], here / "ask.log")
+                for task in config.tasks
+            ]
         except RequestError as error:
             stopped = f"arm {arm.name}: the server stopped answering: {error}"
             raise server.failure(stopped) from error
         tokens = server.generated_tokens() - tokens
-    evidence = read_evidence(events, answers.started, answers.finished)
+    evidence = read_evidence(events, answers[0].started, answers[-1].finished)
     finished = _summary(arm, answers, evidence, ready, tokens, server, command)
-    folder.finish_arm(finished, answers.samples)
+    samples = [sample for task in answers for sample in task.samples]
+    folder.finish_arm(finished, samples)
     console.print(
-        f"arm {arm.name}: {finished.questions} questions in {finished.seconds:.1f} s, "
+        f"arm {arm.name}: {len(samples)} questions in {finished.seconds:.1f} s, "
         f"{finished.rearrangements} rearrangements"
     )
 
 
 def _summary(
     arm: Arm,
-    answers: Answers,
+    answers: Sequence[Answers],
     evidence: Evidence,
     ready: float,
     tokens: float,
     server: Server,
     command: list[str],
 ) -> ArmRun:
-    seconds = answers.finished - answers.started
+    seconds = sum(task.finished - task.started for task in answers)
     return ArmRun(
         **evidence.model_dump(),
         name=arm.name,
-        questions=len(answers.samples),
-        task_hashes=answers.task_hashes,
-        task_version=answers.task_version,
-        accuracy=answers.accuracy,
-        accuracy_stderr=answers.accuracy_stderr,
-        accuracy_flexible=answers.accuracy_flexible,
-        accuracy_flexible_stderr=answers.accuracy_flexible_stderr,
+        tasks=[task.summary for task in answers],
         start_seconds=ready,
         seconds=seconds,
         tokens_per_second=tokens / seconds,

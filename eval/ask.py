@@ -16,9 +16,10 @@ from lm_eval.models.openai_completions import LocalCompletionsAPI
 from lm_eval.utils import hash_string
 from pydantic import BaseModel
 
-from eval.config import Config, Task
+from eval.config import Task, TaskName
+from eval.dataset import Files
 from eval.errors import EvaluationError
-from eval.result import Seeds
+from eval.result import Seeds, TaskRun
 from eval.task import task_definition, task_manager
 
 SEEDS = Seeds(random=0, numpy=1234, torch=1234, fewshot=1234, request=1234)
@@ -38,6 +39,7 @@ class RequestError(EvaluationError):
 class Sample(BaseModel):
     """One question and its answer: a line of ``samples.jsonl``."""
 
+    task: TaskName
     doc_id: int
     """Its index in the test set."""
     doc_hash: str
@@ -57,16 +59,10 @@ class Sample(BaseModel):
 
 
 class Answers(BaseModel):
-    """All answers of one arm and lm-eval's summary of them."""
+    """All answers to one task and lm-eval's summary of them."""
 
     samples: list[Sample]
-    task_hashes: dict[str, str]
-    """As lm-eval computes them: equal when documents, prompts and targets are."""
-    task_version: float
-    accuracy: float
-    accuracy_stderr: float | None
-    accuracy_flexible: float
-    accuracy_flexible_stderr: float | None
+    summary: TaskRun
     started: float
     """The first question was sent, in Unix seconds."""
     finished: float
@@ -86,27 +82,28 @@ class _TimedCompletions(LocalCompletionsAPI):  # type: ignore[misc]  # lm-eval h
         return answers
 
 
-def ask(config: Config, url: str, files: Mapping[str, Path] | None, log: Path) -> Answers:
-    """Ask all questions.
+def ask(model: str, task: Task, url: str, files: Files | None, log: Path) -> Answers:
+    """Ask all questions of one task.
 
     Args:
-        config: Which questions, and of which model.
+        model: As the server names it.
+        task: Which questions.
         url: Of the server.
-        files: From `eval.dataset.find_gsm8k`.
+        files: Of this task, from `eval.dataset.find_questions`.
         log: Gets what lm-eval has to say.
 
     Raises:
         RequestError: A request failed or took longer than ``task.request_timeout``.
     """
-    model = _completions(config.model, url, config.task)
+    completions = _completions(model, url, task)
     manager = task_manager()
     with _log_to(log):
         try:
             output = lm_eval.simple_evaluate(
-                model=model,
-                tasks=[task_definition(manager, config.task, files)],
+                model=completions,
+                tasks=[task_definition(manager, task, files)],
                 task_manager=manager,
-                limit=config.task.questions,
+                limit=task.questions,
                 random_seed=SEEDS.random,
                 numpy_random_seed=SEEDS.numpy,
                 torch_random_seed=SEEDS.torch,
@@ -114,11 +111,16 @@ def ask(config: Config, url: str, files: Mapping[str, Path] | None, log: Path) -
             )
         except (asyncio.TimeoutError, requests.Timeout) as error:
             raise RequestError(
-                f"no answer within task.request_timeout, {config.task.request_timeout} s"
+                f"{task.name}: no answer within request_timeout, {task.request_timeout} s"
             ) from error
         except (aiohttp.ClientError, requests.RequestException, ConnectionError) as error:
-            raise RequestError(f"a request failed ({error!r}); see {log}") from error
-    return _answers(config.task.name, output, model)
+            raise RequestError(f"{task.name}: a request failed ({error!r}); see {log}") from error
+    return Answers(
+        samples=_samples(task.name, output["samples"][task.name]),
+        summary=_summary(task, output),
+        started=completions.started,
+        finished=completions.finished,
+    )
 
 
 def _completions(model: str, url: str, task: Task) -> _TimedCompletions:
@@ -155,31 +157,31 @@ def _log_to(path: Path) -> Iterator[None]:
         handler.close()
 
 
-def _answers(task: str, output: Mapping[str, Any], model: _TimedCompletions) -> Answers:
-    rows = output["samples"][task]
-    metrics = output["results"][task]
+def _summary(task: Task, output: Mapping[str, Any]) -> TaskRun:
+    rows = output["samples"][task.name]
+    metrics = output["results"][task.name]
     hashes = [row["doc_hash"] + row["prompt_hash"] + row["target_hash"] for row in rows]
-    return Answers(
-        samples=_samples(rows),
-        task_hashes={task: hash_string("".join(hashes))},
-        task_version=output["versions"][task],
+    return TaskRun(
+        name=task.name,
+        scored=task.scored,
+        questions=len({row["doc_id"] for row in rows}),
+        task_hash=hash_string("".join(hashes)),
+        task_version=output["versions"][task.name],
         accuracy=metrics[f"exact_match,{_STRICT}"],
         accuracy_stderr=_number(metrics[f"exact_match_stderr,{_STRICT}"]),
         accuracy_flexible=metrics[f"exact_match,{_FLEXIBLE}"],
         accuracy_flexible_stderr=_number(metrics[f"exact_match_stderr,{_FLEXIBLE}"]),
-        started=model.started,
-        finished=model.finished,
     )
 
 
-def _samples(rows: Sequence[Mapping[str, Any]]) -> list[Sample]:
+def _samples(task: TaskName, rows: Sequence[Mapping[str, Any]]) -> list[Sample]:
     """lm-eval has one row for each question and filter; here a question is one sample."""
     by_filter = {
         name: sorted((row for row in rows if row["filter"] == name), key=_doc_id)
         for name in (_STRICT, _FLEXIBLE)
     }
     pairs = zip(by_filter[_STRICT], by_filter[_FLEXIBLE], strict=True)
-    return [_sample(strict, flexible) for strict, flexible in pairs]
+    return [_sample(task, strict, flexible) for strict, flexible in pairs]
 
 
 def _doc_id(row: Mapping[str, Any]) -> int:
@@ -187,9 +189,10 @@ def _doc_id(row: Mapping[str, Any]) -> int:
     return doc_id
 
 
-def _sample(strict: Mapping[str, Any], flexible: Mapping[str, Any]) -> Sample:
+def _sample(task: TaskName, strict: Mapping[str, Any], flexible: Mapping[str, Any]) -> Sample:
     prompt, generation = strict["arguments"][0]
     return Sample(
+        task=task,
         doc_id=strict["doc_id"],
         doc_hash=strict["doc_hash"],
         prompt_hash=strict["prompt_hash"],

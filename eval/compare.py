@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the arms of a run to a verdict. Pure functions."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from eval.ask import Sample
-from eval.config import REFERENCE_ARM, Arm, Config
-from eval.result import ArmResult, ArmRun, ReferenceResult, Verdict
+from eval.config import REFERENCE_ARM, Arm, Config, TaskName
+from eval.result import ArmResult, ArmRun, ReferenceResult, TaskResult, Verdict
 
 
 class Judgement(NamedTuple):
@@ -16,21 +17,27 @@ class Judgement(NamedTuple):
     reasons: list[str]
 
 
-def identical_answers(samples: Sequence[Sample], others: Sequence[Sample]) -> int:
-    """Questions, paired by document and prompt, that have the same answer in both."""
-    texts = {(other.doc_id, other.prompt_hash): other.text for other in others}
-    return sum(texts.get((one.doc_id, one.prompt_hash)) == one.text for one in samples)
+def identical_answers(samples: Sequence[Sample], others: Sequence[Sample]) -> Counter[TaskName]:
+    """Questions of each task, paired by document and prompt, with the same answer in both."""
+    texts = {_question(other): other.text for other in others}
+    return Counter(one.task for one in samples if texts.get(_question(one)) == one.text)
+
+
+def _question(sample: Sample) -> tuple[TaskName, int, str]:
+    return sample.task, sample.doc_id, sample.prompt_hash
 
 
 def arm_results(arms: Sequence[ArmRun], samples: Mapping[str, Sequence[Sample]]) -> list[ArmResult]:
     """Set each arm beside arm ``off``, which must be the first."""
-    return [
-        ArmResult(
-            **arm.model_dump(),
-            identical_to_off=identical_answers(samples[arm.name], samples[REFERENCE_ARM]),
-        )
-        for arm in arms
+    return [_arm_result(arm, samples) for arm in arms]
+
+
+def _arm_result(arm: ArmRun, samples: Mapping[str, Sequence[Sample]]) -> ArmResult:
+    identical = identical_answers(samples[arm.name], samples[REFERENCE_ARM])
+    tasks = [
+        TaskResult(**task.model_dump(), identical_to_off=identical[task.name]) for task in arm.tasks
     ]
+    return ArmResult.model_validate({**dict(arm), "tasks": tasks})
 
 
 def judge(
@@ -57,30 +64,36 @@ def _not_comparable(
     arms: Sequence[ArmResult], samples: Mapping[str, Sequence[Sample]]
 ) -> Iterator[str]:
     first = arms[0]
-    prompts = [(sample.doc_id, sample.prompt_hash) for sample in samples[first.name]]
     for arm in arms[1:]:
-        if arm.questions != first.questions:
-            yield (
-                f"arm {arm.name}: {arm.questions} questions, but {first.questions} in arm "
-                f"{first.name}: the questions changed between the arms"
-            )
-        elif (
-            arm.task_hashes != first.task_hashes
-            or [(sample.doc_id, sample.prompt_hash) for sample in samples[arm.name]] != prompts
-        ):
-            yield (
-                f"arm {arm.name}: other prompts than arm {first.name}: the questions changed "
-                "between the arms"
-            )
+        for task, expected in zip(arm.tasks, first.tasks, strict=True):
+            if task.questions != expected.questions:
+                yield (
+                    f"arm {arm.name}, {task.name}: {task.questions} questions, but "
+                    f"{expected.questions} in arm {first.name}: the questions changed between "
+                    "the arms"
+                )
+            elif task.task_hash != expected.task_hash or _asked(
+                task.name, samples[arm.name]
+            ) != _asked(task.name, samples[first.name]):
+                yield (
+                    f"arm {arm.name}, {task.name}: other prompts than arm {first.name}: the "
+                    "questions changed between the arms"
+                )
+
+
+def _asked(task: TaskName, samples: Sequence[Sample]) -> list[tuple[TaskName, int, str]]:
+    return [_question(sample) for sample in samples if sample.task == task]
 
 
 def _differences(arms: Sequence[ArmResult], reference: ReferenceResult | None) -> Iterator[str]:
     for arm in arms:
-        if arm.identical_to_off < arm.questions:
-            yield (
-                f"arm {arm.name}: {arm.questions - arm.identical_to_off} of {arm.questions} "
-                f"answers differ from arm {REFERENCE_ARM}"
-            )
+        for task in arm.tasks:
+            different = task.questions - task.identical_to_off
+            if different:
+                yield (
+                    f"arm {arm.name}, {task.name}: {different} of {task.questions} answers "
+                    f"differ from arm {REFERENCE_ARM}"
+                )
         if arm.weight_mismatches:
             yield (
                 f"arm {arm.name}: {arm.weight_mismatches} of {arm.weight_checks} checked slots "
@@ -96,14 +109,17 @@ def _differences(arms: Sequence[ArmResult], reference: ReferenceResult | None) -
 def _missing_evidence(
     config: Config, arms: Sequence[ArmResult], reference: ReferenceResult | None
 ) -> Iterator[str]:
-    wanted = config.task.questions
-    if wanted is not None and arms[0].questions < wanted:
-        yield f"only {arms[0].questions} questions, task.questions says {wanted}"
+    for task, answered in zip(config.tasks, arms[0].tasks, strict=True):
+        if task.questions is not None and answered.questions < task.questions:
+            yield (
+                f"{task.name}: only {answered.questions} questions, "
+                f"tasks.{task.name}.questions says {task.questions}"
+            )
     for arm, configured in zip(arms, config.arms, strict=True):
         if configured.eplb is not None:
             for reason in _missing_rearrangements(config, arm, configured):
                 yield f"arm {arm.name}: {reason}"
-    prompts = min(config.reference.transformers_prompts, arms[0].questions)
+    prompts = min(config.reference.transformers_prompts, arms[0].tasks[0].questions)
     if prompts and (reference is None or reference.prompts < prompts):
         yield f"reference: fewer than {prompts} prompts compared"
 

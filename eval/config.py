@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -20,6 +21,8 @@ from pydantic import (
 
 # A name becomes a folder.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+TaskName = Literal["gsm8k", "gsm_tiny"]
 
 REFERENCE_ARM = "off"
 
@@ -39,9 +42,9 @@ class _Section(BaseModel):
 
 
 class Task(_Section):
-    """The questions and how they are asked."""
+    """Questions and how they are asked."""
 
-    name: Literal["gsm8k"] = "gsm8k"
+    name: TaskName
     questions: PositiveInt | None = None
     """The first so many of the test set; none: all of them."""
     fewshot: NonNegativeInt = 5
@@ -49,6 +52,8 @@ class Task(_Section):
     concurrency: PositiveInt = 8
     request_timeout: PositiveInt = 120
     """Seconds for one answer."""
+    scored: bool = True
+    """False: the model was not made for it, so answers are compared as text only."""
 
 
 class Serve(_Section):
@@ -130,7 +135,13 @@ class Reference(_Section):
     """Greedy decoding by transformers in float32, which arm ``off`` has to equal."""
 
     transformers_prompts: NonNegativeInt = 0
-    """The first so many questions; 0: no reference."""
+    """The first so many questions of the first task; 0: no reference."""
+
+
+def _require_different(what: str, names: Sequence[str]) -> None:
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated:
+        raise ValueError(f"two {what} are named {repeated!r}: names must differ")
 
 
 class Config(_Section):
@@ -139,7 +150,7 @@ class Config(_Section):
     name: Name
     model: str
     """A folder or a name on the Hub."""
-    task: Task = Task()
+    tasks: Annotated[list[Task], Field(min_length=1)]
     serve: Serve = Serve()
     plugin: PluginSettings | None = {}
     """Settings of the plugin; the events folder is added. None: nothing is passed."""
@@ -147,14 +158,17 @@ class Config(_Section):
     require: Require = Require()
     reference: Reference = Reference()
 
+    @field_validator("tasks")
+    @classmethod
+    def _tasks_differ(cls, tasks: list[Task]) -> list[Task]:
+        _require_different("tasks", [task.name for task in tasks])
+        return tasks
+
     @field_validator("arms")
     @classmethod
     def _arms_start_with_the_reference(cls, arms: list[Arm]) -> list[Arm]:
-        names = [arm.name for arm in arms]
-        repeated = next((name for name in names if names.count(name) > 1), None)
-        if repeated:
-            raise ValueError(f"two arms are named {repeated!r}: names must differ")
-        if names[0] != REFERENCE_ARM or arms[0].eplb is not None:
+        _require_different("arms", [arm.name for arm in arms])
+        if arms[0].name != REFERENCE_ARM or arms[0].eplb is not None:
             raise ValueError(
                 f"the first arm must be named {REFERENCE_ARM!r} and have no eplb: "
                 "the others are compared with it"

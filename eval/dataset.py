@@ -1,28 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the questions of GSM8K are."""
+"""Where the questions of each task are."""
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import datasets
 import httpx
 
+from eval.config import TaskName
 from eval.errors import DatasetError
 
 FOLDER_VARIABLE = "GSM8K_DIR"
 _SPLITS = ("train", "test")
+_TASKS_FOLDER = Path(__file__).parent / "tasks"
 _SHARED_FOLDER = Path(__file__).resolve().parents[2] / "shared" / "gsm8k"
 _WHAT_TO_DO = (
     f"Set {FOLDER_VARIABLE} to a folder with train.jsonl and test.jsonl of GSM8K "
     "(github.com/openai/grade-school-math), or let this machine reach the Hugging Face Hub"
 )
 
+Files = Mapping[str, Path]
+"""The file of each split."""
+
+
+def find_questions(tasks: Iterable[TaskName]) -> dict[TaskName, Files | None]:
+    """The files of each task; none for GSM8K on the Hub, which is then in the Hub's cache.
+
+    Raises:
+        DatasetError: A file is missing or has no questions, or the Hub does not give them.
+    """
+    files: dict[TaskName, Files | None] = {}
+    for task in tasks:
+        files[task] = find_gsm8k() if task == "gsm8k" else _committed(task)
+        if files[task] is None:
+            download_gsm8k()
+    return files
+
+
+def _committed(task: TaskName, tasks_folder: Path = _TASKS_FOLDER) -> Files:
+    files = _in_folder(tasks_folder / task)
+    for file in files.values():
+        _check(file, f"Restore it: git checkout -- {file}")
+    return files
+
+
+def _in_folder(folder: Path) -> dict[str, Path]:
+    return {split: folder / f"{split}.jsonl" for split in _SPLITS}
+
 
 def find_gsm8k(
     environment: Mapping[str, str] = os.environ, shared: Path = _SHARED_FOLDER
-) -> dict[str, Path] | None:
+) -> Files | None:
     """The file of each split: of the folder in ``GSM8K_DIR``, else of ``shared`` if it exists.
 
     Returns:
@@ -35,9 +65,9 @@ def find_gsm8k(
     if not named and not shared.is_dir():
         return None
     folder = Path(named).absolute() if named else shared
-    files = {split: folder / f"{split}.jsonl" for split in _SPLITS}
+    files = _in_folder(folder)
     for file in files.values():
-        _check(file)
+        _check(file, _WHAT_TO_DO)
     return files
 
 
@@ -55,11 +85,11 @@ def download_gsm8k() -> None:
         ) from error
 
 
-def _check(file: Path) -> None:
+def _check(file: Path, what_to_do: str) -> None:
     try:
         with file.open(encoding="utf-8") as lines:
             first = json.loads(next(lines, "null"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DatasetError(f"cannot read questions from {file}: {error}. {_WHAT_TO_DO}") from error
+        raise DatasetError(f"cannot read questions from {file}: {error}. {what_to_do}") from error
     if not isinstance(first, dict) or not {"question", "answer"} <= first.keys():
-        raise DatasetError(f"{file} has no question and answer in its first line. {_WHAT_TO_DO}")
+        raise DatasetError(f"{file} has no question and answer in its first line. {what_to_do}")

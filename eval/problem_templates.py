@@ -40,7 +40,8 @@ def _template(question: str, solution: str, **numbers: tuple[int, int]) -> Templ
 
 TEMPLATES: tuple[Template, ...] = (
     _template(
-        "{name} fills {a} crates and puts {b} {fruit} in each crate. How many {fruit} is that in all?",
+        "{name} fills {a} crates and puts {b} {fruit} in each crate. "
+        "How many {fruit} is that in all?",
         "{name} packs {a * b = x} {fruit}.",
         a=(12, 99),
         b=(101, 480),
@@ -90,8 +91,7 @@ TEMPLATES: tuple[Template, ...] = (
         b=(2, 12),
     ),
     _template(
-        "{name} is {a} and {other} is {b} years old. "
-        "How old will they be together in {c} years?",
+        "{name} is {a} and {other} is {b} years old. How old will they be together in {c} years?",
         "Today they are {a + b = x} years together.\nBoth grow, which adds {2 * c = y} years.\n"
         "Then it is {x + y = z} years.",
         a=(4, 40),

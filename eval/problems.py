@@ -136,11 +136,9 @@ def _apply(left: int, operator: str, right: int) -> int:
 
 def _problem(template: int, numbers: Numbers, generator: random.Random) -> Problem:
     chosen = TEMPLATES[template]
-    fields = {
-        **{kind: generator.choice(words) for kind, words in WORDS.items()},
-        **dict(zip(chosen.numbers, numbers, strict=True)),
-    }
+    fields = {kind: generator.choice(words) for kind, words in WORDS.items()}
     fields["other"] = generator.choice([name for name in WORDS["name"] if name != fields["name"]])
+    fields.update(zip(chosen.numbers, map(str, numbers), strict=True))
     steps = _steps(chosen, numbers)
     written = iter(steps)
     solution = _STEP.sub(lambda _: _write(next(written)), chosen.solution)
@@ -152,8 +150,8 @@ def _problem(template: int, numbers: Numbers, generator: random.Random) -> Probl
     )
 
 
-def _fill(text: str, fields: Mapping[str, str | int]) -> str:
-    return _FIELD.sub(lambda field: str(fields[field[1]]), text)
+def _fill(text: str, fields: Mapping[str, str]) -> str:
+    return _FIELD.sub(lambda field: fields[field[1]], text)
 
 
 def _write(step: _Step) -> str:

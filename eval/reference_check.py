@@ -22,7 +22,7 @@ def compare_with_transformers(
     """Decode the first prompts of ``samples`` again, in another process.
 
     Args:
-        config: Model, number of prompts and of tokens.
+        config: Model, first task, number of prompts and of tokens.
         samples: Of arm ``off``.
         folder: Gets request, answers and log.
         console: Shows that something is going on.
@@ -30,7 +30,8 @@ def compare_with_transformers(
     Raises:
         TransformersError: The process failed; has the end of its log.
     """
-    compared = samples[: config.reference.transformers_prompts]
+    first = [sample for sample in samples if sample.task == config.tasks[0].name]
+    compared = first[: config.reference.transformers_prompts]
     started = time.monotonic()
     with console.status(f"reference: {len(compared)} prompts with transformers in float32"):
         texts = _decode(config, compared, folder)
@@ -51,7 +52,7 @@ def _decode(config: Config, samples: Sequence[Sample], folder: Path) -> list[str
         model=config.model,
         prompts=[sample.prompt for sample in samples],
         stop=samples[0].stop,
-        max_tokens=config.task.max_tokens,
+        max_tokens=config.tasks[0].max_tokens,
     )
     request_file, answers_file = folder / "request.json", folder / "answers.json"
     request_file.write_text(request.model_dump_json(), encoding="utf-8")

@@ -9,28 +9,35 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eval.result import ArmResult, Result
+from eval.result import ArmResult, Result, TaskResult
 
 _COLOURS = {"same": "green", "different": "red"}
 
 
 def print_report(result: Result, console: Console) -> None:
     """Print everything but the answers themselves."""
-    if result.arms:
+    if any(task.scored for arm in result.arms for task in arm.tasks):
         # No wrapping: a table of fixed columns is worth a long line.
         console.print(Text(accuracy_table(result)), soft_wrap=True)
+    if result.arms:
         console.print(counts_table(result.arms))
     console.print(summary(result), soft_wrap=True)
 
 
 def accuracy_table(result: Result) -> str:
-    """The table of lm-eval, with one task for each arm."""
-    tasks = {f"{result.config.task.name} ({arm.name})": arm for arm in result.arms}
+    """The table of lm-eval, with one line group for each scored task and arm."""
+    shots = {task.name: task.fewshot for task in result.config.tasks}
+    rows = {
+        f"{task.name} ({arm.name})": task
+        for arm in result.arms
+        for task in arm.tasks
+        if task.scored
+    }
     table: dict[str, Any] = {
-        "results": {task: _metrics(task, arm) for task, arm in tasks.items()},
-        "versions": {task: arm.task_version for task, arm in tasks.items()},
-        "n-shot": dict.fromkeys(tasks, result.config.task.fewshot),
-        "higher_is_better": {task: {"exact_match": True} for task in tasks},
+        "results": {name: _metrics(name, task) for name, task in rows.items()},
+        "versions": {name: task.task_version for name, task in rows.items()},
+        "n-shot": {name: shots[task.name] for name, task in rows.items()},
+        "higher_is_better": {name: {"exact_match": True} for name in rows},
     }
     text: str = make_table(table)
     return text
@@ -64,13 +71,13 @@ def summary(result: Result) -> Text:
     return lines
 
 
-def _metrics(task: str, arm: ArmResult) -> dict[str, Any]:
+def _metrics(alias: str, task: TaskResult) -> dict[str, Any]:
     return {
-        "alias": task,
-        "exact_match,flexible-extract": arm.accuracy_flexible,
-        "exact_match_stderr,flexible-extract": _or_not_available(arm.accuracy_flexible_stderr),
-        "exact_match,strict-match": arm.accuracy,
-        "exact_match_stderr,strict-match": _or_not_available(arm.accuracy_stderr),
+        "alias": alias,
+        "exact_match,flexible-extract": task.accuracy_flexible,
+        "exact_match_stderr,flexible-extract": _or_not_available(task.accuracy_flexible_stderr),
+        "exact_match,strict-match": task.accuracy,
+        "exact_match_stderr,strict-match": _or_not_available(task.accuracy_stderr),
     }
 
 
@@ -79,9 +86,12 @@ def _or_not_available(value: float | None) -> float | str:
 
 
 def _counts(arm: ArmResult) -> dict[str, str]:
+    identical = {
+        f"{task.name}, identical to off": f"{task.identical_to_off} of {task.questions}"
+        for task in arm.tasks
+    }
     return {
-        "questions": str(arm.questions),
-        "identical to off": str(arm.identical_to_off),
+        **identical,
         "rearrangements": str(arm.rearrangements),
         "layers committed": str(arm.layers_committed),
         "slots changed, by MoE layer": " ".join(str(slots) for slots in arm.slots_changed) or "-",

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an evaluation found: the fields of ``result.json`` (docs/result.md)."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from eval.config import Config
+from eval.config import Config, TaskName
 from eval.events import Evidence
 
 Verdict = Literal["same", "different", "not tested", "invalid", "interrupted", "could not run"]
@@ -65,13 +66,16 @@ class ReferenceResult(BaseModel):
     seconds: float
 
 
-class ArmRun(Evidence):
-    """One arm by itself: ``arm.json``. Evidence is counted while the questions were asked."""
+class TaskRun(BaseModel):
+    """What one arm answered to one task."""
 
-    name: str
+    name: TaskName
+    scored: bool
+    """False: the accuracy says nothing, because the model was not made for the task."""
     questions: int
     """Answered."""
-    task_hashes: dict[str, str]
+    task_hash: str
+    """As lm-eval computes it: equal when documents, prompts and targets are."""
     task_version: float
     accuracy: float
     """Filter strict-match."""
@@ -79,10 +83,25 @@ class ArmRun(Evidence):
     accuracy_flexible: float
     """Filter flexible-extract."""
     accuracy_flexible_stderr: float | None
+
+
+class TaskResult(TaskRun):
+    """The same, beside the other arms."""
+
+    identical_to_off: int
+    """Questions whose answer is, as text, that of arm ``off``."""
+
+
+class ArmRun(Evidence):
+    """One arm by itself: ``arm.json``. Evidence is counted while the questions were asked."""
+
+    name: str
+    tasks: Sequence[TaskRun]
+    """In the order in which they were asked."""
     start_seconds: float
     """From the start of the process to the first good answer of /health."""
     seconds: float
-    """From the first question to the last answer."""
+    """From the first question to the last answer, of each task, added up."""
     tokens_per_second: float
     """Generated tokens, over ``seconds``."""
     command: list[str]
@@ -93,8 +112,7 @@ class ArmRun(Evidence):
 class ArmResult(ArmRun):
     """One arm beside the others."""
 
-    identical_to_off: int
-    """Questions whose answer is, as text, that of arm ``off``."""
+    tasks: Sequence[TaskResult]
 
 
 class Result(BaseModel):
@@ -102,7 +120,7 @@ class Result(BaseModel):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    schema_version: Literal[1] = Field(1, alias="schema")
+    schema_version: Literal[2] = Field(2, alias="schema")
     name: str
     verdict: Verdict
     reasons: list[str]
@@ -114,7 +132,7 @@ class Result(BaseModel):
     machine: Machine
     seeds: Seeds
     task_hashes: dict[str, str]
-    """Of arm ``off``; the same in every arm unless the verdict is ``invalid``."""
+    """Of each task in arm ``off``; the same in every arm unless the verdict is ``invalid``."""
     config: Config
     config_sha256: str
     reference: ReferenceResult | None

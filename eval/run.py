@@ -11,12 +11,13 @@ from eval.arm import run_arm
 from eval.ask import SEEDS
 from eval.command import find_executable
 from eval.compare import Judgement, arm_results, judge
-from eval.config import REFERENCE_ARM, Config
-from eval.dataset import download_gsm8k, find_gsm8k
-from eval.errors import ConfigError, EvaluationError
+from eval.config import REFERENCE_ARM, Config, TaskName
+from eval.dataset import Files, find_questions
+from eval.errors import EvaluationError
 from eval.folder import RunFolder, open_run
 from eval.interrupts import interrupts_raise, interrupts_wait
 from eval.machine import installed_versions, this_machine
+from eval.model_files import check_model
 from eval.reference_check import compare_with_transformers
 from eval.result import Result
 from eval.server import choose_port
@@ -38,10 +39,8 @@ def run(config: Config, runs: Path, fresh: bool, console: Console) -> tuple[Resu
         EvaluationError: Something is missing that is known before anything starts.
     """
     executable = find_executable(config.serve.executable)
-    files = find_gsm8k()
-    if files is None:
-        download_gsm8k()
-    require_model(config.model)
+    check_model(config.model)
+    files = find_questions(task.name for task in config.tasks)
     choose_port(config.serve.port)
     with (
         interrupts_raise(),
@@ -54,23 +53,10 @@ def run(config: Config, runs: Path, fresh: bool, console: Console) -> tuple[Resu
         return result, folder.path
 
 
-def require_model(model: str) -> None:
-    """Refuse a model that is named as a folder and is not there.
-
-    Raises:
-        ConfigError: Says how to make the folder.
-    """
-    if model.startswith(("/", ".", "~", "build/")) and not Path(model, "config.json").is_file():
-        raise ConfigError(
-            f"model: no model in the folder {model!r}. Make one: "
-            f"python scripts/make_tiny_moe.py --output {model}"
-        )
-
-
 def _attempt(
     config: Config,
     executable: str,
-    files: Mapping[str, Path] | None,
+    files: Mapping[TaskName, Files | None],
     folder: RunFolder,
     console: Console,
 ) -> Judgement | None:
@@ -122,7 +108,7 @@ def _result(config: Config, folder: RunFolder, ended: Judgement | None) -> Resul
         versions=folder.state.versions,
         machine=this_machine(),
         seeds=SEEDS,
-        task_hashes=arms[0].task_hashes if arms else {},
+        task_hashes={task.name: task.task_hash for arm in arms[:1] for task in arm.tasks},
         config=config,
         config_sha256=config.sha256(),
         reference=reference,

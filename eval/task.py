@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lm-eval task that the configuration describes."""
+"""The lm-eval tasks that the configuration describes."""
 
 from collections.abc import Mapping
 from pathlib import Path
