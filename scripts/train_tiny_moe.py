@@ -111,9 +111,11 @@ def dense_experts(
     """
     by_expert = torch.zeros(len(hidden), experts.num_experts, device=hidden.device)
     by_expert = by_expert.scatter(1, indices, weights)
-    gate, up = (hidden @ experts.gate_up_proj.flatten(0, 1).T).view(
-        len(hidden), experts.num_experts, 2, -1
-    ).unbind(2)
+    gate, up = (
+        (hidden @ experts.gate_up_proj.flatten(0, 1).T)
+        .view(len(hidden), experts.num_experts, 2, -1)
+        .unbind(2)
+    )
     inner = experts.act_fn(gate) * up * by_expert.to(gate.dtype).unsqueeze(-1)
     return (inner.flatten(1) @ experts.down_proj.transpose(1, 2).flatten(0, 1)).to(hidden.dtype)
 
@@ -215,9 +217,7 @@ class Training:
         """Train to the end."""
         options = self.options
         training = Sequences("train", options.seed, options.sequence_length, self.tokenizer)
-        held_out = Sequences(
-            "held_out", VALIDATION_SEED, options.sequence_length, self.tokenizer
-        )
+        held_out = Sequences("held_out", VALIDATION_SEED, options.sequence_length, self.tokenizer)
         validation = list(self.batches(held_out, 0, validation_batches))
         # On a GPU half of a step's time goes by between kernels that a compiler joins.
         model = torch.compile(self.model) if self.device == "cuda" else self.model
@@ -356,9 +356,7 @@ def main(arguments: list[str] | None = None) -> int:
         torch.use_deterministic_algorithms(True)
         training = Training(options, chosen["work"], chosen["device"], chosen["workers"])
         training.resume()
-        training.run(
-            chosen["save_every"], chosen["validate_every"], chosen["validation_batches"]
-        )
+        training.run(chosen["save_every"], chosen["validate_every"], chosen["validation_batches"])
         training.export(chosen["output"])
     except (ValueError, OSError) as error:
         print(f"train_tiny_moe: {error}", file=sys.stderr)

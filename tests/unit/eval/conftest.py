@@ -30,13 +30,19 @@ def write_gsm8k(folder: Path, questions: int = 20) -> Path:
     return folder
 
 
+def gsm8k_task(**changes: Any) -> dict[str, Any]:
+    """12 questions of the made-up GSM8K."""
+    task = {"questions": 12, "fewshot": 2, "concurrency": 4, "request_timeout": 2}
+    return {"name": "gsm8k", **task, **changes}
+
+
 def small_config(**changes: Any) -> dict[str, Any]:
     """12 questions for each of the three arms."""
     eplb = {"window_size": 10, "step_interval": 10, "num_redundant_experts": 4}
     config: dict[str, Any] = {
         "name": "small",
         "model": "someone/some-moe",
-        "task": {"questions": 12, "fewshot": 2, "concurrency": 4, "request_timeout": 2},
+        "tasks": [gsm8k_task()],
         "serve": {
             "start_timeout": 20,
             "options": {"data-parallel-size": 2, "enable-expert-parallel": True},

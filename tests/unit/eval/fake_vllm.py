@@ -49,8 +49,10 @@ class FakeServer(ThreadingHTTPServer):
 
     def answer(self, prompt: str) -> str:
         """The sum that the last question asks for, or a wrong one where told so."""
-        numbers = re.findall(r"What is (\d+) plus (\d+)\?", prompt)[-1]
-        total = sum(int(number) for number in numbers)
+        sums = re.findall(r"What is (\d+) plus (\d+)\?", prompt)
+        if not sums:
+            return " I can only add."
+        total = sum(int(number) for number in sums[-1])
         if total % 5 == 0 or total in self.behaviour.get("wrong_sums", []):
             total += 1000 if total % 5 == 0 else 2000
         return f" I add them up.\n#### {total}"

@@ -7,16 +7,18 @@ import pytest
 
 from eval.ask import Sample
 from eval.compare import Judgement, arm_results, identical_answers, judge
-from eval.config import Config
+from eval.config import Config, TaskName
 from eval.result import ArmRun, ReferenceResult
-from tests.unit.eval.conftest import small_config
+from tests.unit.eval.conftest import gsm8k_task, small_config
 
 QUESTIONS = 12
 
 
-def sample(doc_id: int, text: str = "same", prompt_hash: str = "p") -> Sample:
+def sample(
+    doc_id: int, text: str = "same", prompt_hash: str = "p", task: TaskName = "gsm8k"
+) -> Sample:
     return Sample(
-        doc_id=doc_id, doc_hash="d", prompt_hash=prompt_hash, target_hash="t", prompt="",
+        task=task, doc_id=doc_id, doc_hash="d", prompt_hash=prompt_hash, target_hash="t", prompt="",
         stop=[], text=text, target="", strict_match="", strict_correct=False,
         flexible_extract="", flexible_correct=False,
     )  # fmt: skip
@@ -25,6 +27,15 @@ def sample(doc_id: int, text: str = "same", prompt_hash: str = "p") -> Sample:
 def samples(**texts: str) -> list[Sample]:
     """Twelve questions; ``q3="other"`` is another answer to question 3."""
     return [sample(doc_id, texts.get(f"q{doc_id}", "same")) for doc_id in range(QUESTIONS)]
+
+
+def task_run(**changes: Any) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "name": "gsm8k", "scored": True, "questions": QUESTIONS, "task_hash": "h",
+        "task_version": 3, "accuracy": 0, "accuracy_stderr": None, "accuracy_flexible": 0,
+        "accuracy_flexible_stderr": None,
+    }  # fmt: skip
+    return {**values, **changes}
 
 
 def arm(name: str, **changes: Any) -> ArmRun:
@@ -37,9 +48,7 @@ def arm(name: str, **changes: Any) -> ArmRun:
             "weight_checks": 100,
         }
     values: dict[str, Any] = {
-        "name": name, "questions": QUESTIONS, "task_hashes": {"gsm8k": "h"}, "task_version": 3,
-        "accuracy": 0, "accuracy_stderr": None, "accuracy_flexible": 0,
-        "accuracy_flexible_stderr": None, "start_seconds": 1, "seconds": 1,
+        "name": name, "tasks": [task_run()], "start_seconds": 1, "seconds": 1,
         "tokens_per_second": 1, "command": [], "log": "",
     }  # fmt: skip
     return ArmRun.model_validate({**values, **evidence, **changes})
@@ -71,9 +80,15 @@ def verdict(
 def test_answers_are_paired_by_document_and_prompt() -> None:
     others = [sample(1, "b"), sample(0, "a")]
 
-    assert identical_answers([sample(0, "a"), sample(1, "b")], others) == 2
-    assert identical_answers([sample(0, "b"), sample(1, "a")], others) == 0
-    assert identical_answers([sample(0, "a", "other"), sample(7, "a")], others) == 0
+    assert identical_answers([sample(0, "a"), sample(1, "b")], others) == {"gsm8k": 2}
+    assert identical_answers([sample(0, "b"), sample(1, "a")], others) == {}
+    assert identical_answers([sample(0, "a", "other"), sample(7, "a")], others) == {}
+
+
+def test_answers_to_the_same_number_of_another_task_are_not_compared() -> None:
+    other_task = [sample(0, "a", task="gsm_tiny"), sample(1, "b")]
+
+    assert identical_answers(other_task, [sample(0, "a"), sample(1, "b")]) == {"gsm8k": 1}
 
 
 def test_equal_answers_with_all_evidence_are_the_same() -> None:
@@ -83,7 +98,7 @@ def test_equal_answers_with_all_evidence_are_the_same() -> None:
 def test_one_different_answer_is_different() -> None:
     judgement = verdict(async_samples=samples(q3="other"))
 
-    assert judgement == ("different", ["arm async: 1 of 12 answers differ from arm off"])
+    assert judgement == ("different", ["arm async, gsm8k: 1 of 12 answers differ from arm off"])
 
 
 def test_mismatched_weights_are_different() -> None:
@@ -109,7 +124,10 @@ def test_a_difference_from_the_reference_is_different() -> None:
         ({"sync": {"slots_changed": [4, 4, 4]}}, "events of 3 MoE layers"),
         ({"sync": {"weight_checks": 0}}, "no weights were checked"),
         ({"asynchronous": {"modes": ["sync"]}}, "arm async: rearrangements ran in mode sync"),
-        ({"task": {"questions": 13}}, "only 12 questions, task.questions says 13"),
+        (
+            {"tasks": [gsm8k_task(questions=13)]},
+            "gsm8k: only 12 questions, tasks.gsm8k.questions says 13",
+        ),
         ({"reference": {"transformers_prompts": 4}}, "fewer than 4 prompts compared"),
     ],
 )
@@ -133,8 +151,8 @@ def test_a_difference_weighs_more_than_missing_evidence_and_both_are_told() -> N
 @pytest.mark.parametrize(
     "changes",
     [
-        {"sync": {"task_hashes": {"gsm8k": "other"}}},
-        {"sync": {"questions": 11}},
+        {"sync": {"tasks": [task_run(task_hash="other")]}},
+        {"sync": {"tasks": [task_run(questions=11)]}},
         {"async_samples": [sample(doc_id, prompt_hash="q") for doc_id in range(QUESTIONS)]},
     ],
 )

@@ -10,7 +10,7 @@ import yaml
 from eval.config import Config
 from eval.config_file import load_config
 from eval.errors import ConfigError
-from tests.unit.eval.conftest import REPOSITORY, small_config
+from tests.unit.eval.conftest import REPOSITORY, gsm8k_task, small_config
 
 
 def load(folder: Path, *overrides: str, only: tuple[str, ...] = (), **changes: Any) -> Config:
@@ -28,7 +28,10 @@ def test_the_configurations_of_the_repository_are_valid(file: Path) -> None:
 
 def test_an_unquoted_off_is_the_name_of_an_arm(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
-    file.write_text("name: one\nmodel: some/model\narms:\n  - {name: off}\n", encoding="utf-8")
+    file.write_text(
+        "name: one\nmodel: some/model\ntasks: [{name: gsm8k}]\narms:\n  - {name: off}\n",
+        encoding="utf-8",
+    )
 
     assert load_config(file).arms[0].name == "off"
 
@@ -36,15 +39,22 @@ def test_an_unquoted_off_is_the_name_of_an_arm(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"taks": {}}, "taks: unknown key, the nearest is 'task'"),
+        ({"taks": []}, "taks: unknown key, the nearest is 'tasks'"),
         ({"serve": {"prot": 80}}, "serve.prot: unknown key, the nearest is 'port'"),
         (
             {"arms": [{"name": "off"}, {"name": "sync", "eplb": {"window": 10}}]},
             "arms.1.eplb.window: unknown key, the nearest is 'window_size'",
         ),
-        ({"task": {"questions": "96"}}, "task.questions: Input should be a valid integer"),
-        ({"task": {"questions": "96"}}, "not '96'"),
-        ({"task": {"questions": 0}}, "task.questions: Input should be greater than 0"),
+        (
+            {"tasks": [gsm8k_task(questions="96")]},
+            "tasks.0.questions: Input should be a valid integer",
+        ),
+        ({"tasks": [gsm8k_task(questions="96")]}, "not '96'"),
+        ({"tasks": [gsm8k_task(questions=0)]}, "tasks.0.questions: Input should be greater than 0"),
+        ({"tasks": [gsm8k_task(scred=False)]}, "tasks.0.scred: unknown key, the nearest is 'scor"),
+        ({"tasks": [gsm8k_task(name="gsm9k")]}, "tasks.0.name: Input should be 'gsm8k' or 'gsm_"),
+        ({"tasks": [gsm8k_task(), gsm8k_task()]}, "two tasks are named 'gsm8k'"),
+        ({"tasks": []}, "tasks: List should have at least 1 item"),
         ({"serve": {"environment": {"A": 1}}}, "serve.environment.A: Input should be a valid str"),
         ({"serve": {"port": 70000}}, "serve.port"),
         ({"name": "../up"}, "name: String should match pattern"),
@@ -87,7 +97,7 @@ def test_one_rank_is_enough_without_eplb(tmp_path: Path) -> None:
 def test_overrides_reach_into_mappings_and_lists(tmp_path: Path) -> None:
     config = load(
         tmp_path,
-        "task.questions=3",
+        "tasks.gsm8k.questions=3",
         "arms.sync.eplb.window_size=77",
         "arms.2.eplb.step_interval=88",
         "plugin.fault=weights_not_moved",
@@ -95,7 +105,7 @@ def test_overrides_reach_into_mappings_and_lists(tmp_path: Path) -> None:
         "serve.port=null",
     )
 
-    assert config.task.questions == 3
+    assert config.tasks[0].questions == 3
     assert config.arms[1].eplb is not None and config.arms[1].eplb.window_size == 77
     assert config.arms[2].eplb is not None and config.arms[2].eplb.step_interval == 88
     assert config.plugin == {"check_weights": True, "fault": "weights_not_moved"}
@@ -105,10 +115,10 @@ def test_overrides_reach_into_mappings_and_lists(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("task.questions", "write key.path=value"),
+        ("tasks.gsm8k.questions", "write key.path=value"),
         ("arms.third.eplb.window_size=1", "no item 'third', there are"),
         ("name.first=1", "nothing can be set below 'small'"),
-        ("task.questions=[", "is not YAML"),
+        ("tasks.gsm8k.questions=[", "is not YAML"),
     ],
 )
 def test_a_wrong_override_is_named(tmp_path: Path, override: str, message: str) -> None:

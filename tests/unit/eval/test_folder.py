@@ -12,7 +12,7 @@ from eval.errors import RunFolderError
 from eval.folder import open_run, read_result
 from eval.machine import this_machine
 from eval.result import Result, Verdict, Versions
-from tests.unit.eval.conftest import small_config
+from tests.unit.eval.conftest import gsm8k_task, small_config
 from tests.unit.eval.test_compare import arm, samples
 
 VERSIONS = Versions(
@@ -71,7 +71,7 @@ def test_a_complete_run_is_moved_aside(tmp_path: Path, verdict: Verdict) -> None
 def test_a_run_of_another_configuration_is_moved_aside(tmp_path: Path) -> None:
     start(tmp_path, None)
 
-    assert not resumed(tmp_path, config(task={"questions": 5}))
+    assert not resumed(tmp_path, config(tasks=[gsm8k_task(questions=5)]))
     assert folders(tmp_path) == 2
 
 

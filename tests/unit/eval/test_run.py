@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.eval.conftest import Harness, small_config
+from tests.unit.eval.conftest import Harness, gsm8k_task, small_config
 
 
 def test_equal_answers_with_all_evidence_are_the_same(harness: Harness) -> None:
@@ -48,6 +48,34 @@ def test_the_report_has_the_table_of_lm_eval_and_the_counts(harness: Harness) ->
     assert "small: same" in ended.stdout
 
 
+def test_every_task_is_asked_and_one_that_is_not_scored_is_left_out_of_the_table(
+    harness: Harness,
+) -> None:
+    tiny = gsm8k_task(name="gsm_tiny", questions=3, scored=False)
+    config = small_config(tasks=[gsm8k_task(), tiny])
+    ended = harness.run("--only", "sync", config=config, sync={"wrong_sums": [7]})
+
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    sync = harness.result()["arms"][1]
+    assert [task["name"] for task in sync["tasks"]] == ["gsm8k", "gsm_tiny"]
+    assert [task["questions"] for task in sync["tasks"]] == [12, 3]
+    assert [task["identical_to_off"] for task in sync["tasks"]] == [11, 3]
+    assert set(harness.result()["task_hashes"]) == {"gsm8k", "gsm_tiny"}
+    # Two questions a rearrangement, of both tasks.
+    assert sync["rearrangements"] == 7
+    assert "|gsm8k (sync)|" in ended.stdout
+    assert "|gsm_tiny (sync)|" not in ended.stdout
+    assert "gsm_tiny, identical to off" in ended.stdout
+    assert "arm sync: 15 questions in" in ended.stdout
+
+
+def test_a_committed_task_needs_no_gsm8k(harness: Harness) -> None:
+    harness.environment["GSM8K_DIR"] = str(harness.folder / "nowhere")
+    config = small_config(tasks=[gsm8k_task(name="gsm_tiny")])
+
+    assert harness.run("--only", "sync", config=config).returncode == 0
+
+
 def test_only_keeps_the_arm_and_off(harness: Harness) -> None:
     harness.run("--only", "async")
 
@@ -60,8 +88,9 @@ def test_a_different_answer_is_found(harness: Harness) -> None:
     assert ended.returncode == 1
     result = harness.result()
     assert result["verdict"] == "different"
-    assert result["reasons"] == ["arm async: 2 of 12 answers differ from arm off"]
-    assert [arm["identical_to_off"] for arm in result["arms"]] == [12, 12, 10]
+    assert result["reasons"] == ["arm async, gsm8k: 2 of 12 answers differ from arm off"]
+    tasks = [arm["tasks"][0] for arm in result["arms"]]
+    assert [task["identical_to_off"] for task in tasks] == [12, 12, 10]
 
 
 def test_equal_answers_with_too_few_rearrangements_prove_nothing(harness: Harness) -> None:
@@ -98,7 +127,7 @@ def test_a_server_that_hangs_keeps_earlier_arms(harness: Harness) -> None:
 
     assert ended.returncode == 2
     assert "arm sync: the server stopped answering" in ended.stdout
-    assert "task.request_timeout, 2 s" in ended.stdout
+    assert "gsm8k: no answer within request_timeout, 2 s" in ended.stdout
     assert "Traceback" not in ended.stdout + ended.stderr
     assert [arm["name"] for arm in harness.result()["arms"]] == ["off"]
     assert harness.workers_alive() == []
@@ -115,7 +144,7 @@ def test_a_server_that_crashes_while_asked_shows_the_end_of_its_log(harness: Har
 
 
 def test_one_question_at_a_time_hangs_no_longer_than_many(harness: Harness) -> None:
-    ended = harness.run("--set", "task.concurrency=1", off={"hang_after": 2})
+    ended = harness.run("--set", "tasks.gsm8k.concurrency=1", off={"hang_after": 2})
 
     assert ended.returncode == 2
     assert "arm off: the server stopped answering" in ended.stdout

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The questions are lm-eval's own gsm8k, wherever the data is."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
 from eval.config import Task
-from eval.dataset import find_gsm8k
+from eval.dataset import find_gsm8k, find_questions
 from eval.errors import DatasetError
 from eval.task import task_definition, task_manager
 from tests.unit.eval.conftest import REPOSITORY, write_gsm8k
@@ -54,7 +55,7 @@ def test_prompts_are_those_of_the_packaged_task(tmp_path: Path) -> None:
         "dataset_kwargs": {"data_files": {split: str(file) for split, file in files.items()}},
     }
     manager = task_manager()
-    ours = asked(manager, task_definition(manager, Task(max_tokens=48), files))
+    ours = asked(manager, task_definition(manager, Task(name="gsm8k", max_tokens=48), files))
     theirs = asked(packaged_manager, packaged)
 
     assert [prompt for prompt, _ in ours] == [prompt for prompt, _ in theirs]
@@ -71,8 +72,31 @@ def test_filters_and_metrics_are_those_of_the_packaged_task() -> None:
     assert task_manager().task_index["gsm8k"].cfg == theirs
 
 
+def test_gsm_tiny_is_asked_and_judged_as_gsm8k_is() -> None:
+    index = task_manager().task_index
+    ours, theirs = dict(index["gsm_tiny"].cfg), dict(index["gsm8k"].cfg)
+    own = {"task", "dataset_path", "dataset_name", "dataset_kwargs", "metadata"}
+
+    assert {key: ours[key] for key in ours if key not in own} == {
+        key: theirs[key] for key in theirs if key not in own
+    }
+
+
+def test_gsm_tiny_has_500_held_out_questions_and_others_to_learn_from() -> None:
+    files = find_questions(["gsm_tiny"])["gsm_tiny"]
+    assert files is not None
+    train, test = (files[split].read_text().splitlines() for split in ("train", "test"))
+
+    assert len(test) == 500
+    assert len(train) > 5
+    manager = task_manager()
+    prompts = asked(manager, task_definition(manager, Task(name="gsm_tiny"), files))
+    assert json.loads(test[0])["question"] in prompts[0][0]
+    assert prompts[0][0].count("Question: ") == 6
+
+
 def test_without_files_the_questions_come_from_the_hub() -> None:
-    definition = task_definition(task_manager(), Task(fewshot=3), None)
+    definition = task_definition(task_manager(), Task(name="gsm8k", fewshot=3), None)
 
     assert (definition["dataset_path"], definition["dataset_name"]) == ("openai/gsm8k", "main")
     assert definition["num_fewshot"] == 3
