@@ -2,6 +2,7 @@
 """Training sequences: solved problems one after another, as in a few-shot prompt."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from tiny_tokenizer import END_TOKEN, build_tokenizer
@@ -18,8 +19,14 @@ NO_LABEL = -100
 _TOKENIZER_TEXTS = 4000
 
 
-class Example(tuple[torch.Tensor, torch.Tensor, torch.Tensor]):
-    """Of each position, int64 ``[length]``: token, the token to predict or `NO_LABEL`, answer."""
+class Example(NamedTuple):
+    """A sequence, or a batch of them: each int64 ``[length]`` or ``[batch, length]``."""
+
+    tokens: torch.Tensor
+    labels: torch.Tensor
+    """The token to predict at each position, or `NO_LABEL`."""
+    answers: torch.Tensor
+    """Which answer the label belongs to, counted from 0, or -1."""
 
 
 def tokenizer_for_problems() -> Tokenizer:
@@ -57,11 +64,9 @@ class Sequences(Dataset[Example]):
             answers += [-1] * (len(prompt) - 1) + [number] * (len(answer) + 1)
         missing = self.length - len(tokens)
         return Example(
-            (
-                torch.tensor(tokens + [self.end] * missing),
-                torch.tensor(labels + [NO_LABEL] * missing),
-                torch.tensor(answers + [-1] * missing),
-            )
+            torch.tensor(tokens + [self.end] * missing),
+            torch.tensor(labels + [NO_LABEL] * missing),
+            torch.tensor(answers + [-1] * missing),
         )
 
     def _problems(self, index: int) -> Iterator[tuple[list[int], list[int]]]:

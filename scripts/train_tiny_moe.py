@@ -10,6 +10,7 @@ on the same kind of GPU with the same PyTorch.
 import argparse
 import json
 import os
+import pickle
 import sys
 import time
 from collections.abc import Iterator
@@ -31,10 +32,10 @@ from tiny_deepseek import Options as Shape
 from tiny_deepseek import model_config
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
-from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from gsm_tiny_model import build_model, hub_tensors
 from gsm_tiny_sequences import VOCABULARY_SIZE, Example, Sequences, tokenizer_for_problems
 
 matplotlib.use("Agg")
@@ -95,44 +96,6 @@ class History:
     seconds: float = 0.0
 
 
-def dense_experts(
-    experts: Any, hidden: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor
-) -> torch.Tensor:
-    """Run every expert on every token, with weight 0 where the router did not choose it.
-
-    Three matrix products instead of a few for each expert: on a GPU faster for small experts, and
-    deterministic, which gathering and scattering tokens is not.
-
-    Args:
-        experts: ``DeepseekV2Experts``.
-        hidden: ``[tokens, hidden]``.
-        indices: ``[tokens, chosen experts]``.
-        weights: ``[tokens, chosen experts]``.
-    """
-    by_expert = torch.zeros(len(hidden), experts.num_experts, device=hidden.device)
-    by_expert = by_expert.scatter(1, indices, weights)
-    gate, up = (
-        (hidden @ experts.gate_up_proj.flatten(0, 1).T)
-        .view(len(hidden), experts.num_experts, 2, -1)
-        .unbind(2)
-    )
-    inner = experts.act_fn(gate) * up * by_expert.to(gate.dtype).unsqueeze(-1)
-    return (inner.flatten(1) @ experts.down_proj.transpose(1, 2).flatten(0, 1)).to(hidden.dtype)
-
-
-ALL_EXPERTS_FUNCTIONS.register("dense", dense_experts)
-
-
-def build_model(options: Options, device: str) -> Any:
-    """A model with fresh weights, float32."""
-    config = transformers.DeepseekV2Config(**options.config())
-    # Deterministic, and the only one for heads whose keys and values differ in size.
-    config._attn_implementation = "eager"
-    config._experts_implementation = "dense"
-    torch.manual_seed(options.seed)
-    return transformers.DeepseekV2ForCausalLM(config).float().to(device)
-
-
 def build_optimizer(model: Any, options: Options) -> torch.optim.AdamW:
     """AdamW that decays matrices only."""
     matrices = [one for one in model.parameters() if one.dim() > 1]
@@ -162,10 +125,9 @@ def training_step(
     model: Any, optimizer: torch.optim.AdamW, rate: float, batch: Example
 ) -> torch.Tensor:
     """Do one step, and return its loss without waiting for it."""
-    tokens, labels, _ = batch
     for group in optimizer.param_groups:
         group["lr"] = rate
-    loss = cross_entropy(forward(model, tokens).flatten(0, 1), labels.flatten())
+    loss = cross_entropy(forward(model, batch.tokens).flatten(0, 1), batch.labels.flatten())
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
@@ -195,7 +157,7 @@ class Training:
         self.device = device
         self.workers = workers
         self.tokenizer = tokenizer_for_problems()
-        self.model = build_model(options, device)
+        self.model = build_model(options.config(), options.seed, device)
         self.optimizer = build_optimizer(self.model, options)
         self.history = History()
         self.step = 0
@@ -211,7 +173,7 @@ class Training:
             pin_memory=self.device == "cuda",
         )
         for batch in loader:
-            yield Example(one.to(self.device, non_blocking=True) for one in batch)
+            yield Example(*(one.to(self.device, non_blocking=True) for one in batch))
 
     def run(self, save_every: int, validate_every: int, validation_batches: int) -> None:
         """Train to the end."""
@@ -272,7 +234,7 @@ class Training:
             return
         try:
             state = torch.load(file, map_location=self.device, weights_only=True)
-        except Exception as error:
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise TrainingError(f"cannot read {file}: {error}. Remove it to start anew") from error
         if state["options"] != asdict(self.options):
             raise TrainingError(
@@ -302,22 +264,6 @@ class Training:
             "held_out_accuracy": self.history.accuracy[-1][1],
         }
         (output / "training.json").write_text(json_text(record), encoding="utf-8")
-
-
-def hub_tensors(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights in bfloat16 under the names of the hub's checkpoints, one tensor an expert."""
-    tensors = {}
-    for name, tensor in state.items():
-        layer, found, kind = name.partition(".mlp.experts.")
-        if not found:
-            tensors[name] = tensor
-            continue
-        for expert, weight in enumerate(tensor):
-            parts = weight.chunk(2) if kind == "gate_up_proj" else (weight,)
-            kinds = ("gate_proj", "up_proj") if kind == "gate_up_proj" else ("down_proj",)
-            for part, one in zip(parts, kinds, strict=True):
-                tensors[f"{layer}.mlp.experts.{expert}.{one}.weight"] = part
-    return {name: one.to("cpu", torch.bfloat16).contiguous() for name, one in tensors.items()}
 
 
 def plot(history: History, file: Path) -> None:

@@ -9,27 +9,25 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from eval.command import find_executable, server_command
 from eval.config import Config
 from eval.config_file import load_config
 from eval.process import ChildProcess
 from eval.server import choose_port
-from tests.unit.eval.conftest import write_gsm8k
 
 ROOT = Path(__file__).parents[2]
-MODEL = ROOT / "build" / "tiny-moe"
+MODEL = ROOT / "eval" / "models" / "gsm-tiny"
+TASK = {"name": "gsm_tiny", "questions": 48, "fewshot": 2, "max_tokens": 96, "concurrency": 24}
 
 
 class Evaluation:
-    """``python -m eval run eval/configs/cpu.yaml`` with a few questions, in a folder of its own."""
+    """``python -m eval run eval/configs/cpu.yaml`` with few questions, in a folder of its own."""
 
     def __init__(self, folder: Path, *options: str, **settings: Any) -> None:
         values = {
             "name": "e2e",
             "model": str(MODEL),
-            "task.questions": 8,
+            "tasks": [TASK],
             "reference.transformers_prompts": 0,
             **settings,
         }
@@ -40,12 +38,7 @@ class Evaluation:
         done = subprocess.run(
             [*command, *options],
             cwd=folder,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT),
-                "GSM8K_DIR": str(write_gsm8k(folder / "gsm8k")),
-                "COLUMNS": "200",
-            },
+            env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
             capture_output=True,
             text=True,
             timeout=900,
@@ -61,6 +54,11 @@ class Evaluation:
         arms: dict[str, Any] = {arm["name"]: arm for arm in self.result["arms"]}
         assert name in arms, self.output
         found: dict[str, Any] = arms[name]
+        return found
+
+    def task(self, name: str) -> dict[str, Any]:
+        """What one arm answered."""
+        found: dict[str, Any] = self.arm(name)["tasks"][0]
         return found
 
 
@@ -79,10 +77,3 @@ def refusal(folder: Path, arm: dict[str, Any], **settings: Any) -> str:
             time.sleep(0.5)
         assert server.wait() != 0
     return log.read_text()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _tiny_moe() -> None:
-    """The model that cpu.yaml names; nothing is done where it is there already."""
-    script = ROOT / "scripts" / "make_tiny_moe.py"
-    subprocess.run([sys.executable, str(script), "--output", str(MODEL)], check=True)

@@ -20,9 +20,10 @@ def test_equal_answers_with_all_evidence_are_the_same(harness: Harness) -> None:
     off, sync, async_ = result["arms"]
     assert [arm["name"] for arm in result["arms"]] == ["off", "sync", "async"]
     for arm in result["arms"]:
-        assert arm["questions"] == arm["identical_to_off"] == 12
+        [task] = arm["tasks"]
+        assert task["questions"] == task["identical_to_off"] == 12
         # Sums are 3, 5, ... 25: the stand-in gets the multiples of five wrong.
-        assert arm["accuracy"] == pytest.approx(9 / 12)
+        assert task["accuracy"] == pytest.approx(9 / 12)
         # 12 answers, and two engines that each count 5 tokens for an answer.
         assert arm["tokens_per_second"] * arm["seconds"] == pytest.approx(120)
     assert off["rearrangements"] == off["weight_checks"] == 0
