@@ -25,22 +25,28 @@ Files = Mapping[str, Path]
 """The file of each split."""
 
 
-def find_questions(tasks: Iterable[TaskName]) -> dict[TaskName, Files | None]:
+def find_questions(
+    tasks: Iterable[TaskName], committed: Path = _TASKS_FOLDER
+) -> dict[TaskName, Files | None]:
     """The files of each task; none for GSM8K on the Hub, which is then in the Hub's cache.
+
+    Args:
+        tasks: Their names.
+        committed: The folder of the tasks that are not GSM8K.
 
     Raises:
         DatasetError: A file is missing or has no questions, or the Hub does not give them.
     """
     files: dict[TaskName, Files | None] = {}
     for task in tasks:
-        files[task] = find_gsm8k() if task == "gsm8k" else _committed(task)
+        files[task] = find_gsm8k() if task == "gsm8k" else _committed(committed / task)
         if files[task] is None:
             download_gsm8k()
     return files
 
 
-def _committed(task: TaskName, tasks_folder: Path = _TASKS_FOLDER) -> Files:
-    files = _in_folder(tasks_folder / task)
+def _committed(folder: Path) -> Files:
+    files = _in_folder(folder)
     for file in files.values():
         _check(file, f"Restore it: git checkout -- {file}")
     return files

@@ -87,14 +87,14 @@ def _or_not_available(value: float | None) -> float | str:
 
 def _counts(arm: ArmResult) -> dict[str, str]:
     identical = {
-        f"{task.name}, identical to off": f"{task.identical_to_off} of {task.questions}"
+        f"identical, {task.name}": f"{task.identical_to_off} of {task.questions}"
         for task in arm.tasks
     }
     return {
         **identical,
         "rearrangements": str(arm.rearrangements),
         "layers committed": str(arm.layers_committed),
-        "slots changed, by MoE layer": " ".join(str(slots) for slots in arm.slots_changed) or "-",
+        "slots changed": " ".join(str(slots) for slots in arm.slots_changed) or "-",
         "weight checks": str(arm.weight_checks),
         "weight mismatches": str(arm.weight_mismatches),
         "placements rejected": str(arm.placements_rejected),

@@ -133,7 +133,7 @@ def test_a_failing_write_keeps_the_earlier_output(
     def full_disk(*_: object, **__: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(script, "save_file", full_disk)
+    monkeypatch.setattr(importlib.import_module("tiny_checkpoint"), "save_file", full_disk)
     assert script.main(["--output", str(output), "--seed", "9"]) == 2
     assert "no space left" in capsys.readouterr().err
     assert digests(output) == before

@@ -66,7 +66,7 @@ def test_every_task_is_asked_and_one_that_is_not_scored_is_left_out_of_the_table
     assert sync["rearrangements"] == 7
     assert "|gsm8k (sync)|" in ended.stdout
     assert "|gsm_tiny (sync)|" not in ended.stdout
-    assert "gsm_tiny, identical to off" in ended.stdout
+    assert "identical, gsm_tiny" in ended.stdout
     assert "arm sync: 15 questions in" in ended.stdout
 
 

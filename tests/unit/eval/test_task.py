@@ -95,6 +95,13 @@ def test_gsm_tiny_has_500_held_out_questions_and_others_to_learn_from() -> None:
     assert prompts[0][0].count("Question: ") == 6
 
 
+def test_missing_questions_of_gsm_tiny_say_how_to_restore_them(tmp_path: Path) -> None:
+    file = tmp_path / "gsm_tiny" / "train.jsonl"
+
+    with pytest.raises(DatasetError, match=f"Restore it: git checkout -- {file}"):
+        find_questions(["gsm_tiny"], tmp_path)
+
+
 def test_without_files_the_questions_come_from_the_hub() -> None:
     definition = task_definition(task_manager(), Task(name="gsm8k", fewshot=3), None)
 
