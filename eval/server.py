@@ -18,6 +18,10 @@ from eval.process import ChildProcess, last_lines
 _POLL_SECONDS = 0.5
 _GENERATED_TOKENS = "vllm:generation_tokens_total"
 
+# vLLM closes a connection that was idle for 5 s. A question sent over it at that moment fails, and
+# as each has one attempt, the server would count as dead.
+_ENVIRONMENT = {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "3600"}
+
 
 class Server(ChildProcess):
     """A context: the server's process runs inside it. Healthy after `wait_until_healthy`."""
@@ -25,7 +29,7 @@ class Server(ChildProcess):
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str], log: Path, port: int
     ) -> None:
-        super().__init__(command, environment, log)
+        super().__init__(command, {**_ENVIRONMENT, **environment}, log)
         self.url = f"http://{HOST}:{port}"
         # A proxy of the environment is not for 127.0.0.1.
         self._client = httpx.Client(base_url=self.url, timeout=5, trust_env=False)

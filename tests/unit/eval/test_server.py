@@ -2,11 +2,13 @@
 """Ports and metrics of a server; starting and stopping are in test_run.py."""
 
 import socket
+import sys
+from pathlib import Path
 
 import pytest
 
 from eval.errors import ServerError
-from eval.server import choose_port, sum_of_metric
+from eval.server import Server, choose_port, sum_of_metric
 
 EXPOSITION = """\
 # HELP vllm:generation_tokens_total Number of generation tokens processed.
@@ -29,6 +31,18 @@ def test_a_metric_without_labels_is_read() -> None:
 
 def test_a_metric_that_is_not_there_is_zero() -> None:
     assert sum_of_metric(EXPOSITION, "vllm:generation") == 0
+
+
+@pytest.mark.parametrize(
+    ("environment", "seconds"), [({}, "3600"), ({"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "7"}, "7")]
+)
+def test_idle_connections_stay_open_unless_the_configuration_says_otherwise(
+    tmp_path: Path, environment: dict[str, str], seconds: str
+) -> None:
+    program = "import os; print(os.environ['VLLM_HTTP_TIMEOUT_KEEP_ALIVE'])"
+    with Server([sys.executable, "-c", program], environment, tmp_path / "log", 1) as server:
+        server.wait()
+    assert (tmp_path / "log").read_text().split() == [seconds]
 
 
 def test_a_free_port_can_be_listened_on() -> None:
