@@ -11,8 +11,9 @@ questions, and judged on the second half.
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -51,11 +52,21 @@ def balancedness(load: torch.Tensor, placement: torch.Tensor, ranks: int) -> lis
     return (loads.mean(1) / loads.amax(1)).tolist()
 
 
-def load_table(loads: torch.Tensor, ranks: int, redundant: int) -> Table:
-    """One line a layer.
+class LayerLoad(NamedTuple):
+    """How the experts of one layer are loaded."""
+
+    skew: float
+    """Load of the busiest expert over the mean."""
+    without_eplb: float
+    """Balancedness of the ranks."""
+    with_eplb: float
+
+
+def layer_loads(loads: torch.Tensor, ranks: int, redundant: int) -> list[LayerLoad]:
+    """One for each layer.
 
     Args:
-        loads: From `count_loads`.
+        loads: From `count_loads`, of two texts or more.
         ranks: EP ranks.
         redundant: Redundant experts of EPLB.
     """
@@ -64,15 +75,21 @@ def load_table(loads: torch.Tensor, ranks: int, redundant: int) -> Table:
     layers, experts = load.shape
     linear = torch.arange(experts).expand(layers, experts)
     planned = DefaultEplbPolicy.rebalance_experts(planned_from, experts + redundant, 1, 1, ranks)
-    columns = (
-        [str(layer) for layer in range(layers)],
-        [f"{one:.2f}" for one in (load.amax(1) / load.double().mean(1)).tolist()],
-        [f"{one:.3f}" for one in balancedness(load, linear, ranks)],
-        [f"{one:.3f}" for one in balancedness(load, planned, ranks)],
-    )
+    skews = (load.amax(1) / load.double().mean(1)).tolist()
+    balances = (balancedness(load, placement, ranks) for placement in (linear, planned))
+    return [LayerLoad(*figures) for figures in zip(skews, *balances, strict=True)]
+
+
+def load_table(layers: Sequence[LayerLoad], redundant: int) -> Table:
+    """One line a layer."""
     table = Table("MoE layer", "busiest expert / mean", "without EPLB", f"EPLB, {redundant} more")
-    for row in zip(*columns, strict=True):
-        table.add_row(*row)
+    for number, layer in enumerate(layers):
+        table.add_row(
+            str(number),
+            f"{layer.skew:.2f}",
+            f"{layer.without_eplb:.3f}",
+            f"{layer.with_eplb:.3f}",
+        )
     return table
 
 
@@ -99,7 +116,9 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    Console().print(load_table(count_loads(chosen.model, texts), chosen.ranks, chosen.redundant))
+    loads = count_loads(chosen.model, texts)
+    layers = layer_loads(loads, chosen.ranks, chosen.redundant)
+    Console().print(load_table(layers, chosen.redundant))
     return 0
 
 
