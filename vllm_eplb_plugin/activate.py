@@ -18,7 +18,7 @@ def activate() -> None:
         )
         return
     support = installed_support()
-    overrides = support.family.load()
+    overrides = support.load()
     if problems := find_mismatches(overrides.state):
         raise OverrideError(problems)
     bind(overrides.entry)

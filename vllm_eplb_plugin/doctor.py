@@ -22,6 +22,7 @@ _BOUND_WHEN = {
     "state": "EPLB starts",
     "runner": "EPLB starts",
     "loopback": "loopback starts",
+    "loopback_serving": "loopback starts",
 }
 
 
@@ -77,7 +78,7 @@ def examine() -> Report:
         return report
     support = _examine_release(report)
     if support is not None:
-        _examine_overrides(report, support.family.load())
+        _examine_overrides(report, support.load())
     return report
 
 
@@ -126,5 +127,5 @@ def _examine_overrides(report: Report, overrides: Overrides) -> None:
             mismatches = find_mismatches([override])
             report.overrides.append(OverrideReport(override.target, bound_when, not mismatches))
             # Loopback is for a CPU; elsewhere its targets may not be there.
-            notes = report.hints if moment == "loopback" else report.problems
+            notes = report.hints if moment.startswith("loopback") else report.problems
             notes.extend(mismatches)

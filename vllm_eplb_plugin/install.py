@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from packaging.specifiers import SpecifierSet
+
 _bound: dict[str, Any] = {}
 
 
@@ -40,6 +42,9 @@ class Override:
     """Which failure of vLLM this mends."""
     delete_when: str
     """When this override is no longer needed."""
+    releases: str = ""
+    """The vLLM releases that need it, as a version specifier such as ``>=0.20,<0.29``; empty:
+    every supported one."""
 
 
 def parameters_of(function: Callable[..., Any]) -> str:
@@ -52,6 +57,15 @@ def parameters_of(function: Callable[..., Any]) -> str:
 def find_mismatches(overrides: Iterable[Override]) -> list[str]:
     """Compare every target with what its override expects; an empty list means all fit."""
     return [problem for override in overrides if (problem := _mismatch(override))]
+
+
+def select(overrides: Iterable[Override], release: str) -> tuple[Override, ...]:
+    """Those overrides that a vLLM release needs."""
+    return tuple(
+        override
+        for override in overrides
+        if SpecifierSet(override.releases).contains(release, prereleases=True)
+    )
 
 
 def bind(overrides: Iterable[Override]) -> list[str]:
@@ -86,7 +100,7 @@ def _mismatch(override: Override) -> str | None:
 def _bind_one(override: Override) -> bool:
     owner, name = _resolve(override.target)
     current = _current(owner, name, override)
-    if override.target in _bound and _bound[override.target] is current:
+    if override.target in _bound and _bound[override.target] is vars(owner).get(name):
         return False
     _bound[override.target] = override.replace(current)
     setattr(owner, name, _bound[override.target])

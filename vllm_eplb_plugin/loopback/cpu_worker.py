@@ -5,7 +5,7 @@ from typing import Any
 
 from vllm.v1.worker.cpu_worker import CPUWorker
 
-from vllm_eplb_plugin.install import bind
+from vllm_eplb_plugin.install import bind, select
 from vllm_eplb_plugin.loopback.faults import FAULTS
 from vllm_eplb_plugin.loopback.gate import LoopbackError
 from vllm_eplb_plugin.releases import installed_support
@@ -17,11 +17,13 @@ class LoopbackCPUWorker(CPUWorker):  # type: ignore[misc]
 
     def __init__(self, vllm_config: Any, *args: Any, **kwargs: Any) -> None:
         settings = load_settings(vllm_config.additional_config)
-        bind(installed_support().family.load().loopback)
+        support = installed_support()
+        overrides = support.load()
+        bind((*overrides.loopback, *overrides.loopback_serving))
         if settings.fault is not None:
-            bind(FAULTS[settings.fault])
+            bind(select(FAULTS[settings.fault], support.release))
         super().__init__(vllm_config, *args, **kwargs)
-        if self.use_v2_model_runner:
+        if getattr(self, "use_v2_model_runner", False):  # 0.18 has no other runner on a CPU
             raise LoopbackError(
                 "loopback on the CPU uses model runner V1: set VLLM_USE_V2_MODEL_RUNNER=0"
             )

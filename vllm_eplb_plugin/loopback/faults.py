@@ -16,26 +16,42 @@ def _do_nothing(_: Callable[..., Any]) -> Callable[..., None]:
     return nothing
 
 
-def _weights_stay(name: str, signature: str) -> Override:
+def _weights_stay(name: str, signature: str, releases: str) -> Override:
     return Override(
         target=f"{_STATE}:{name}",
         signature=signature,
         replace=_do_nothing,
         fixes="Nothing: maps are committed, weights stay where they were.",
         delete_when="Never.",
+        releases=releases,
     )
 
 
+_REARRANGE = "rearrange_expert_weights_inplace"
+_PLACEMENTS = "old_global_expert_indices, new_global_expert_indices, expert_weights"
+_PROFILE = "is_profile=False, rank_mapping=None"
+
 FAULTS = {
     "weights_not_moved": (
+        _weights_stay(_REARRANGE, f"({_PLACEMENTS}, ep_group, {_PROFILE})", "<0.20"),
         _weights_stay(
-            "rearrange_expert_weights_inplace",
-            "(old_global_expert_indices, new_global_expert_indices, expert_weights, expert_buffer, "
-            "ep_group, communicator, is_profile=False, rank_mapping=None)",
+            _REARRANGE, f"({_PLACEMENTS}, ep_group, communicator, {_PROFILE})", ">=0.20,<0.23"
+        ),
+        _weights_stay(
+            _REARRANGE,
+            f"({_PLACEMENTS}, expert_buffer, ep_group, communicator, {_PROFILE})",
+            ">=0.23",
+        ),
+        _weights_stay(
+            "move_from_buffer",
+            "(expert_weights, expert_weights_buffers, is_unchanged, is_received_locally, "
+            "recv_metadata, new_indices, ep_rank)",
+            "<0.20",
         ),
         _weights_stay(
             "move_from_buffer",
             "(expert_weights, expert_weights_buffers, transfer_metadata, new_indices, ep_rank)",
+            ">=0.20",
         ),
     )
 }

@@ -5,8 +5,14 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from packaging.specifiers import SpecifierSet
+
 from vllm_eplb_plugin.install import Override, bind
+from vllm_eplb_plugin.releases import installed_support
 from vllm_eplb_plugin.settings import load_settings
+
+SERVED = ("<0.19", ">=0.32")
+"""Releases that loopback serves models with; EPLB alone runs on a CPU device with every one."""
 
 CPU_WORKER = "vllm_eplb_plugin.loopback.cpu_worker.LoopbackCPUWorker"
 
@@ -28,9 +34,15 @@ class _PlatformAllowedEplb:
         return True
 
 
-def _prepare(config: Any) -> None:
+def _prepare(config: Any, use_async: bool) -> None:
     from vllm.platforms import current_platform
 
+    release = installed_support().release
+    if not any(SpecifierSet(served).contains(release, prereleases=True) for served in SERVED):
+        raise LoopbackError(
+            f"loopback cannot serve with vLLM {release}: it does with releases "
+            f"{' and '.join(SERVED)}. Install one of those, or remove the setting loopback"
+        )
     if not current_platform.is_cpu():
         raise LoopbackError(
             f"loopback runs on the CPU platform, not on {current_platform.device_name!r}: "
@@ -44,6 +56,8 @@ def _prepare(config: Any) -> None:
             "vLLM's quantized CPU experts ignore which experts are local"
         )
     config.parallel_config.worker_cls = CPU_WORKER
+    # 0.18 and 0.19 turn async off for fear of NCCL, which nothing uses here.
+    config.parallel_config.eplb_config.use_async = use_async
 
 
 def _override(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,8 +67,9 @@ def _override(original: Callable[..., Any]) -> Callable[..., Any]:
         if not settings.loopback:
             return original(self, usage_context, headless)
         bind([ALLOW_EPLB])
+        use_async = self.eplb_config.use_async
         config = original(self, usage_context, headless)
-        _prepare(config)
+        _prepare(config, use_async)
         return config
 
     return create_engine_config

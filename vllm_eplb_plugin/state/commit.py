@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make a placement visible: one map to the device, the other two derived there, in place."""
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
-from vllm_eplb_plugin.placement.maps import EMPTY_SLOT, derive_logical_maps
+from vllm_eplb_plugin.placement.maps import derive_logical_maps
 
 
 def commit(
@@ -61,31 +63,46 @@ def commit_layer(model_state: Any, new: torch.Tensor, layer: int) -> None:
     )
 
 
-def narrow_logical_to_physical_map(model_state: Any, width: int) -> None:
-    """Give a model's layers an l2p of ``width`` columns; call it before any graph is captured.
+def resize_placement(model_state: Any, slots: int) -> None:
+    """Make room for a placement of another number of slots: elastic EP grows and shrinks."""
+    current = model_state.physical_to_logical_map
+    if current.shape[1] == slots:
+        return
+    if hasattr(model_state, "physical_to_logical_map_buffer"):  # 0.30 and later
+        model_state.physical_to_logical_map = model_state.physical_to_logical_map_buffer[:, :slots]
+    else:
+        model_state.physical_to_logical_map = current.new_empty((current.shape[0], slots))
 
-    vLLM always allocates 1024 columns, 122 MB for DeepSeek-V3, of which redundant experts + 1
-    are ever used.
 
-    Raises:
-        RuntimeError: A layer still reads another tensor.
+@contextlib.contextmanager
+def narrow_logical_to_physical_map(
+    model: Any, width: int | None
+) -> Iterator[Callable[[], torch.Tensor]]:
+    """While vLLM adds a model, hand its layers an l2p of ``width`` columns instead of 1024.
+
+    vLLM's l2p takes 122 MB for DeepSeek-V3, and no more than redundant experts + 1 columns are
+    ever used. Nothing has captured an address yet.
+
+    Args:
+        model: A vLLM `MixtureOfExperts`.
+        width: Columns; None leaves l2p as it is.
+
+    Yields:
+        What gives the l2p that the layers read, once the model was added.
     """
-    model = model_state.model
-    narrow = model_state.logical_to_physical_map.new_full(
-        (model.num_moe_layers, model.num_logical_experts, width), EMPTY_SLOT
-    )
-    for index, layer in enumerate(model.moe_layers):
-        layer.set_eplb_state(
-            moe_layer_idx=index,
-            expert_load_view=model_state.expert_load_pass_buffer,
-            logical_to_physical_map=narrow,
-            logical_replica_count=model_state.logical_replica_count,
-        )
-        read = layer.eplb_state.logical_to_physical_map
-        if read.data_ptr() != narrow[index].data_ptr():
-            raise RuntimeError(
-                f"MoE layer {index} ({type(layer).__name__}) of {model_state.model_name} does not "
-                "read the map given to its set_eplb_state: EPLB commits would not reach it"
-            )
-    model_state.logical_to_physical_map = narrow
-    commit_model(model_state, model_state.physical_to_logical_map)
+    handed: list[torch.Tensor] = []
+    original = model.set_eplb_state
+
+    def set_eplb_state(
+        expert_load_view: torch.Tensor,
+        logical_to_physical_map: torch.Tensor,
+        logical_replica_count: torch.Tensor,
+    ) -> None:
+        handed.append(logical_to_physical_map[..., :width].contiguous())
+        original(expert_load_view, handed[-1], logical_replica_count)
+
+    model.set_eplb_state = set_eplb_state
+    try:
+        yield lambda: handed[-1]
+    finally:
+        del model.set_eplb_state

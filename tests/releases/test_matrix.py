@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every supported vLLM release: its real `EplbState` on two gloo ranks, with and without the
+overrides, from its own sources."""
+
+from typing import Any
+
+import pytest
+
+from tests.releases.ranks import Ranks, Reports, assert_nothing_wrong
+from vllm_eplb_plugin.releases import Release
+
+
+def without_replica_order(l2p: Any) -> Any:
+    """Sort what lies deepest: the slots of each logical expert."""
+    if isinstance(l2p[0], list):
+        return [without_replica_order(part) for part in l2p]
+    return sorted(l2p)
+
+
+def assert_placed_as_by_stock(reports: Reports, stock: Reports, release: Release) -> None:
+    assert_nothing_wrong(reports)
+    (report, _), (expected, _) = reports, stock
+    assert len(report["placements"]) == 6
+    assert report["placements"] == expected["placements"]
+    if release.version.startswith("0.18."):
+        # Its policy numbers the replicas; from 0.19 on they are in the order of their slots.
+        report, expected = (
+            {"l2p": without_replica_order(seen["l2p"])} for seen in (report, expected)
+        )
+    assert report["l2p"] == expected["l2p"]
+
+
+def test_every_override_fits(release: Release, ranks: Ranks) -> None:
+    assert ranks.examined["release"] == release.version
+    assert ranks.examined["mismatches"] == []
+    assert ranks.examined["overrides"]["state"] >= 7
+
+
+@pytest.mark.parametrize("use_async", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize(
+    "job", [{"models": 2}, {"redundant": 0}], ids=["target and drafter", "none redundant"]
+)
+def test_experts_are_placed_as_by_stock(
+    job: dict[str, Any], use_async: bool, release: Release, ranks: Ranks
+) -> None:
+    reports = ranks(use_async=use_async, **job)
+    stock = ranks(use_async=use_async, plugin=False, **job)
+    assert_placed_as_by_stock(reports, stock, release)
+    assert (reports[0]["width"], stock[0]["width"]) == (job.get("redundant", 4) + 1, 1024)
+
+
+def test_a_rank_added_by_elastic_ep_gets_its_experts(release: Release, ranks: Ranks) -> None:
+    job = {"elastic": True, "redundant": 8}
+    reports = ranks(**job)
+    assert_placed_as_by_stock(reports, ranks(plugin=False, **job), release)
+    assert -1 not in sum(reports[0]["placements"][0][0], [])
+
+
+@pytest.mark.parametrize("use_async", [False, True], ids=["sync", "async"])
+def test_a_policy_of_three_tensors_works_like_one_of_one(use_async: bool, ranks: Ranks) -> None:
+    reports = ranks(policy="three_tensors", use_async=use_async)
+    assert_nothing_wrong(reports)
+    assert reports[0]["placements"] == ranks(use_async=use_async)[0]["placements"]
+
+
+@pytest.mark.parametrize("use_async", [False, True], ids=["sync", "async"])
+def test_a_bad_placement_is_refused_and_stepping_goes_on(use_async: bool, ranks: Ranks) -> None:
+    reports = ranks(policy="drops_an_expert", use_async=use_async, steps=60)
+    assert_nothing_wrong(reports)
+    assert all(r["placements"] == [] and r["rejections"] >= 3 for r in reports)
+
+
+@pytest.mark.parametrize("use_async", [False, True], ids=["sync", "async"])
+def test_weights_that_stay_behind_are_noticed(use_async: bool, ranks: Ranks) -> None:
+    reports = ranks(fault="weights_not_moved", use_async=use_async, rearrangements=2)
+    assert all(report["wrong_weights"] > 0 for report in reports)
