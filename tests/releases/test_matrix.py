@@ -53,7 +53,7 @@ def test_a_rank_added_by_elastic_ep_gets_its_experts(release: Release, ranks: Ra
     job = {"elastic": True, "redundant": 8}
     reports = ranks(**job)
     assert_placed_as_by_stock(reports, ranks(plugin=False, **job), release)
-    assert -1 not in sum(reports[0]["placements"][0][0], [])
+    assert all(-1 not in layer for layer in reports[0]["placements"][0][0])
 
 
 @pytest.mark.parametrize("use_async", [False, True], ids=["sync", "async"])

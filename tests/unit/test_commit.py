@@ -12,6 +12,7 @@ from vllm_eplb_plugin.state.commit import (
     commit_layer,
     commit_model,
     narrow_logical_to_physical_map,
+    resize_placement,
 )
 
 OLD = torch.tensor([[0, 1, 2, 0], [2, 1, 0, 1]])
@@ -26,32 +27,36 @@ class Layer:
         self.eplb_state = SimpleNamespace(**rows)
 
 
-class DeafLayer(Layer):
-    """Keeps reading the first tensors that it was ever given."""
+class Model:
+    """Hands tensors to its layers, as vLLM's `MixtureOfExperts` does."""
 
-    def set_eplb_state(self, moe_layer_idx: int, **tensors: torch.Tensor) -> None:
-        if not hasattr(self, "eplb_state"):
-            super().set_eplb_state(moe_layer_idx, **tensors)
+    num_moe_layers, num_logical_experts = 2, 3
+
+    def __init__(self) -> None:
+        self.moe_layers = [Layer(), Layer()]
+
+    def set_eplb_state(
+        self, expert_load_view: torch.Tensor, l2p: torch.Tensor, counts: torch.Tensor
+    ) -> None:
+        for index, layer in enumerate(self.moe_layers):
+            layer.set_eplb_state(
+                index,
+                expert_load_view=expert_load_view,
+                logical_to_physical_map=l2p,
+                logical_replica_count=counts,
+            )
 
 
-def model_state(layer_type: type[Layer] = Layer, width: int = 16) -> Any:
+def model_state(width: int = 16) -> Any:
     """Two layers, three logical experts, four slots, with tensors full of rubbish."""
-    layers = [layer_type(), layer_type()]
     state = SimpleNamespace(
         physical_to_logical_map=OLD.clone(),
         logical_to_physical_map=torch.full((2, 3, width), 77),
         logical_replica_count=torch.full((2, 3), 77),
-        expert_load_pass_buffer=torch.zeros(2, 4, dtype=torch.int32),
-        model=SimpleNamespace(num_moe_layers=2, num_logical_experts=3, moe_layers=layers),
-        model_name="model",
+        model=Model(),
     )
-    for index, layer in enumerate(layers):
-        layer.set_eplb_state(
-            index,
-            expert_load_view=state.expert_load_pass_buffer,
-            logical_to_physical_map=state.logical_to_physical_map,
-            logical_replica_count=state.logical_replica_count,
-        )
+    load = torch.zeros(2, 4, dtype=torch.int32)
+    state.model.set_eplb_state(load, state.logical_to_physical_map, state.logical_replica_count)
     return state
 
 
@@ -87,15 +92,33 @@ def test_another_number_of_slots_is_refused_and_nothing_changes() -> None:
     assert_layer_reads(state, 1, OLD[1])
 
 
-def test_a_narrow_map_is_what_the_layers_read_from_then_on() -> None:
+@pytest.mark.parametrize("buffered", [False, True])
+def test_a_placement_of_more_slots_is_committed_once_there_is_room(buffered: bool) -> None:
     state = model_state()
-    narrow_logical_to_physical_map(state, 2)
-    assert state.logical_to_physical_map.shape == (2, 3, 2)
-    assert_layer_reads(state, 0, OLD[0])
+    if buffered:
+        state.physical_to_logical_map_buffer = torch.full((2, 6), -1)
+        state.physical_to_logical_map = state.physical_to_logical_map_buffer[:, :4]
+    grown = torch.cat([OLD, NEW[:, :2]], dim=1)
+    resize_placement(state, 6)
+    commit_model(state, grown)
+    assert_layer_reads(state, 0, grown[0])
+    assert not buffered or state.physical_to_logical_map_buffer.tolist() == grown.tolist()
+    resize_placement(state, 4)
     commit_model(state, NEW)
     assert_layer_reads(state, 1, NEW[1])
 
 
-def test_a_layer_that_goes_on_reading_the_wide_map_is_refused() -> None:
-    with pytest.raises(RuntimeError, match="MoE layer 0 .DeafLayer. of model does not read"):
-        narrow_logical_to_physical_map(model_state(DeafLayer), 2)
+@pytest.mark.parametrize(("width", "columns"), [(2, 2), (None, 16)])
+def test_a_narrow_map_is_what_the_layers_read_from_then_on(width: int | None, columns: int) -> None:
+    state = model_state()
+    wide = state.logical_to_physical_map
+    commit_model(state, OLD)
+    with narrow_logical_to_physical_map(state.model, width) as narrow:
+        load = torch.zeros(2, 4, dtype=torch.int32)
+        state.model.set_eplb_state(load, wide, state.logical_replica_count)
+    state.logical_to_physical_map = narrow()
+    assert state.logical_to_physical_map.shape == (2, 3, columns)
+    assert_layer_reads(state, 0, OLD[0])
+    commit_model(state, NEW)
+    assert_layer_reads(state, 1, NEW[1])
+    assert "set_eplb_state" not in vars(state.model)
