@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.releases.conftest import fetch
+from vllm_eplb_plugin.releases import RELEASES, supported_releases
+
 STATE = "from vllm.distributed.eplb import eplb_state; "
 REGISTER = "import vllm_eplb_plugin; vllm_eplb_plugin.register(); "
 
@@ -77,11 +80,28 @@ def test_the_doctor_is_content_with_this_environment() -> None:
     assert "EplbState.add_model" in done.stdout
 
 
-def test_the_doctor_prints_the_same_as_json() -> None:
+def test_loopback_names_the_releases_it_serves_with() -> None:
+    arguments = (
+        "model='eval/models/gsm-tiny', enforce_eager=True, "
+        "additional_config={'eplb_plugin': {'loopback': True}}"
+    )
+    [release] = [release for release in RELEASES if release.version == "0.25.0"]
+    done = python(
+        REGISTER + "from vllm.engine.arg_utils import EngineArgs; "
+        f"EngineArgs({arguments}).create_engine_config()",
+        PYTHONPATH=str(fetch(release)),
+    )
+    assert "loopback cannot serve with vLLM 0.25.0: it does with releases <0.19" in done.stderr
+
+
+def test_the_doctor_prints_the_same_as_json_and_the_table_of_releases() -> None:
     done = doctor("--json")
     report = json.loads(done.stdout)
     assert report["works"]
     assert report["tested"]
+    table = {release["version"]: release["served_on"] for release in report["releases"]}
+    assert list(table) == supported_releases()
+    assert table["0.18.1"] == ["cpu"]
     assert all(override["fits"] for override in report["overrides"])
 
 

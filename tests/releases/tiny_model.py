@@ -48,6 +48,8 @@ class TinyModel(MixtureOfExperts):
         """Layers with a local slot that does not hold its logical expert's weights."""
         size = self.num_local_physical_experts
         placement = physical_to_logical_map[:, rank * size : (rank + 1) * size]
+        if placement.shape[1] == 0:  # elastic EP takes this rank away
+            return []
         wrong = []
         for index, (layer, local) in enumerate(zip(self.moe_layers, placement, strict=True)):
             used = local >= 0

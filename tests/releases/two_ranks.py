@@ -25,6 +25,7 @@ import torch.distributed as dist
 from tests.reference import derive
 
 LOGICAL = 8
+WINDOW = 4
 INTERVAL = 12
 """Steps between rearrangements: enough for two models of three layers to be committed async."""
 TIME_LIMIT = 60.0
@@ -45,7 +46,8 @@ class Job:
     policy: str = "default"
     events_dir: str | None = None
     elastic: bool = False
-    """Begin as elastic EP does when it has added the second rank: its slots hold no expert yet."""
+    """Begin as elastic EP does when it has added the second rank, whose slots hold no expert yet,
+    and end as it does when it takes that rank away again."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -165,7 +167,7 @@ def vllm_config(job: Job) -> Any:
         enable_expert_parallel=True,
         enable_eplb=True,
         eplb_config={
-            "window_size": 4,
+            "window_size": WINDOW,
             "step_interval": INTERVAL,
             "num_redundant_experts": job.redundant,
             "use_async": job.use_async,
@@ -202,6 +204,12 @@ def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
             # What elastic EP says, up to 0.28, when the new rank has got its experts.
             state.num_valid_physical_experts = models[0].num_physical_experts
         wait_for_worker(state)
+    if job.elastic:
+        for later in range(step + 1, step + 1 + WINDOW):
+            record_load(state, later)  # for the slots as they are now
+            state.step()
+        shrink(state)
+        report.look()
     return report.as_dict()
 
 
@@ -230,6 +238,17 @@ def grown_state(model: Any, rank: int, config: Any) -> Any:
     state = EplbState.from_mapping(*arguments, *([LOGICAL] if counts_valid else []))
     model.forget_redundant(rank)
     return state
+
+
+def shrink(state: Any) -> None:
+    """As elastic EP does before it takes the second rank away."""
+    from vllm.distributed.eplb import eplb_state
+
+    # It has its own kind of groups, which need more than two processes to make.
+    coordinator = eplb_state.get_ep_group()
+    eplb_state.StatelessGroupCoordinator = type(coordinator)
+    coordinator.tcp_store_group = coordinator.cpu_group
+    state.rearrange(rank_mapping={0: 0, 1: -1})
 
 
 def model_config(model: Any) -> Any:
@@ -295,6 +314,7 @@ class Report:
         self.wrong_weights = 0
         self.wrong_maps = 0
         self.moved_addresses = 0
+        self.logical_maps_handed_over = 0
         self.l2p: list[Any] = []
         self._addresses = self._read_addresses()
         self._last = [m.physical_to_logical_map.clone() for m in self._models()]
@@ -309,6 +329,9 @@ class Report:
             placement = model_state.physical_to_logical_map
             self.wrong_weights += len(model_state.model.wrong_slots(placement, self.rank))
             self.wrong_maps += wrong_maps(model_state)
+            # 0.18's own; from 0.19 on there is no such thing.
+            for name in ("new_logical_to_physical_map", "new_logical_replica_count"):
+                self.logical_maps_handed_over += getattr(model_state, name, None) is not None
         self.moved_addresses += self._addresses != self._read_addresses()
         between = any(m.rebalanced for m in self._models())
         if not between and not all(map(torch.equal, current, self._last)):
@@ -324,6 +347,7 @@ class Report:
             "wrong_weights": self.wrong_weights,
             "wrong_maps": self.wrong_maps,
             "moved_addresses": self.moved_addresses,
+            "logical_maps_handed_over": self.logical_maps_handed_over,
             "width": self._models()[0].logical_to_physical_map.shape[-1],
             "rejections": observer.rejections if observer else 0,
             "rearrangements": observer.rearrangement if observer else len(self.placements),

@@ -34,15 +34,18 @@ class _PlatformAllowedEplb:
         return True
 
 
-def _prepare(config: Any, use_async: bool) -> None:
-    from vllm.platforms import current_platform
-
+def _refuse_release_without_serving() -> None:
     release = installed_support().release
     if not any(SpecifierSet(served).contains(release, prereleases=True) for served in SERVED):
         raise LoopbackError(
             f"loopback cannot serve with vLLM {release}: it does with releases "
             f"{' and '.join(SERVED)}. Install one of those, or remove the setting loopback"
         )
+
+
+def _prepare(config: Any, use_async: bool) -> None:
+    from vllm.platforms import current_platform
+
     if not current_platform.is_cpu():
         raise LoopbackError(
             f"loopback runs on the CPU platform, not on {current_platform.device_name!r}: "
@@ -66,6 +69,7 @@ def _override(original: Callable[..., Any]) -> Callable[..., Any]:
         settings = load_settings(self.additional_config)
         if not settings.loopback:
             return original(self, usage_context, headless)
+        _refuse_release_without_serving()
         bind([ALLOW_EPLB])
         use_async = self.eplb_config.use_async
         config = original(self, usage_context, headless)

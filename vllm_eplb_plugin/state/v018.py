@@ -3,6 +3,11 @@
 
 ``new_logical_to_physical_map`` and ``new_logical_replica_count`` of its `EplbModelState` are never
 allocated. `move_to_buffer` is overridden for 0.19 too, whose transfer is the same.
+
+What is left as it is: weights are sent over the WORLD group, not the EPLB group. Ranks are mapped
+right, so that they arrive; and NCCL wants every rank in a group's first batch of transfers, which
+holds for WORLD, because profiling passes a barrier over it, and not for the EPLB group, where a
+rank with nothing to send makes no call.
 """
 
 import functools
@@ -174,7 +179,10 @@ OVERRIDES = (
         signature="(num_local_experts, old_indices, new_indices, expert_weights, "
         "expert_weights_buffers, cuda_stream, ep_group)",
         replace=_override_move_to_buffer,
-        fixes="TODO",
+        fixes="Experts that stay on their rank are copied to the buffer on the worker thread's "
+        "default stream. That stream does not wait until the model's stream has taken the last "
+        "layer out of the buffer (vLLM #32881 made only the transfer stream wait), nor does the "
+        "model's stream wait for it: a slot can get the weights of another expert.",
         delete_when="vLLM 0.19 is no longer supported: 0.20 copies on the transfer stream.",
         releases="<0.20",
     ),
