@@ -17,6 +17,10 @@ ROOT = Path(__file__).parents[2]
 Reports = list[dict[str, Any]]
 
 
+class RankFailure(RuntimeError):  # noqa: N818
+    """A rank could not do its job; the message has its log."""
+
+
 class Ranks:
     """One release, imported once; every call runs a job in two new processes."""
 
@@ -55,7 +59,7 @@ class Ranks:
         self._process.stdin.flush()
         answer = self._read()
         if "error" in answer:
-            pytest.fail(f"{answer['error']}\n{self._log.read_text()[-4000:]}")
+            raise RankFailure(f"{answer['error']}\n{self._log.read_text()[-4000:]}")
         reports: Reports = answer["ranks"]
         return reports
 

@@ -5,8 +5,9 @@ overrides, from its own sources."""
 from typing import Any
 
 import pytest
+from packaging.version import Version
 
-from tests.releases.ranks import Ranks, Reports, assert_nothing_wrong
+from tests.releases.ranks import RankFailure, Ranks, Reports, assert_nothing_wrong
 from vllm_eplb_plugin.releases import Release
 
 
@@ -59,7 +60,22 @@ def test_elastic_ep_gives_experts_to_a_rank_and_takes_them_back(
     reports = ranks(**job)
     assert_placed_as_by_stock(reports, ranks(plugin=False, **job), release)
     assert [len(placement[0][0]) for placement in reports[0]["placements"]] == [16] * 6 + [8]
+    knows_most_ranks = Version(release.version) >= Version("0.30")
+    assert reports[0]["width"] == (16 if knows_most_ranks else 1024)
     assert all(-1 not in layer for layer in reports[0]["placements"][0][0])
+
+
+@pytest.mark.parametrize("use_async", [False, True], ids=["sync", "async"])
+def test_model_runner_v2_s_controller_gets_the_same(
+    use_async: bool, release: Release, ranks: Ranks
+) -> None:
+    if release.version.startswith("0.18."):
+        pytest.skip("model runner V2 of vLLM 0.18 knows no EPLB")
+    reports = ranks(runner="v2", use_async=use_async)
+    assert_nothing_wrong(reports)
+    assert reports[0]["placements"] == ranks(use_async=use_async)[0]["placements"]
+    with pytest.raises(RankFailure, match="does not implement vLLM's MixtureOfExperts"):
+        ranks(runner="v2", use_async=use_async, dense=True)
 
 
 @pytest.mark.parametrize("use_async", [False, True], ids=["sync", "async"])

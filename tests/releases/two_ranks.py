@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from inspect import signature
 from multiprocessing.connection import Connection
@@ -45,6 +46,10 @@ class Job:
     """At most; a job in which no placement is ever committed takes them all."""
     policy: str = "default"
     events_dir: str | None = None
+    runner: str = "v1"
+    """v2: the state is made and stepped by model runner V2's own controller, 0.19 and later."""
+    dense: bool = False
+    """The model has no experts that EPLB could move."""
     elastic: bool = False
     """Begin as elastic EP does when it has added the second rank, whose slots hold no expert yet,
     and end as it does when it takes that rank away again."""
@@ -102,7 +107,7 @@ def run(job: Job) -> dict[str, Any]:
         connections.append(ours)
     try:
         return {"ranks": [receive(connection) for connection in connections]}
-    except (EOFError, TimeoutError) as error:
+    except (RankError, EOFError, TimeoutError) as error:
         return {"error": f"{type(error).__name__}: {error}"}
     finally:
         for process in processes:
@@ -110,11 +115,18 @@ def run(job: Job) -> dict[str, Any]:
             process.join()
 
 
+class RankError(RuntimeError):
+    """A rank could not do its job."""
+
+
 def receive(connection: Connection) -> Any:
     """A rank's report."""
     if not connection.poll(TIME_LIMIT):
         raise TimeoutError(f"a rank has not answered within {TIME_LIMIT:.0f} s")
-    return connection.recv()
+    report = connection.recv()
+    if isinstance(report, str):
+        raise RankError(report)
+    return report
 
 
 def run_rank(job: Job, rank: int, port: int, connection: Connection) -> None:
@@ -139,9 +151,9 @@ def run_rank(job: Job, rank: int, port: int, connection: Connection) -> None:
             make_groups(rank, port)
             config.parallel_config.enable_elastic_ep = job.elastic
             connection.send(drive(job, rank, config))
-    except BaseException:
+    except Exception as error:
         traceback.print_exc()
-        raise
+        connection.send(f"{type(error).__name__}: {error}")
     finally:
         # Threads of async workers wait for a next rearrangement that never comes.
         sys.stderr.flush()
@@ -190,13 +202,19 @@ def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
     from tests.releases.tiny_model import TinyModel
 
     models = [TinyModel(rank, 2, 3, LOGICAL, job.redundant, tag) for tag in range(job.models)]
-    state = grown_state(models[0], rank, config) if job.elastic else new_state(models, config)
+    if job.dense:
+        models[0].num_moe_layers = 0
+    if job.runner == "v2":
+        state, step_state = controlled_state(models[0], config)
+    else:
+        state = grown_state(models[0], rank, config) if job.elastic else new_state(models, config)
+        step_state = state.step
+        state.start_async_loop()
     replace_policy(state, job.policy)
-    state.start_async_loop()
     report = Report(job, rank, state)
     for step in range(job.steps):
         record_load(state, step)
-        state.step()
+        step_state()
         report.look()
         if len(report.placements) >= job.rearrangements:
             break
@@ -221,6 +239,19 @@ def new_state(models: list[Any], config: Any) -> Any:
     for model in models:
         state.add_model(model, model_config(model))
     return state
+
+
+def controlled_state(model: Any, config: Any) -> tuple[Any, Callable[[], None]]:
+    """As model runner V2 makes it, and what it calls after every forward pass."""
+    from vllm.v1.worker.gpu.eplb_utils import EPLBController
+
+    controller = EPLBController(config.parallel_config, torch.device("cpu"))
+    controller.prepare_load()
+    register = controller.maybe_register_model
+    # Up to 0.31, whether the weights are dummies is asked here.
+    dummies = [False] if "load_dummy_weights" in signature(register).parameters else []
+    controller.maybe_start_async_loop(register(model, model_config(model), *dummies))
+    return controller.state, controller.step
 
 
 def grown_state(model: Any, rank: int, config: Any) -> Any:
