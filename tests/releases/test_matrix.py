@@ -60,6 +60,7 @@ def test_elastic_ep_gives_experts_to_a_rank_and_takes_them_back(
     reports = ranks(**job)
     assert_placed_as_by_stock(reports, ranks(plugin=False, **job), release)
     assert [len(placement[0][0]) for placement in reports[0]["placements"]] == [16] * 6 + [8]
+    assert reports[0]["initial"] == [[[*range(8), *[-1] * 8]] * 3]
     knows_most_ranks = Version(release.version) >= Version("0.30")
     assert reports[0]["width"] == (16 if knows_most_ranks else 1024)
     assert all(-1 not in layer for layer in reports[0]["placements"][0][0])

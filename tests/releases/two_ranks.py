@@ -212,6 +212,7 @@ def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
         state.start_async_loop()
     replace_policy(state, job.policy)
     report = Report(job, rank, state)
+    report.look()
     for step in range(job.steps):
         record_load(state, step)
         step_state()
@@ -349,6 +350,7 @@ class Report:
         self.l2p: list[Any] = []
         self._addresses = self._read_addresses()
         self._last = [m.physical_to_logical_map.clone() for m in self._models()]
+        self.initial = [placement.tolist() for placement in self._last]
 
     def _models(self) -> list[Any]:
         return list(self.state.model_states.values())
@@ -373,6 +375,7 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         observer = getattr(self.state, "eplb_observer", None)
         return {
+            "initial": self.initial,
             "placements": self.placements,
             "l2p": self.l2p,
             "wrong_weights": self.wrong_weights,
