@@ -133,6 +133,7 @@ def run_rank(job: Job, rank: int, port: int, connection: Connection) -> None:
     """One rank's process."""
     from vllm.config import set_current_vllm_config
 
+    import vllm_eplb_plugin
     from vllm_eplb_plugin.install import bind, select
     from vllm_eplb_plugin.loopback.faults import FAULTS
     from vllm_eplb_plugin.releases import installed_support
@@ -142,7 +143,8 @@ def run_rank(job: Job, rank: int, port: int, connection: Connection) -> None:
     overrides = support.load()
     bind(overrides.loopback)
     if job.plugin:
-        bind(overrides.entry)
+        for _ in range(2):  # vLLM does it again in a forked process
+            vllm_eplb_plugin.register()
     if job.fault is not None:
         bind(select(FAULTS[job.fault], support.release))
     try:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Overrides of where vLLM makes a placement visible, 0.19 and later; 0.18's are in `v018`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ import torch
 from vllm_eplb_plugin.install import Override
 from vllm_eplb_plugin.placement.maps import validate_placement
 from vllm_eplb_plugin.state.commit import commit_layer, commit_model, resize_placement
+from vllm_eplb_plugin.state.manager import current_settings
 
 _STATE = "vllm.distributed.eplb.eplb_state"
 _ON_THE_HOST = "48 to 56 ms on the thread that runs the model, in Python over every slot."
@@ -48,20 +50,32 @@ def _take_over(model_state: Any, expanded_physical_to_logical: torch.Tensor) -> 
     commit_model(model_state, new)
 
 
-def _from_mapping(
-    cls: Any,
-    model: Any,
-    model_config: Any,
-    device: torch.device,
-    parallel_config: Any,
-    expanded_physical_to_logical: torch.Tensor,
-    num_valid_physical_experts: int,
-) -> Any:
-    state = cls(parallel_config=parallel_config, device=device)
-    state.add_model(model=model, model_config=model_config)
-    state.num_valid_physical_experts = num_valid_physical_experts
-    _take_over(state.model_states[model_config.compute_hash()], expanded_physical_to_logical)
-    return state
+def _override_from_mapping(original: Callable[..., Any]) -> Any:
+    def from_mapping(
+        cls: Any,
+        model: Any,
+        model_config: Any,
+        device: torch.device,
+        parallel_config: Any,
+        expanded_physical_to_logical: torch.Tensor,
+        num_valid_physical_experts: int,
+    ) -> Any:
+        if not current_settings().enabled:
+            return original(
+                model,
+                model_config,
+                device,
+                parallel_config,
+                expanded_physical_to_logical,
+                num_valid_physical_experts,
+            )
+        state = cls(parallel_config=parallel_config, device=device)
+        state.add_model(model=model, model_config=model_config)
+        state.num_valid_physical_experts = num_valid_physical_experts
+        _take_over(state.model_states[model_config.compute_hash()], expanded_physical_to_logical)
+        return state
+
+    return classmethod(from_mapping)
 
 
 def _update_mapping(
@@ -73,6 +87,17 @@ def _update_mapping(
         model_state.physical_to_logical_map_buffer.copy_(expanded_physical_to_logical)
         model_state.expert_load_pass.zero_()
 
+
+FROM_MAPPING = Override(
+    target=f"{_STATE}:EplbState.from_mapping",
+    signature="(model, model_config, device, parallel_config, expanded_physical_to_logical, "
+    "num_valid_physical_experts)",
+    replace=_override_from_mapping,
+    fixes=_UNCHECKED,
+    delete_when=_DELETE_WHEN,
+    releases="<0.29",
+)
+"""Bound when the plugin is loaded, because it makes an `EplbState` itself."""
 
 OVERRIDES = (
     Override(
@@ -98,15 +123,6 @@ OVERRIDES = (
         fixes=_ON_THE_HOST_FOR_A_LAYER,
         delete_when=_DELETE_WHEN,
         releases=">=0.20",
-    ),
-    Override(
-        target=f"{_STATE}:EplbState.from_mapping",
-        signature="(model, model_config, device, parallel_config, expanded_physical_to_logical, "
-        "num_valid_physical_experts)",
-        replace=lambda _: classmethod(_from_mapping),
-        fixes=_UNCHECKED,
-        delete_when=_DELETE_WHEN,
-        releases="<0.29",
     ),
     Override(
         target=f"{_STATE}:EplbState.update_mapping",

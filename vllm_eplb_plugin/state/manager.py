@@ -15,7 +15,7 @@ from vllm.logger import init_logger
 from vllm_eplb_plugin.install import Override, bind
 from vllm_eplb_plugin.planning.guard import GuardedPolicy
 from vllm_eplb_plugin.releases import installed_support
-from vllm_eplb_plugin.settings import load_settings
+from vllm_eplb_plugin.settings import Settings, load_settings
 from vllm_eplb_plugin.state.commit import narrow_logical_to_physical_map
 from vllm_eplb_plugin.state.errors import ModelWithoutEplbError
 from vllm_eplb_plugin.state.observer import Observer
@@ -26,11 +26,16 @@ _STATE = "vllm.distributed.eplb.eplb_state"
 _Method = Callable[..., Any]
 
 
+def current_settings() -> Settings:
+    """Settings of the vLLM configuration that is being set up, or of the environment."""
+    config = get_current_vllm_config_or_none()
+    return load_settings(config.additional_config if config is not None else None)
+
+
 def _override_init(original: _Method) -> _Method:
     @functools.wraps(original)
     def __init__(self: Any, parallel_config: Any, device: torch.device) -> None:  # noqa: N807
-        config = get_current_vllm_config_or_none()
-        settings = load_settings(config.additional_config if config is not None else None)
+        settings = current_settings()
         if settings.enabled:
             if settings.check_weights and parallel_config.enable_elastic_ep:
                 raise ValueError(

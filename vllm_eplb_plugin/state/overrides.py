@@ -6,7 +6,7 @@ from vllm_eplb_plugin.releases import Overrides
 from vllm_eplb_plugin.state import commits, controller, manager, v018
 
 OVERRIDES = Overrides(
-    entry=(gate.CREATE_ENGINE_CONFIG, manager.INIT),
+    entry=(gate.CREATE_ENGINE_CONFIG, manager.INIT, commits.FROM_MAPPING),
     state=(*manager.OVERRIDES, *commits.OVERRIDES, *v018.OVERRIDES),
     runner=controller.OVERRIDES,
     loopback=(gate.ALLOW_EPLB, *cpu_device.OVERRIDES),
