@@ -25,6 +25,8 @@ class Settings(BaseModel):
 
     enabled: bool = Field(True, strict=True)
     """Whether vLLM's EPLB state manager is overridden at all."""
+    compiled_policy: bool = Field(True, strict=True)
+    """Plan with the compiled form of vLLM's default policy: the same placements, sooner."""
     loopback: bool = Field(False, strict=True)
     """Run DP+EP+EPLB without several GPUs: for development and CI only."""
     fault: Literal["weights_not_moved"] | None = None

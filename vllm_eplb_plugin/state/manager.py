@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch.distributed import ProcessGroup
 from vllm.config.vllm import get_current_vllm_config_or_none
+from vllm.distributed.eplb.policy import DefaultEplbPolicy
 from vllm.distributed.parallel_state import get_ep_group, get_eplb_group
 from vllm.logger import init_logger
 
 from vllm_eplb_plugin.install import Override, bind
+from vllm_eplb_plugin.planning.choice import fastest
 from vllm_eplb_plugin.planning.guard import GuardedPolicy
 from vllm_eplb_plugin.releases import installed_support
 from vllm_eplb_plugin.settings import Settings, load_settings
@@ -73,7 +75,8 @@ def _override_policy(_: None) -> property:
         return GuardedPolicy(self.eplb_policy, group, self.eplb_observer.planned, elastic)
 
     def put(self: Any, policy: Any) -> None:
-        self.eplb_policy = policy
+        is_default = policy is DefaultEplbPolicy and self.eplb_observer.settings.compiled_policy
+        self.eplb_policy = fastest(policy) if is_default else policy
 
     return property(get, put, doc="The policy, guarded; set it to replace what is guarded.")
 
