@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from vllm_eplb_plugin.placement.maps import derive_logical_maps
+from vllm_eplb_plugin.placement.derive import derive_into
 
 
 def commit(
@@ -38,9 +38,7 @@ def commit(
     if new.device.type == "cpu" and physical_to_logical_map.device.type != "cpu":
         new = new.pin_memory()
     physical_to_logical_map.copy_(new, non_blocking=True)
-    l2p, counts = derive_logical_maps(physical_to_logical_map, *logical_to_physical_map.shape[-2:])
-    logical_to_physical_map.copy_(l2p)
-    logical_replica_count.copy_(counts)
+    derive_into(physical_to_logical_map, logical_to_physical_map, logical_replica_count)
 
 
 def commit_model(model_state: Any, new: torch.Tensor) -> None:
