@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from vllm_eplb_plugin import __version__
+from vllm_eplb_plugin.bench.cli import bench
 from vllm_eplb_plugin.doctor import Report, examine
 
 main = typer.Typer(
@@ -19,10 +20,7 @@ main = typer.Typer(
 )
 
 
-@main.callback()
-def _commands() -> None:
-    # A callback keeps `doctor` a command of its own, whatever the number of commands.
-    return
+main.add_typer(bench, name="bench")
 
 
 @main.command()

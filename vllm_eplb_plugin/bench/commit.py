@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long a commit takes: vLLM's own functions and the plugin's, on the same placements."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from vllm_eplb_plugin.bench.result import BenchError, Row
+from vllm_eplb_plugin.bench.shapes import Shape
+from vllm_eplb_plugin.bench.timing import WARM_UP, alternate
+from vllm_eplb_plugin.releases import installed_support
+from vllm_eplb_plugin.state.commit import commit_layer, commit_model
+
+STOCK_WIDTH = 1024
+"""Columns of vLLM's l2p."""
+
+
+def bench_commit(shape: Shape, rounds: int, device: torch.device) -> list[Row]:
+    """One layer, as in async mode, and a whole map, as in sync mode.
+
+    Raises:
+        BenchError: vLLM 0.18, which has no function for it, or results that differ.
+    """
+    from vllm.distributed.eplb import eplb_state
+
+    release = installed_support().release
+    if release.startswith("0.18."):
+        raise BenchError(
+            f"vLLM {release} commits three maps that it made before: compare it with "
+            "scripts/compare_maps.py"
+        )
+    generator = torch.Generator().manual_seed(0)
+    placements = [_placement(shape, generator) for _ in range(WARM_UP + rounds)]
+    stock, plugin = (_state(shape, width, device) for width in (STOCK_WIDTH, shape.redundant + 1))
+    takes_whole_map = release.startswith("0.19.")
+
+    def stock_layer(number: int) -> None:
+        layer = number % shape.layers
+        new = placements[number] if takes_whole_map else placements[number][layer]
+        eplb_state._commit_eplb_maps_for_layer(stock, new, layer)
+
+    def plugin_layer(number: int) -> None:
+        layer = number % shape.layers
+        commit_layer(plugin, placements[number][layer], layer)
+
+    def stock_all(number: int) -> None:
+        eplb_state._commit_eplb_maps(stock, placements[number])
+
+    def plugin_all(number: int) -> None:
+        commit_model(plugin, placements[number])
+
+    rows = []
+    for what, ways in (
+        ("one layer", {"stock": stock_layer, "plugin": plugin_layer}),
+        ("whole map", {"stock": stock_all, "plugin": plugin_all}),
+    ):
+        times = alternate(ways, rounds, device)
+        rows.append(Row(str(shape), what, times["stock"].summary(), times["plugin"].summary()))
+    _compare(stock, plugin)
+    sizes = (state.logical_to_physical_map.nbytes for state in (stock, plugin))
+    rows.append(Row(str(shape), "memory of l2p", *({"bytes": size} for size in sizes)))
+    return rows
+
+
+def _placement(shape: Shape, generator: torch.Generator) -> torch.Tensor:
+    """Every logical expert once, and as many more, in a random order."""
+    rows = []
+    for _ in range(shape.layers):
+        more = torch.randint(0, shape.logical, (shape.redundant,), generator=generator)
+        slots = torch.cat([torch.arange(shape.logical), more])
+        rows.append(slots[torch.randperm(shape.slots, generator=generator)])
+    return torch.stack(rows)
+
+
+def _state(shape: Shape, width: int, device: torch.device) -> Any:
+    experts = (shape.layers, shape.logical)
+    return SimpleNamespace(
+        physical_to_logical_map=torch.zeros(
+            (shape.layers, shape.slots), dtype=torch.long, device=device
+        ),
+        logical_to_physical_map=torch.zeros((*experts, width), dtype=torch.long, device=device),
+        logical_replica_count=torch.zeros(experts, dtype=torch.long, device=device),
+    )
+
+
+def _compare(stock: Any, plugin: Any) -> None:
+    width = plugin.logical_to_physical_map.shape[-1]
+    same = torch.equal(
+        stock.logical_to_physical_map[..., :width], plugin.logical_to_physical_map
+    ) and torch.equal(stock.logical_replica_count, plugin.logical_replica_count)
+    if not same:
+        raise BenchError("vLLM and the plugin derived different maps from the same placement")

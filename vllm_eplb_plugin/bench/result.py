@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a benchmark measured, and where: as a table, as JSON, as a plot."""
+
+import importlib.metadata
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from vllm_eplb_plugin import __version__
+from vllm_eplb_plugin.releases import installed_distribution
+
+SCHEMA_VERSION = 1
+
+
+class BenchError(RuntimeError):
+    """A benchmark that cannot be run, or whose two sides do not do the same."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing, measured for vLLM's own code and for the plugin's."""
+
+    shape: str
+    what: str
+    stock: dict[str, Any]
+    """`Times.summary`, or ``bytes``."""
+    plugin: dict[str, Any]
+
+    @property
+    def ratio(self) -> float:
+        """How many times less the plugin takes: of the host's time, or of bytes."""
+        return _headline(self.stock) / _headline(self.plugin)
+
+
+def _headline(measured: dict[str, Any]) -> float:
+    value = measured["bytes"] if "bytes" in measured else measured["host_us"]["median"]
+    return float(value)
+
+
+@dataclass(frozen=True)
+class Result:
+    """All rows of one run."""
+
+    command: str
+    device: str
+    rounds: int
+    rows: list[Row]
+    machine: dict[str, Any] = field(default_factory=lambda: _machine())
+
+    def write_json(self, file: Path) -> None:
+        """Write everything."""
+        file.write_text(json.dumps({"schema": SCHEMA_VERSION, **asdict(self)}, indent=2) + "\n")
+
+    def show(self, console: Console) -> None:
+        """Print a table: medians, in brackets what 5 and 95 of 100 calls stayed below."""
+        table = Table(title=f"vllm-eplb bench {self.command}, {self.device}", title_justify="left")
+        for name in ("", "", "vLLM", "plugin", "times less"):
+            table.add_column(name, justify="left" if not name else "right")
+        for row in self.rows:
+            cells = (_cell(row.stock), _cell(row.plugin), f"{row.ratio:.0f}")
+            table.add_row(row.shape, row.what, *cells)
+        console.print(table)
+        distribution = installed_distribution()
+        console.print(
+            f"host time, medians of {self.rounds} calls in turns; "
+            f"{' '.join(reversed(distribution or ('', '')))}, {self.machine['processor']}"
+        )
+
+    def write_plot(self, file: Path) -> None:
+        """Draw the host's medians, 5 and 95 of 100, on a logarithmic scale.
+
+        Raises:
+            BenchError: matplotlib is not installed.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise BenchError(f"--plot needs matplotlib: {error}") from error
+        rows = [row for row in self.rows if "host_us" in row.stock][::-1]
+        figure = Figure(figsize=(9, 1.2 + 0.7 * len(rows)), layout="constrained")
+        axes = figure.add_subplot()
+        for offset, side, color in ((0.18, "stock", "#b0413e"), (-0.18, "plugin", "#2f6f9f")):
+            times = [getattr(row, side)["host_us"] for row in rows]
+            medians = [time["median"] / 1000 for time in times]
+            spread = [
+                [(time["median"] - time["p5"]) / 1000 for time in times],
+                [(time["p95"] - time["median"]) / 1000 for time in times],
+            ]
+            places = [place + offset for place in range(len(rows))]
+            label = "vLLM" if side == "stock" else "plugin"
+            axes.barh(places, medians, 0.34, xerr=spread, color=color, label=label, capsize=2)
+            for place, median, time in zip(places, medians, times, strict=True):
+                axes.text(time["p95"] / 1000 * 1.15, place, f"{median:.3g}", va="center")
+        axes.set_yticks(range(len(rows)), [f"{row.shape}\n{row.what}" for row in rows])
+        axes.set_xscale("log")
+        axes.margins(x=0.15)
+        axes.set_xlabel("host time, ms (median; bars from 5 to 95 of 100 calls)")
+        axes.set_title(f"vllm-eplb bench {self.command}, {self.device}", loc="left")
+        axes.legend(loc="lower right")
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.savefig(file, dpi=120)
+
+
+def _cell(measured: dict[str, Any]) -> str:
+    if "bytes" in measured:
+        return f"{measured['bytes'] / 1e6:.1f} MB"
+    low, median, high = (measured["host_us"][name] / 1000 for name in ("p5", "median", "p95"))
+    return f"{median:.3f} ms [{low:.3f} to {high:.3f}]"
+
+
+def _machine() -> dict[str, Any]:
+    distribution = installed_distribution()
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numba": importlib.metadata.version("numba"),
+        "vllm": None if distribution is None else " ".join(distribution),
+        "plugin": __version__,
+    }
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
