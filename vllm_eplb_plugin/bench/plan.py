@@ -35,5 +35,5 @@ def bench_plan(shape: Shape, rounds: int) -> list[Row]:
     times = alternate({"stock": stock, "plugin": plugin}, rounds, torch.device("cpu"))
     if not torch.equal(old["stock"], old["plugin"]):
         raise BenchError("vLLM's policy and its compiled form planned different placements")
-    what = f"plan, {shape.ranks} ranks on {shape.nodes} nodes"
+    what = f"plan, {shape.ranks} ranks" + (f" on {shape.nodes} nodes" if shape.nodes > 1 else "")
     return [Row(str(shape), what, times["stock"].summary(), times["plugin"].summary())]

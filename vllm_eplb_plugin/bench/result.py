@@ -103,7 +103,7 @@ class Result:
         axes.margins(x=0.15)
         axes.set_xlabel("host time, ms (median; bars from 5 to 95 of 100 calls)")
         axes.set_title(f"vllm-eplb bench {self.command}, {self.device}", loc="left")
-        axes.legend(loc="lower right")
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
         figure.savefig(file, dpi=120)
 
