@@ -59,13 +59,14 @@ def find_mismatches(overrides: Iterable[Override]) -> list[str]:
     return [problem for override in overrides if (problem := _mismatch(override))]
 
 
+def is_among(release: str, releases: str) -> bool:
+    """Whether a vLLM release, also a candidate for one, is named by a version specifier."""
+    return SpecifierSet(releases).contains(release, prereleases=True)
+
+
 def select(overrides: Iterable[Override], release: str) -> tuple[Override, ...]:
     """Those overrides that a vLLM release needs."""
-    return tuple(
-        override
-        for override in overrides
-        if SpecifierSet(override.releases).contains(release, prereleases=True)
-    )
+    return tuple(override for override in overrides if is_among(release, override.releases))
 
 
 def bind(overrides: Iterable[Override]) -> list[str]:

@@ -73,6 +73,7 @@ def examine() -> dict[str, Any]:
     import vllm
     from vllm.config import VllmConfig
 
+    import tests.releases.tiny_model  # noqa: F401
     import vllm_eplb_plugin.placement.compiled
     import vllm_eplb_plugin.planning.default_policy  # noqa: F401
     from vllm_eplb_plugin.install import find_mismatches, select

@@ -5,9 +5,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from packaging.specifiers import SpecifierSet
-
-from vllm_eplb_plugin.install import Override, bind
+from vllm_eplb_plugin.install import Override, bind, is_among
 from vllm_eplb_plugin.releases import installed_support
 from vllm_eplb_plugin.settings import load_settings
 
@@ -36,7 +34,7 @@ class _PlatformAllowedEplb:
 
 def _refuse_release_without_serving() -> None:
     release = installed_support().release
-    if not any(SpecifierSet(served).contains(release, prereleases=True) for served in SERVED):
+    if not any(is_among(release, served) for served in SERVED):
         raise LoopbackError(
             f"loopback cannot serve with vLLM {release}: it does with releases "
             f"{' and '.join(SERVED)}. Install one of those, or remove the setting loopback"
