@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """EPLB broken on purpose: a check that never fails proves nothing until one of these trips it."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,8 @@ from vllm_eplb_plugin.install import Override
 _STATE = "vllm.distributed.eplb.eplb_state"
 
 
-def _do_nothing(_: Callable[..., Any]) -> Callable[..., None]:
+def _do_nothing(original: Callable[..., Any]) -> Callable[..., None]:
+    @functools.wraps(original)
     def nothing(*_args: Any, **_kwargs: Any) -> None:
         return None
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
 
-# Signatures make numba compile when this module is imported, never during a rearrangement.
+# Signatures make numba compile when this module is imported, never during a rearrangement; and the
+# thread that runs the model goes on while the async worker's plans.
 _compile = numba.njit
 
 
@@ -104,7 +105,7 @@ def _pack(load: Floats, packs: int) -> Ints:
     return packed
 
 
-@_compile("i8[:,::1](f8[:,::1], i8[:,::1], i8)", cache=True)
+@_compile("i8[:,::1](f8[:,::1], i8[:,::1], i8)", cache=True, nogil=True)
 def _pack_in_order(load, order, packs):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     rows, items = load.shape
     size = items // packs
@@ -122,7 +123,7 @@ def _pack_in_order(load, order, packs):  # type: ignore[no-untyped-def]  # noqa:
     return packed
 
 
-@_compile("Tuple((i8[:,::1], f8[:,::1]))(f8[:,::1], i8)", cache=True)
+@_compile("Tuple((i8[:,::1], f8[:,::1]))(f8[:,::1], i8)", cache=True, nogil=True)
 def _replicate(load, slots):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     rows, experts = load.shape
     expert_of = np.empty((rows, slots), np.int64)
@@ -141,7 +142,7 @@ def _replicate(load, slots):  # type: ignore[no-untyped-def]  # noqa: ANN001, AN
     return expert_of, slot_load
 
 
-@_compile("void(i8[:,::1], i8[:,::1], i8)", cache=True)
+@_compile("void(i8[:,::1], i8[:,::1], i8)", cache=True, nogil=True)
 def _keep_slots(placement, old, ranks):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     layers, slots = placement.shape
     size = slots // ranks

@@ -7,58 +7,91 @@ from typing import Any
 
 import torch
 
-from vllm_eplb_plugin.placement.derive import derive_into
+from vllm_eplb_plugin.placement.derive import check_maps, derive_into
+from vllm_eplb_plugin.state.staging import Staging
+
+_LAYERS_QUEUED, _MAPS_QUEUED = 16, 2
+"""Commits that may be queued before the host has to wait: async commits one layer a step."""
 
 
-def commit(
-    new: torch.Tensor,
-    physical_to_logical_map: torch.Tensor,
-    logical_to_physical_map: torch.Tensor,
-    logical_replica_count: torch.Tensor,
-) -> None:
-    """Write a placement into the tensors that the model reads; their addresses stay.
+class Committer:
+    """Writes placements of one model into the tensors that the model reads; addresses stay.
 
-    The host neither waits for the device nor computes anything. Work is queued on the current
-    stream, which is the one the model runs on.
-
-    Args:
-        new: ``[layers, physical]`` or one layer's ``[physical]``, validated.
-        physical_to_logical_map: Like ``new``.
-        logical_to_physical_map: ``[..., logical, width]``.
-        logical_replica_count: ``[..., logical]``.
-
-    Raises:
-        ValueError: The number of slots is not that of the placement in force.
+    The host neither waits for the device nor allocates: one copy through `Staging` and one
+    launch, queued on the current stream, which is the one the model runs on.
     """
-    if new.shape != physical_to_logical_map.shape:
-        raise ValueError(
-            f"a placement of shape {list(new.shape)} cannot be committed over one of shape "
-            f"{list(physical_to_logical_map.shape)}: the number of slots must stay"
-        )
-    if new.device.type == "cpu" and physical_to_logical_map.device.type != "cpu":
-        new = new.pin_memory()
-    physical_to_logical_map.copy_(new, non_blocking=True)
-    derive_into(physical_to_logical_map, logical_to_physical_map, logical_replica_count)
+
+    def __init__(
+        self,
+        physical_to_logical_map: torch.Tensor,
+        logical_to_physical_map: torch.Tensor,
+        logical_replica_count: torch.Tensor,
+    ) -> None:
+        """Take the tensors to write.
+
+        Args:
+            physical_to_logical_map: ``[layers, physical]``.
+            logical_to_physical_map: ``[layers, logical, width]``.
+            logical_replica_count: ``[layers, logical]``.
+
+        Raises:
+            ValueError: They cannot be written; see `check_maps`.
+        """
+        self.maps = (physical_to_logical_map, logical_to_physical_map, logical_replica_count)
+        check_maps(*self.maps)
+        self._placement = physical_to_logical_map
+        self._staging: tuple[Staging, Staging] | None = None
+        if physical_to_logical_map.device.type != "cpu":
+            shape = physical_to_logical_map.shape
+            self._staging = (
+                Staging(shape[1:], physical_to_logical_map, places=_LAYERS_QUEUED),
+                Staging(shape, physical_to_logical_map, places=_MAPS_QUEUED),
+            )
+
+    def commit(self, new: torch.Tensor, layer: int | None = None) -> None:
+        """Make a placement visible.
+
+        Args:
+            new: ``[layers, physical]``, or one layer's ``[physical]``; validated.
+            layer: Which layer; None: all of them.
+
+        Raises:
+            ValueError: The number of slots is not that of the placement in force.
+        """
+        target = self._placement if layer is None else self._placement[layer]
+        if new.shape != target.shape:
+            raise ValueError(
+                f"a placement of shape {list(new.shape)} cannot be committed over one of shape "
+                f"{list(target.shape)}: the number of slots must stay"
+            )
+        if self._staging is not None and new.device.type == "cpu":
+            self._staging[layer is None].copy(new, target)
+        elif new is not target:
+            target.copy_(new)
+        derive_into(*self.maps, layer)
 
 
 def commit_model(model_state: Any, new: torch.Tensor) -> None:
     """Commit ``[layers, physical]`` to every layer of a vLLM ``EplbModelState``."""
-    commit(
-        new,
-        model_state.physical_to_logical_map,
-        model_state.logical_to_physical_map,
-        model_state.logical_replica_count,
-    )
+    _committer_of(model_state).commit(new)
 
 
 def commit_layer(model_state: Any, new: torch.Tensor, layer: int) -> None:
     """Commit ``[physical]`` to one MoE layer of a vLLM ``EplbModelState``."""
-    commit(
-        new,
-        model_state.physical_to_logical_map[layer],
-        model_state.logical_to_physical_map[layer],
-        model_state.logical_replica_count[layer],
+    _committer_of(model_state).commit(new, layer)
+
+
+def _committer_of(model_state: Any) -> Committer:
+    """The model's committer; a new one when one of its tensors was replaced."""
+    maps = (
+        model_state.physical_to_logical_map,
+        model_state.logical_to_physical_map,
+        model_state.logical_replica_count,
     )
+    committer: Committer | None = getattr(model_state, "eplb_committer", None)
+    if committer is None or any(a is not b for a, b in zip(committer.maps, maps, strict=True)):
+        committer = model_state.eplb_committer = Committer(*maps)
+    return committer
 
 
 def resize_placement(model_state: Any, slots: int) -> None:
