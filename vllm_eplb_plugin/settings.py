@@ -35,6 +35,8 @@ class Settings(BaseModel):
     """After every commit, prove that each local slot holds the weights the map names."""
     events_dir: Path | None = None
     """Folder for one file of JSON lines a rank (docs/events.md); none: no events."""
+    step_times_dir: Path | None = None
+    """Folder for the time that every step of the state manager takes; also when not enabled."""
 
     @model_validator(mode="after")
     def _fault_needs_loopback(self) -> "Settings":

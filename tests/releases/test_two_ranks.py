@@ -87,3 +87,20 @@ def test_a_bad_placement_is_refused_on_every_rank_and_stepping_goes_on(
         rejected = [e for e in read_events(tmp_path, rank) if e["event"] == "placement_rejected"]
         assert len(rejected) >= 2
         assert all(reason in e["reason"] for e in rejected)
+
+
+@pytest.mark.parametrize("use_async", [False, True])
+@pytest.mark.parametrize("enabled", [False, True])
+def test_the_time_of_every_step_is_written_with_the_plugin_and_without(
+    enabled: bool, use_async: bool, installed: Ranks, tmp_path: Path
+) -> None:
+    reports = installed(enabled=enabled, use_async=use_async, step_times_dir=str(tmp_path))
+    # vLLM's own l2p has 1024 columns.
+    assert (reports[0]["width"] == 1024) is not enabled
+    for rank in range(2):
+        lines = (tmp_path / f"steps{rank}.jsonl").read_text().splitlines()
+        steps = [json.loads(line) for line in lines]
+        assert all(step["seconds"] > 0 for step in steps)
+        # In async mode one layer of three is committed a step, after the one that begins it.
+        rearranging = sum(step["rearranging"] for step in steps)
+        assert len(steps) > rearranging >= (4 if use_async else 1) * (len(reports[0]["placements"]))

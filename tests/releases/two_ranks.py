@@ -46,6 +46,9 @@ class Job:
     """At most; a job in which no placement is ever committed takes them all."""
     policy: str = "default"
     events_dir: str | None = None
+    step_times_dir: str | None = None
+    enabled: bool = True
+    """False: the plugin is loaded and its settings turn it off."""
     runner: str = "v1"
     """v2: the state is made and stepped by model runner V2's own controller, 0.19 and later."""
     dense: bool = False
@@ -192,6 +195,8 @@ def vllm_config(job: Job) -> Any:
     # 0.18 and 0.19 turn it off for fear of NCCL.
     parallel.eplb_config.use_async = job.use_async
     settings = {
+        "enabled": job.enabled,
+        "step_times_dir": job.step_times_dir,
         "check_weights": not job.elastic,
         "events_dir": job.events_dir,
         "loopback": True,

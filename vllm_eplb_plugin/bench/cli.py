@@ -59,7 +59,7 @@ def _run(
     plot: Path | None,
     measure: Callable[[Shape], list[Row]],
 ) -> None:
-    console = Console(highlight=False, width=None if Console().is_terminal else 140)
+    console = Console(highlight=False, width=None if Console().is_terminal else 190)
     try:
         shapes = [parse_shape(name) for name in names] if names else list(SHAPES)
         for file in (json, plot):

@@ -59,12 +59,20 @@ class Result:
         file.write_text(json.dumps({"schema": SCHEMA_VERSION, **asdict(self)}, indent=2) + "\n")
 
     def show(self, console: Console) -> None:
-        """Print a table: medians, in brackets what 5 and 95 of 100 calls stayed below."""
+        """Print a table: medians, in brackets what 5 and 95 of 100 calls stayed below.
+
+        On an accelerator there are two times: for how long the host was held, and until the
+        device was done.
+        """
+        on_host = self.device == "cpu"
         table = Table(title=f"vllm-eplb bench {self.command}, {self.device}", title_justify="left")
-        for name in ("", "", "vLLM", "plugin", "times less"):
-            table.add_column(name, justify="left" if not name else "right")
+        headings = ["vLLM", "plugin", "times less"]
+        for name in ["", "", *headings, *([] if on_host else ["vLLM, done", "plugin, done"])]:
+            table.add_column(name, justify="right" if name else "left")
         for row in self.rows:
-            cells = (_cell(row.stock), _cell(row.plugin), f"{row.ratio:.0f}")
+            cells = [_cell(row.stock), _cell(row.plugin), f"{row.ratio:.0f}"]
+            if not on_host:
+                cells += [_cell(side, "done_us") for side in (row.stock, row.plugin)]
             table.add_row(row.shape, row.what, *cells)
         console.print(table)
         distribution = installed_distribution()
@@ -108,10 +116,10 @@ class Result:
         figure.savefig(file, dpi=120)
 
 
-def _cell(measured: dict[str, Any]) -> str:
+def _cell(measured: dict[str, Any], time: str = "host_us") -> str:
     if "bytes" in measured:
-        return f"{measured['bytes'] / 1e6:.1f} MB"
-    low, median, high = (measured["host_us"][name] / 1000 for name in ("p5", "median", "p95"))
+        return f"{measured['bytes'] / 1e6:.1f} MB" if time == "host_us" else ""
+    low, median, high = (measured[time][name] / 1000 for name in ("p5", "median", "p95"))
     return f"{median:.3f} ms [{low:.3f} to {high:.3f}]"
 
 

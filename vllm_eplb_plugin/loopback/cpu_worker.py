@@ -21,8 +21,6 @@ class LoopbackCPUWorker(CPUWorker):  # type: ignore[misc]
         overrides = support.load()
         bind((*overrides.loopback, *overrides.loopback_serving))
         if settings.fault is not None:
-            # Over what is overridden, or that would mend the fault.
-            bind(overrides.state)
             bind(select(FAULTS[settings.fault], support.release))
         super().__init__(vllm_config, *args, **kwargs)
         if getattr(self, "use_v2_model_runner", False):  # 0.18 has no other runner on a CPU

@@ -13,6 +13,7 @@ from vllm.distributed.eplb.policy import DefaultEplbPolicy
 from vllm.distributed.parallel_state import get_ep_group, get_eplb_group
 from vllm.logger import init_logger
 
+from vllm_eplb_plugin.health.step_times import write_step_times
 from vllm_eplb_plugin.install import Override, bind
 from vllm_eplb_plugin.planning.choice import fastest
 from vllm_eplb_plugin.planning.guard import GuardedPolicy
@@ -50,6 +51,8 @@ def _override_init(original: _Method) -> _Method:
         else:
             logger.warning("vllm-eplb-plugin is turned off by its settings: EPLB is vLLM's own.")
         original(self, parallel_config, device)
+        if settings.step_times_dir is not None:
+            write_step_times(self, settings.step_times_dir, _ep_rank())
 
     return __init__
 

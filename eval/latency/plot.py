@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The distributions of a run, drawn."""
+
+from pathlib import Path
+
+from eval.errors import EvaluationError
+from eval.latency.result import LatencyResult
+
+_COLORS = {"off": "#7a7a7a", "stock": "#b0413e", "plugin": "#2f6f9f"}
+_PANELS = (
+    ("state_manager", "time inside EplbState.step while rearranging"),
+    ("between_tokens", "time between two tokens of a completion"),
+)
+
+
+def write_plot(result: LatencyResult, file: Path) -> None:
+    """Draw how much of the time stays below what, towards the slowest.
+
+    Raises:
+        EvaluationError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise EvaluationError(f"--plot needs matplotlib: {error}") from error
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    for axes, (part, title) in zip(figure.subplots(1, 2), _PANELS, strict=True):
+        for arm in result.arms:
+            found = getattr(arm, part)
+            if found is None:
+                continue
+            # Of the last percents, the distance to 100 on a logarithmic scale.
+            points = [(100 - percent, time) for percent, time in found.curve if percent < 99.95]
+            label = "vLLM" if arm.name == "stock" else arm.name
+            axes.plot(*zip(*points, strict=True), color=_COLORS.get(arm.name), label=label, lw=1.8)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.invert_xaxis()
+        axes.set_xticks([50, 10, 1, 0.1], ["50", "90", "99", "99.9"])
+        axes.set_xlim(100, 0.05)
+        axes.minorticks_off()
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_xlabel("percent of the times")
+        axes.set_ylabel("stay below, ms")
+        axes.set_title(title, loc="left", fontsize=11)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+    figure.savefig(file, dpi=120)
