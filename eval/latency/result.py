@@ -9,7 +9,6 @@ import numpy as np
 from pydantic import BaseModel
 from rich.table import Table
 
-from eval.folder import write_atomically
 from eval.latency.model import ModelShape
 from eval.result import Machine, Versions
 
@@ -74,7 +73,7 @@ class LatencyResult(BaseModel):
 
     def write(self, file: Path) -> None:
         """Everything, as JSON."""
-        write_atomically(file, self.model_dump_json(indent=1) + "\n")
+        file.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
     def table(self) -> Table:
         """One column an arm."""

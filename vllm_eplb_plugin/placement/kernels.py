@@ -10,8 +10,11 @@ from vllm_eplb_plugin.placement.maps import EMPTY_SLOT
 _EMPTY: tl.constexpr = tl.constexpr(EMPTY_SLOT)
 
 
+_NUMBERS = ["first_layer", "num_physical", "placement_stride", "num_logical", "width"]
+
+
 # The first layer differs from commit to commit: specialized, it would compile while serving.
-@triton.jit(do_not_specialize=["first_layer"])  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=_NUMBERS)  # type: ignore[untyped-decorator]
 def _derive(  # type: ignore[no-untyped-def]
     placement,  # noqa: ANN001
     l2p,  # noqa: ANN001
