@@ -94,7 +94,7 @@ def test_more_commits_than_places_are_queued_without_a_mistake(committer: Commit
         expected[layer] = queued[number][layer]
     queue_while_busy(committer, queued, layers)
     assert_visible(committer, expected)
-    for seed in range(20, 25):
+    for seed in range(20, 25):  # more than the places for whole maps
         torch.cuda._sleep(A_LONG_TIME // 10)
         committer.commit(placement(seed))
     assert_visible(committer, placement(24))

@@ -2,6 +2,7 @@
 """The derivation in place, in each of its ways: one result, that of plain Python."""
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from tests.reference import derive as reference
 from tests.unit.test_maps import placements
 from vllm_eplb_plugin.placement import derive
-from vllm_eplb_plugin.placement.derive import check_maps, derive_into, deriver_for
+from vllm_eplb_plugin.placement.derive import check_maps, derive_into
 from vllm_eplb_plugin.placement.maps import derive_logical_maps
 
 RUBBISH = 77
@@ -31,7 +32,7 @@ PLACEMENTS = Path(
 class Way:
     """One implementation and the device that it is for."""
 
-    derive: derive.Deriver
+    derive: Callable[..., None]
     device: str
 
     def __call__(
@@ -41,8 +42,7 @@ class Way:
         shape = (placement.shape[0], num_logical)
         l2p = torch.full((*shape, width), RUBBISH, dtype=placement.dtype, device=self.device)
         counts = torch.full(shape, RUBBISH, dtype=placement.dtype, device=self.device)
-        first, number = (0, placement.shape[0]) if layer is None else (layer, 1)
-        self.derive(placement.to(self.device), l2p, counts, first, number)
+        self.derive(placement.to(self.device), l2p, counts, layer)
         return l2p.cpu(), counts.cpu()
 
 
@@ -51,11 +51,14 @@ def way(request: pytest.FixtureRequest) -> Way:
     if request.param == "triton":
         if not INTERPRETED and not torch.cuda.is_available():
             pytest.skip("needs a GPU; tests/releases/test_kernels.py runs it in the interpreter")
-        from vllm_eplb_plugin.placement.kernels import derive_layers
+        from vllm_eplb_plugin.placement.kernels import Kernel
 
-        return Way(derive_layers, "cpu" if INTERPRETED else "cuda")
-    derivers = {"compiled": derive._compiled, "torch": lambda: derive._derive_by_torch}
-    return Way(derivers[request.param](), "cpu")
+        return Way(
+            lambda *maps_and_layer: Kernel(*maps_and_layer[:3]).derive(maps_and_layer[3]),
+            "cpu" if INTERPRETED else "cuda",
+        )
+    ways = {"compiled": derive._derive_on_the_host, "torch": derive._derive_by_torch}
+    return Way(ways[request.param], "cpu")
 
 
 def test_every_row_is_that_of_the_plain_reference(way: Way) -> None:
@@ -136,22 +139,18 @@ def from_one_hot(ranks: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.array(filled)).reshape(ranks.shape[1], -1)
 
 
-def test_a_device_gets_the_derivation_made_for_it_and_torch_where_that_is_missing(
+def test_without_its_library_a_fast_way_is_left_out_and_said_so_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def missing() -> derive.Deriver:
-        raise ImportError("no module named 'numba'")
-
-    deriver_for.cache_clear()
-    assert deriver_for("cpu") is not derive._derive_by_torch
-    assert deriver_for("meta") is derive._derive_by_torch
-    deriver_for.cache_clear()
-    monkeypatch.setattr(derive, "_compiled", missing)
-    assert deriver_for("cpu") is deriver_for("cpu") is derive._derive_by_torch
-    assert caplog.messages == [
-        "EPLB commits are derived by torch operations, which is slower: no module named 'numba'"
-    ]
-    deriver_for.cache_clear()
+    monkeypatch.setitem(sys.modules, "vllm_eplb_plugin.placement.compiled", None)
+    derive._has.cache_clear()
+    for _ in range(2):
+        l2p, counts = torch.full((1, 2, 2), RUBBISH), torch.full((1, 2), RUBBISH)
+        derive_into(torch.tensor([[1, 0, 1]]), l2p, counts)
+        assert (l2p.tolist(), counts.tolist()) == ([[[1, -1], [0, 2]]], [[1, 2]])
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("EPLB commits without numba, which is slower: ")
+    derive._has.cache_clear()
 
 
 def test_all_layers_or_one_are_derived_where_they_stand() -> None:

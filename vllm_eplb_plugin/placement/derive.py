@@ -2,17 +2,18 @@
 """The single map's derivation, written in place by what the device is best at."""
 
 import functools
+import importlib
 import logging
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 
 from vllm_eplb_plugin.placement.maps import derive_logical_maps
 
-logger = logging.getLogger("vllm.eplb_plugin")
+if TYPE_CHECKING:
+    from vllm_eplb_plugin.placement.kernels import Kernel
 
-Deriver = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, int, int], None]
-"""Takes the three maps, the first layer to derive and how many."""
+logger = logging.getLogger("vllm.eplb_plugin")
 
 
 def check_maps(
@@ -86,42 +87,53 @@ def derive_into(
         logical_replica_count: ``[layers, logical]``.
         layer: The layer to derive; None: all of them.
     """
-    first, number = (0, physical_to_logical_map.shape[0]) if layer is None else (layer, 1)
-    derive = deriver_for(physical_to_logical_map.device.type)
-    derive(physical_to_logical_map, logical_to_physical_map, logical_replica_count, first, number)
+    maps = (physical_to_logical_map, logical_to_physical_map, logical_replica_count)
+    if physical_to_logical_map.device.type == "cpu" and _has("numba", "compiled"):
+        _derive_on_the_host(*maps, layer)
+    elif (kernel := kernel_for(*maps)) is not None:
+        kernel.derive(layer)
+    else:
+        _derive_by_torch(*maps, layer)
+
+
+def kernel_for(
+    physical_to_logical_map: torch.Tensor,
+    logical_to_physical_map: torch.Tensor,
+    logical_replica_count: torch.Tensor,
+) -> "Kernel | None":
+    """The kernel for maps on an accelerator; None on a CPU, or without Triton."""
+    # ROCm calls its devices cuda, too.
+    if physical_to_logical_map.device.type not in ("cuda", "xpu") or not _has("triton", "kernels"):
+        return None
+    from vllm_eplb_plugin.placement.kernels import Kernel
+
+    return Kernel(physical_to_logical_map, logical_to_physical_map, logical_replica_count)
 
 
 @functools.cache
-def deriver_for(device_type: str) -> Deriver:
-    """The fastest derivation for a kind of device; all of them write the same."""
+def _has(library: str, module: str) -> bool:
+    """Whether one of the fast ways can be imported; vLLM brings both, but torch alone can do it."""
     try:
-        if device_type == "cpu":
-            return _compiled()
-        if device_type in ("cuda", "xpu"):  # ROCm calls its devices cuda, too
-            from vllm_eplb_plugin.placement.kernels import derive_layers
-
-            return derive_layers
-    except ImportError as error:  # vLLM brings both numba and Triton, but torch alone can do it
-        logger.warning("EPLB commits are derived by torch operations, which is slower: %s", error)
-    return _derive_by_torch
+        importlib.import_module(f"vllm_eplb_plugin.placement.{module}")
+    except ImportError as error:
+        logger.warning("EPLB commits without %s, which is slower: %s", library, error)
+        return False
+    return True
 
 
-def _compiled() -> Deriver:
+def _derive_on_the_host(
+    placement: torch.Tensor, l2p: torch.Tensor, counts: torch.Tensor, layer: int | None
+) -> None:
     from vllm_eplb_plugin.placement.compiled import derive_in_place
 
-    def derive(
-        placement: torch.Tensor, l2p: torch.Tensor, counts: torch.Tensor, first: int, number: int
-    ) -> None:
-        arrays = (tensor.numpy()[first : first + number] for tensor in (placement, l2p, counts))
-        derive_in_place(*arrays)
-
-    return derive
+    layers = slice(None) if layer is None else slice(layer, layer + 1)
+    derive_in_place(*(tensor.numpy()[layers] for tensor in (placement, l2p, counts)))
 
 
 def _derive_by_torch(
-    placement: torch.Tensor, l2p: torch.Tensor, counts: torch.Tensor, first: int, number: int
+    placement: torch.Tensor, l2p: torch.Tensor, counts: torch.Tensor, layer: int | None
 ) -> None:
-    layers = slice(first, first + number)
+    layers = slice(None) if layer is None else slice(layer, layer + 1)
     new_l2p, new_counts = derive_logical_maps(placement[layers], *l2p.shape[-2:])
     l2p[layers].copy_(new_l2p)
     counts[layers].copy_(new_counts)

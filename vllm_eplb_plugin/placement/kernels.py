@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`maps.derive_logical_maps` for CUDA, ROCm and XPU: one Triton kernel, in place."""
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -8,76 +10,124 @@ import triton.language as tl
 from vllm_eplb_plugin.placement.maps import EMPTY_SLOT
 
 _EMPTY: tl.constexpr = tl.constexpr(EMPTY_SLOT)
+_TILE = 8192
+"""Elements that a program compares at once: experts times slots."""
+
+_POINTERS = ["source", "placement", "l2p", "counts"]
+_NUMBERS = [
+    "first_layer",
+    "num_physical",
+    "source_stride",
+    "placement_stride",
+    "num_logical",
+    "width",
+]
 
 
-_NUMBERS = ["first_layer", "num_physical", "placement_stride", "num_logical", "width"]
-
-
-# The first layer differs from commit to commit: specialized, it would compile while serving.
-@triton.jit(do_not_specialize=_NUMBERS)  # type: ignore[untyped-decorator]
+# Whatever were specialized could have to be compiled again while serving.
+@triton.jit(  # type: ignore[untyped-decorator]
+    do_not_specialize=_NUMBERS, do_not_specialize_on_alignment=_POINTERS
+)
 def _derive(  # type: ignore[no-untyped-def]
+    source,  # noqa: ANN001
     placement,  # noqa: ANN001
     l2p,  # noqa: ANN001
     counts,  # noqa: ANN001
     first_layer,  # noqa: ANN001
     num_physical,  # noqa: ANN001
+    source_stride,  # noqa: ANN001
     placement_stride,  # noqa: ANN001
     num_logical,  # noqa: ANN001
     width,  # noqa: ANN001
+    experts_block: tl.constexpr,
     slots_block: tl.constexpr,
     width_block: tl.constexpr,
 ) -> None:
-    layer = first_layer + tl.program_id(0)
-    expert = tl.program_id(1)
+    row = tl.program_id(0)
+    block = tl.program_id(1)
+    layer = (first_layer + row).to(tl.int64)
     slots = tl.arange(0, slots_block)
-    row = tl.load(
-        placement + layer.to(tl.int64) * placement_stride + slots,
-        mask=slots < num_physical,
-        other=_EMPTY,
-    )
-    is_replica = row == expert
-    replica = tl.cumsum(is_replica.to(tl.int32), axis=0) - 1
-    count = tl.sum(is_replica.to(tl.int32), axis=0)
-    target = layer.to(tl.int64) * num_logical + expert
-    tl.store(counts + target, count)
-    columns = l2p + target * width
-    tl.store(columns + replica, slots, mask=is_replica & (replica < width))
+    is_slot = slots < num_physical
+    held = tl.load(source + row.to(tl.int64) * source_stride + slots, mask=is_slot, other=_EMPTY)
+    if block == 0:
+        tl.store(placement + layer * placement_stride + slots, held, mask=is_slot)
+    experts = block * experts_block + tl.arange(0, experts_block)
+    is_expert = experts < num_logical
+    is_replica = (held[None, :] == experts[:, None]) & is_expert[:, None]
+    replica = tl.cumsum(is_replica.to(tl.int32), axis=1) - 1
+    count = tl.sum(is_replica.to(tl.int32), axis=1)
+    target = layer * num_logical + experts
+    tl.store(counts + target, count, mask=is_expert)
+    columns = (l2p + target * width)[:, None]
+    every_slot = tl.broadcast_to(slots[None, :], [experts_block, slots_block])
+    tl.store(columns + replica, every_slot, mask=is_replica & (replica < width))
     for start in range(0, width, width_block):
-        column = start + tl.arange(0, width_block)
-        tl.store(columns + column, _EMPTY, mask=(column >= count) & (column < width))
+        column = (start + tl.arange(0, width_block))[None, :]
+        is_unused = (column >= count[:, None]) & (column < width)
+        tl.store(columns + column, _EMPTY, mask=is_unused & is_expert[:, None])
 
 
-def derive_layers(
-    placement: torch.Tensor,
-    l2p: torch.Tensor,
-    counts: torch.Tensor,
-    first_layer: int,
-    num_layers: int,
-) -> None:
-    """Write l2p and counts of some layers, on the current stream; the host only launches.
+class Kernel:
+    """The kernel for one model's maps, whose addresses and shapes stay.
 
-    Each program writes one logical expert's row and count, so every element is written once.
-
-    Args:
-        placement: ``[layers, physical]`` int32 or int64; rows are contiguous.
-        l2p: ``[layers, logical, width]``, contiguous.
-        counts: ``[layers, logical]``, contiguous.
-        first_layer: The first layer that is derived.
-        num_layers: How many are.
+    Each program writes the rows and counts of some logical experts of one layer, so every element
+    is written once.
     """
-    num_physical = placement.shape[1]
-    num_logical, width = l2p.shape[1:]
-    slots_block = triton.next_power_of_2(num_physical)
-    _derive[(num_layers, num_logical)](
-        placement,
-        l2p,
-        counts,
-        first_layer,
-        num_physical,
-        placement.stride(0),
-        num_logical,
-        width,
-        slots_block=slots_block,
-        width_block=min(triton.next_power_of_2(width), 1024),
-        num_warps=4 if slots_block > 256 else 1,
-    )
+
+    def __init__(
+        self,
+        physical_to_logical_map: torch.Tensor,
+        logical_to_physical_map: torch.Tensor,
+        logical_replica_count: torch.Tensor,
+    ) -> None:
+        """Choose the sizes of its blocks; the maps are as `check_maps` wants them."""
+        self._maps = (physical_to_logical_map, logical_to_physical_map, logical_replica_count)
+        self._layers, physical = physical_to_logical_map.shape
+        logical, width = logical_to_physical_map.shape[1:]
+        slots_block = triton.next_power_of_2(physical)
+        experts_block = min(triton.next_power_of_2(logical), max(1, _TILE // slots_block))
+        width_block = min(triton.next_power_of_2(width), _TILE // experts_block)
+        self._blocks = triton.cdiv(logical, experts_block)
+        strides = (physical, physical_to_logical_map.stride(0))
+        self._arguments = (physical, *strides, logical, width)
+        self._constants = (experts_block, slots_block, width_block)
+
+    def derive(self, layer: int | None = None) -> None:
+        """Derive what the placement on the device says; one layer or all."""
+        placement = self._maps[0] if layer is None else self._maps[0][layer]
+        grid = (self._layers if layer is None else 1, self._blocks)
+        physical, _, stride, *numbers = self._arguments
+        arguments = (*self._maps, layer or 0, physical, stride, stride, *numbers)
+        _derive[grid](placement, *arguments, *self._constants, num_warps=8)
+
+    def compile(self) -> "Launcher":
+        """What is left to do for placements in pinned host memory: launch it."""
+        placement = self._maps[0]
+        arguments = (placement, *self._maps, 0, *self._arguments, *self._constants)
+        compiled = _derive.warmup(*arguments, grid=(1,), num_warps=8)
+        one, every = (compiled[(layers, self._blocks, 1)] for layers in (1, self._layers))
+        addresses = tuple(tensor.data_ptr() for tensor in self._maps)
+        return Launcher(one, every, addresses, (*self._arguments, *self._constants))
+
+
+class Launcher:
+    """Launches a compiled `Kernel` with addresses, past what Triton does for tensors."""
+
+    def __init__(
+        self, one: Any, every: Any, addresses: tuple[int, ...], numbers: tuple[int, ...]
+    ) -> None:
+        self._one, self._every = one, every
+        self._addresses, self._numbers = addresses, numbers
+
+    def __call__(self, source: int, layer: int | None) -> None:
+        """Queue the write of all three maps on the current stream.
+
+        Args:
+            source: Address of pinned memory with ``[layers, physical]``, or ``[physical]``, of the
+                maps' dtype; the device reads it there.
+            layer: Which layer that is; None: all of them.
+        """
+        if layer is None:
+            self._every(source, *self._addresses, 0, *self._numbers)
+        else:
+            self._one(source, *self._addresses, layer, *self._numbers)

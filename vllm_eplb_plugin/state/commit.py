@@ -2,23 +2,25 @@
 """Make a placement visible: one map to the device, the other two derived there, in place."""
 
 import contextlib
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
-from vllm_eplb_plugin.placement.derive import check_maps, derive_into
+from vllm_eplb_plugin.placement.derive import check_maps, derive_into, kernel_for
 from vllm_eplb_plugin.state.staging import Staging
 
-_LAYERS_QUEUED, _MAPS_QUEUED = 16, 2
-"""Commits that may be queued before the host has to wait: async commits one layer a step."""
+_LAYERS_QUEUED, _MAPS_QUEUED = 32, 1
+"""Commits that may always be queued without a wait: async commits one layer a step."""
 
 
 class Committer:
     """Writes placements of one model into the tensors that the model reads; addresses stay.
 
-    The host neither waits for the device nor allocates: one copy through `Staging` and one
-    launch, queued on the current stream, which is the one the model runs on.
+    On an accelerator the host neither waits nor allocates. It writes the placement into pinned
+    memory and launches one kernel, which reads it there, on the current stream: the one that the
+    model runs on.
     """
 
     def __init__(
@@ -27,7 +29,7 @@ class Committer:
         logical_to_physical_map: torch.Tensor,
         logical_replica_count: torch.Tensor,
     ) -> None:
-        """Take the tensors to write.
+        """Take the tensors to write, and compile what has to be.
 
         Args:
             physical_to_logical_map: ``[layers, physical]``.
@@ -39,14 +41,13 @@ class Committer:
         """
         self.maps = (physical_to_logical_map, logical_to_physical_map, logical_replica_count)
         check_maps(*self.maps)
-        self._placement = physical_to_logical_map
-        self._staging: tuple[Staging, Staging] | None = None
-        if physical_to_logical_map.device.type != "cpu":
-            shape = physical_to_logical_map.shape
-            self._staging = (
-                Staging(shape[1:], physical_to_logical_map, places=_LAYERS_QUEUED),
-                Staging(shape, physical_to_logical_map, places=_MAPS_QUEUED),
-            )
+        self._shape = physical_to_logical_map.shape
+        self._row = self._shape[1:]
+        kernel = kernel_for(*self.maps)
+        self._launch = None if kernel is None else kernel.compile()
+        if kernel is not None:
+            self._rows = Staging(self._row, physical_to_logical_map, half=_LAYERS_QUEUED)
+            self._wholes = Staging(self._shape, physical_to_logical_map, half=_MAPS_QUEUED)
 
     def commit(self, new: torch.Tensor, layer: int | None = None) -> None:
         """Make a placement visible.
@@ -58,17 +59,20 @@ class Committer:
         Raises:
             ValueError: The number of slots is not that of the placement in force.
         """
-        target = self._placement if layer is None else self._placement[layer]
-        if new.shape != target.shape:
+        shape = self._shape if layer is None else self._row
+        if new.shape != shape:
             raise ValueError(
                 f"a placement of shape {list(new.shape)} cannot be committed over one of shape "
-                f"{list(target.shape)}: the number of slots must stay"
+                f"{list(shape)}: the number of slots must stay"
             )
-        if self._staging is not None and new.device.type == "cpu":
-            self._staging[layer is None].copy(new, target)
-        elif new is not target:
+        if self._launch is not None and new.is_cpu:
+            staging = self._wholes if layer is None else self._rows
+            self._launch(staging.put(new), layer)
+            staging.queued()
+        else:
+            target = self.maps[0] if layer is None else self.maps[0][layer]
             target.copy_(new)
-        derive_into(*self.maps, layer)
+            derive_into(*self.maps, layer)
 
 
 def commit_model(model_state: Any, new: torch.Tensor) -> None:
@@ -89,7 +93,7 @@ def _committer_of(model_state: Any) -> Committer:
         model_state.logical_replica_count,
     )
     committer: Committer | None = getattr(model_state, "eplb_committer", None)
-    if committer is None or any(a is not b for a, b in zip(committer.maps, maps, strict=True)):
+    if committer is None or not all(map(operator.is_, committer.maps, maps)):
         committer = model_state.eplb_committer = Committer(*maps)
     return committer
 

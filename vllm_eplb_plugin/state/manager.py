@@ -2,6 +2,7 @@
 """Overrides of vLLM's `EplbState` that every release gets, sync and async."""
 
 import functools
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +27,9 @@ from vllm_eplb_plugin.state.observer import Observer
 logger = init_logger("vllm.eplb_plugin")
 
 _STATE = "vllm.distributed.eplb.eplb_state"
+_SWITCH_SECONDS = 0.0005
+"""The async worker's Python otherwise keeps the thread that runs the model from going on for 5 ms
+whenever that one has waited for something, which it does in every step."""
 _Method = Callable[..., Any]
 
 
@@ -47,6 +51,8 @@ def _override_init(original: _Method) -> _Method:
                 )
             overrides = installed_support().load()
             bind((*overrides.state, *overrides.runner))
+            if parallel_config.eplb_config.use_async:
+                sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_SECONDS))
             self.eplb_observer = Observer(settings, _ep_rank())
         else:
             logger.warning("vllm-eplb-plugin is turned off by its settings: EPLB is vLLM's own.")

@@ -1,33 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pinned host memory through which placements reach a device without making the host wait."""
+"""Pinned host memory in which a device finds placements without making the host wait."""
 
+import numpy as np
 import torch
 
 
 class Staging:
-    """A few places for a placement, taken in turn; allocated once.
+    """Places for a placement, taken in turn; allocated once.
 
-    A copy that was queued reads its place when the device gets to it, so a place may be written
-    again only after that. The host waits for it in that case alone: when as many copies as there
-    are places are still queued.
+    What was queued reads its place when the device gets to it, so a place may be written again
+    only after that. One event stands for each half of the places: the host waits only when all
+    that was queued since a whole half ago is still queued.
     """
 
-    def __init__(self, shape: tuple[int, ...], like: torch.Tensor, places: int) -> None:
-        """Allocate ``places`` of a shape, of the dtype and for the device of ``like``."""
-        self._places = torch.empty((places, *shape), dtype=like.dtype, pin_memory=True).unbind()
-        self._copied = [torch.Event(like.device.type) for _ in range(places)]
+    def __init__(self, shape: tuple[int, ...], like: torch.Tensor, half: int) -> None:
+        """Allocate twice ``half`` places of a shape; dtype and device are those of ``like``."""
+        memory = torch.empty((2 * half, *shape), dtype=like.dtype, pin_memory=True)
+        self._places = list(memory.numpy())
+        self._addresses: list[int] = [place.data_ptr() for place in memory]
+        self._memory = memory
+        self._half = half
+        self._read = [torch.Event(like.device.type) for _ in range(2)]
         self._next = 0
 
-    def copy(self, new: torch.Tensor, target: torch.Tensor) -> None:
-        """Queue a copy on the current stream.
+    def put(self, new: torch.Tensor) -> int:
+        """Take a place.
 
         Args:
             new: On the CPU; free to change when this returns.
-            target: On the device.
+
+        Returns:
+            The place's address. Call `queued` when what reads it is on its stream.
         """
-        place, copied = self._places[self._next], self._copied[self._next]
-        self._next = (self._next + 1) % len(self._places)
-        copied.synchronize()  # returns at once if it was never recorded
-        place.copy_(new)
-        target.copy_(place, non_blocking=True)
-        copied.record()
+        if self._next % self._half == 0:
+            self._read[self._next // self._half].synchronize()  # at once if never recorded
+        np.copyto(self._places[self._next], new.numpy())
+        return self._addresses[self._next]
+
+    def queued(self) -> None:
+        """The last place's reader is on the current stream."""
+        self._next += 1
+        if self._next % self._half == 0:
+            self._read[self._next // self._half - 1].record()
+            self._next %= 2 * self._half
