@@ -8,7 +8,10 @@ import pytest
 import torch
 
 from tests.reference import derive
+from vllm_eplb_plugin.placement.derive import derive_into
 from vllm_eplb_plugin.state.commit import (
+    CommitError,
+    commit_again,
     commit_layer,
     commit_model,
     narrow_logical_to_physical_map,
@@ -90,6 +93,24 @@ def test_another_number_of_slots_is_refused_and_nothing_changes() -> None:
     with pytest.raises(ValueError, match="the number of slots must stay"):
         commit_layer(state, NEW[1, :3], 1)
     assert_layer_reads(state, 1, OLD[1])
+
+
+def test_a_commit_that_writes_something_else_is_found_before_anything_is_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    state = model_state()
+    commit_model(state, OLD)
+    commit_again(state)
+    assert_layer_reads(state, 1, OLD[1])
+
+    def forget_layer_1(placement: Any, l2p: Any, counts: Any, layer: int | None) -> None:
+        derive_into(placement, l2p, counts, layer)
+        if layer == 1:
+            counts[1] = 1
+
+    monkeypatch.setattr("vllm_eplb_plugin.state.commit.derive_into", forget_layer_1)
+    with pytest.raises(CommitError, match="2 layers committed layer by layer on cpu differs"):
+        commit_again(state)
 
 
 @pytest.mark.parametrize("buffered", [False, True])

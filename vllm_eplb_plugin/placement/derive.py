@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("vllm.eplb_plugin")
 
+ALL_LAYERS = -1
+"""In place of a layer's number, where there is only room for a number."""
+
 
 def check_maps(
     physical_to_logical_map: torch.Tensor,

@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """`maps.derive_logical_maps` for CUDA, ROCm and XPU: one Triton kernel, in place."""
 
+import ctypes
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 
+from vllm_eplb_plugin.placement.derive import ALL_LAYERS
 from vllm_eplb_plugin.placement.maps import EMPTY_SLOT
 
 _EMPTY: tl.constexpr = tl.constexpr(EMPTY_SLOT)
 _TILE = 8192
 """Elements that a program compares at once: experts times slots."""
+_WARPS = 8
 
 _POINTERS = ["source", "placement", "l2p", "counts"]
 _NUMBERS = [
@@ -98,36 +102,105 @@ class Kernel:
         grid = (self._layers if layer is None else 1, self._blocks)
         physical, _, stride, *numbers = self._arguments
         arguments = (*self._maps, layer or 0, physical, stride, stride, *numbers)
-        _derive[grid](placement, *arguments, *self._constants, num_warps=8)
+        _derive[grid](placement, *arguments, *self._constants, num_warps=_WARPS)
 
-    def compile(self) -> "Launcher":
-        """What is left to do for placements in pinned host memory: launch it."""
-        placement = self._maps[0]
-        arguments = (placement, *self._maps, 0, *self._arguments, *self._constants)
-        compiled = _derive.warmup(*arguments, grid=(1,), num_warps=8)
-        one, every = (compiled[(layers, self._blocks, 1)] for layers in (1, self._layers))
-        addresses = tuple(tensor.data_ptr() for tensor in self._maps)
-        return Launcher(one, every, addresses, (*self._arguments, *self._constants))
-
-
-class Launcher:
-    """Launches a compiled `Kernel` with addresses, past what Triton does for tensors."""
-
-    def __init__(
-        self, one: Any, every: Any, addresses: tuple[int, ...], numbers: tuple[int, ...]
-    ) -> None:
-        self._one, self._every = one, every
-        self._addresses, self._numbers = addresses, numbers
-
-    def __call__(self, source: int, layer: int | None) -> None:
-        """Queue the write of all three maps on the current stream.
+    def compile(self, source: torch.dtype) -> Callable[[int, int], None]:
+        """What is left to do for placements in pinned host memory: launch it.
 
         Args:
-            source: Address of pinned memory with ``[layers, physical]``, or ``[physical]``, of the
-                maps' dtype; the device reads it there.
-            layer: Which layer that is; None: all of them.
+            source: The dtype of those placements, which may be narrower than that of the maps.
+
+        Returns:
+            Queues the write of all three maps on the current stream. It takes the address of
+            pinned memory with one layer's ``[physical]`` and the layer; or that of
+            ``[layers, physical]``, and `ALL_LAYERS`.
         """
-        if layer is None:
-            self._every(source, *self._addresses, 0, *self._numbers)
-        else:
-            self._one(source, *self._addresses, layer, *self._numbers)
+        like = torch.empty(0, dtype=source, device=self._maps[0].device)
+        arguments = (like, *self._maps, 0, *self._arguments, *self._constants)
+        compiled = _derive.warmup(*arguments, grid=(1,), num_warps=_WARPS)
+        addresses = tuple(tensor.data_ptr() for tensor in self._maps)
+        if torch.version.cuda is not None:
+            return CudaLaunch(compiled, (self._layers, self._blocks), addresses, self._arguments)
+        one, every = (compiled[(layers, self._blocks, 1)] for layers in (1, self._layers))
+        numbers = (*self._arguments, *self._constants)
+
+        def launch(source: int, layer: int) -> None:
+            runner = every if layer == ALL_LAYERS else one
+            runner(source, *addresses, max(layer, 0), *numbers)
+
+        return launch
+
+
+class CudaLaunch:
+    """Launches a compiled `_derive` by the driver's own call.
+
+    Triton's launcher reads, for each launch, the types of all arguments, the current device and
+    hooks, and lets other threads run meanwhile. In caches that a model's Python has just filled
+    this takes longer than all the rest of a commit.
+    """
+
+    def __init__(
+        self,
+        compiled: Any,
+        grid: tuple[int, int],
+        addresses: Sequence[int],
+        numbers: Sequence[int],
+    ) -> None:
+        """Lay out the arguments of the kernel.
+
+        Args:
+            compiled: Triton's ``CompiledKernel`` on the current device.
+            grid: Layers, and blocks of logical experts.
+            addresses: Of the three maps.
+            numbers: The kernel's numbers after ``first_layer``.
+        """
+        compiled[(1, 1, 1)]  # loads it onto the device
+        self._layers, self._blocks = grid
+        self._source, self._layer = ctypes.c_void_p(), ctypes.c_int32()
+        # Triton's kernels end with two addresses of scratch memory, which this one does not use.
+        self._values = (
+            self._source,
+            *map(ctypes.c_void_p, addresses),
+            self._layer,
+            *map(ctypes.c_int32, numbers),
+            ctypes.c_void_p(),
+            ctypes.c_void_p(),
+        )
+        pointers = [ctypes.addressof(value) for value in self._values]
+        self._parameters = (ctypes.c_void_p * len(pointers))(*pointers)
+        self._function = compiled.function
+        self._shared = compiled.metadata.shared
+        self._device = torch.cuda.current_device()
+        # Not CDLL: it would let the async worker's Python run before this thread goes on.
+        self._launch = ctypes.PyDLL("libcuda.so.1").cuLaunchKernel
+        self._launch.argtypes = (
+            ctypes.c_void_p,
+            *[ctypes.c_uint] * 7,
+            *[ctypes.c_void_p] * 3,
+        )
+
+    def __call__(self, source: int, layer: int) -> None:
+        """See `Kernel.compile`.
+
+        Raises:
+            RuntimeError: The driver refused.
+        """
+        layers = 1
+        if layer == ALL_LAYERS:
+            layers, layer = self._layers, 0
+        self._source.value, self._layer.value = source, layer
+        status = self._launch(
+            self._function,
+            layers,
+            self._blocks,
+            1,
+            32 * _WARPS,
+            1,
+            1,
+            self._shared,
+            torch._C._cuda_getCurrentRawStream(self._device),
+            self._parameters,
+            None,
+        )
+        if status != 0:
+            raise RuntimeError(f"cuLaunchKernel returned {status}: the placement is not committed")

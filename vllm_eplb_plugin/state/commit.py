@@ -8,11 +8,16 @@ from typing import Any
 
 import torch
 
-from vllm_eplb_plugin.placement.derive import check_maps, derive_into, kernel_for
+from vllm_eplb_plugin.placement.derive import ALL_LAYERS, check_maps, derive_into, kernel_for
+from vllm_eplb_plugin.placement.maps import derive_logical_maps
 from vllm_eplb_plugin.state.staging import Staging
 
 _LAYERS_QUEUED, _MAPS_QUEUED = 32, 1
 """Commits that may always be queued without a wait: async commits one layer a step."""
+
+
+class CommitError(RuntimeError):
+    """A commit did not write what it should have written."""
 
 
 class Committer:
@@ -44,10 +49,14 @@ class Committer:
         self._shape = physical_to_logical_map.shape
         self._row = self._shape[1:]
         kernel = kernel_for(*self.maps)
-        self._launch = None if kernel is None else kernel.compile()
+        self._on_device = kernel is not None
         if kernel is not None:
-            self._rows = Staging(self._row, physical_to_logical_map, half=_LAYERS_QUEUED)
-            self._wholes = Staging(self._shape, physical_to_logical_map, half=_MAPS_QUEUED)
+            dtype, device = physical_to_logical_map.dtype, physical_to_logical_map.device.type
+            self._rows = Staging(self._row, dtype, device, half=_LAYERS_QUEUED)
+            self._launch_row = kernel.compile(dtype)
+            # A quarter of the memory to write, and no model has 32,768 experts in a layer.
+            self._wholes = Staging(self._shape, torch.int16, device, half=_MAPS_QUEUED)
+            self._launch_whole = kernel.compile(torch.int16)
 
     def commit(self, new: torch.Tensor, layer: int | None = None) -> None:
         """Make a placement visible.
@@ -65,19 +74,53 @@ class Committer:
                 f"a placement of shape {list(new.shape)} cannot be committed over one of shape "
                 f"{list(shape)}: the number of slots must stay"
             )
-        if self._launch is not None and new.is_cpu:
-            staging = self._wholes if layer is None else self._rows
-            self._launch(staging.put(new), layer)
-            staging.queued()
+        if self._on_device and new.is_cpu:
+            if layer is None:
+                self._launch_whole(self._wholes.put(new), ALL_LAYERS)
+                self._wholes.queued()
+            else:
+                self._launch_row(self._rows.put(new), layer)
+                self._rows.queued()
         else:
             target = self.maps[0] if layer is None else self.maps[0][layer]
             target.copy_(new)
             derive_into(*self.maps, layer)
 
+    def commit_again(self) -> None:
+        """Commit the placement in force, whole and layer by layer, and check what the model reads.
+
+        Nothing changes, but whatever is compiled on first use is; and a launch that this Triton or
+        driver takes otherwise is found before the model is served. The host waits.
+
+        Raises:
+            CommitError: The maps are not what torch derives.
+        """
+        placement, l2p, counts = self.maps
+        in_force = placement.cpu()
+        derived = derive_logical_maps(in_force, *l2p.shape[-2:])
+        for way in ("whole", "layer by layer"):
+            if way == "whole":
+                self.commit(in_force)
+            else:
+                for layer, row in enumerate(in_force):
+                    self.commit(row, layer)
+            seen = (tensor.cpu() for tensor in (placement, l2p, counts))
+            if not all(map(torch.equal, seen, (in_force, *derived))):
+                raise CommitError(
+                    f"a placement of {len(in_force)} layers committed {way} on {placement.device} "
+                    "differs from what torch derives from it. Please report the releases of vLLM, "
+                    "torch and Triton; without Triton the plugin commits by torch operations"
+                )
+
 
 def commit_model(model_state: Any, new: torch.Tensor) -> None:
     """Commit ``[layers, physical]`` to every layer of a vLLM ``EplbModelState``."""
     _committer_of(model_state).commit(new)
+
+
+def commit_again(model_state: Any) -> None:
+    """See `Committer.commit_again`."""
+    _committer_of(model_state).commit_again()
 
 
 def commit_layer(model_state: Any, new: torch.Tensor, layer: int) -> None:

@@ -20,7 +20,7 @@ from vllm_eplb_plugin.planning.choice import fastest
 from vllm_eplb_plugin.planning.guard import GuardedPolicy
 from vllm_eplb_plugin.releases import installed_support
 from vllm_eplb_plugin.settings import Settings, load_settings
-from vllm_eplb_plugin.state.commit import commit_model, narrow_logical_to_physical_map
+from vllm_eplb_plugin.state.commit import commit_again, narrow_logical_to_physical_map
 from vllm_eplb_plugin.state.errors import ModelWithoutEplbError
 from vllm_eplb_plugin.state.observer import Observer
 
@@ -98,8 +98,7 @@ def _override_add_model(original: _Method) -> _Method:
         model_state = self.model_states[model_config.compute_hash()]
         model_state.logical_to_physical_map = narrow()
         model_state.eplb_observer = self.eplb_observer
-        # Nothing changes, but whatever has to be compiled for a commit is.
-        commit_model(model_state, model_state.physical_to_logical_map)
+        commit_again(model_state)
         self.eplb_observer.gather_weights(model_state, get_eplb_group().cpu_group)
 
     return add_model

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pinned host memory in which a device finds placements without making the host wait."""
 
+import ctypes
+
 import numpy as np
 import torch
 
@@ -13,14 +15,17 @@ class Staging:
     that was queued since a whole half ago is still queued.
     """
 
-    def __init__(self, shape: tuple[int, ...], like: torch.Tensor, half: int) -> None:
-        """Allocate twice ``half`` places of a shape; dtype and device are those of ``like``."""
-        memory = torch.empty((2 * half, *shape), dtype=like.dtype, pin_memory=True)
+    def __init__(
+        self, shape: tuple[int, ...], dtype: torch.dtype, device_type: str, half: int
+    ) -> None:
+        """Allocate twice ``half`` places of a shape."""
+        memory = torch.empty((2 * half, *shape), dtype=dtype, pin_memory=True)
         self._places = list(memory.numpy())
         self._addresses: list[int] = [place.data_ptr() for place in memory]
         self._memory = memory
+        self._bytes = memory[0].nbytes
         self._half = half
-        self._read = [torch.Event(like.device.type) for _ in range(2)]
+        self._read = [torch.Event(device_type) for _ in range(2)]
         self._next = 0
 
     def put(self, new: torch.Tensor) -> int:
@@ -34,8 +39,12 @@ class Staging:
         """
         if self._next % self._half == 0:
             self._read[self._next // self._half].synchronize()  # at once if never recorded
-        np.copyto(self._places[self._next], new.numpy())
-        return self._addresses[self._next]
+        address = self._addresses[self._next]
+        if new.dtype is self._memory.dtype and new.is_contiguous():
+            ctypes.memmove(address, new.data_ptr(), self._bytes)
+        else:
+            np.copyto(self._places[self._next], new.numpy(), casting="unsafe")
+        return address
 
     def queued(self) -> None:
         """The last place's reader is on the current stream."""
