@@ -140,7 +140,8 @@ def noise_floor(
         f"{_flips(comparison)}; {100 * floor.pairs().flips / excess.questions:.1f} % flip in arm "
         f"{floor.arm.name}: between {at_least:.1f} and {at_most:.1f} points more here",
         limit=f"failed if at least {gate.excess_flips_points:g} points more are shown",
-        detectable=f"{gate.excess_flips_points + at_most - 100 * excess.loss:.1f} points more",
+        detectable=f"{gate.excess_flips_points + 100 * excess.loss - at_least:.1f} points more, "
+        "with probability 0.5",
     )
 
 

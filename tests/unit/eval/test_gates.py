@@ -342,6 +342,14 @@ def test_nothing_can_be_compared_with_an_off_that_does_not_repeat_itself(
     assert ("noise_floor", "off-again", "failed") in noisy(sync=(5, 5), again=again).bad()
 
 
+def test_a_repeat_that_was_asked_something_else_is_no_floor() -> None:
+    run = noisy(sync=(5, 5), again=(5, 5))
+    run.answers["off-again"] = run.answers["off-again"][:-1]
+
+    assert verdict(run.rules()) == "invalid"
+    assert "noise_floor" not in {one.rule for one in run.rules() if one.arm == "sync"}
+
+
 def test_an_arm_with_other_settings_of_the_plugin_repeats_nothing() -> None:
     arms = [{"name": "off"}, {"name": "off-again"}, {"name": "off-stock", "plugin": STOCK}]
 
