@@ -13,6 +13,7 @@ from rich.console import Console
 from eval.config_file import load_config
 from eval.errors import EvaluationError
 from eval.folder import read_result
+from eval.preflight import findings_table, preflight
 from eval.report import print_report
 from eval.result import EXIT_CODES
 from eval.run import run
@@ -49,6 +50,23 @@ def run_command(
     print_report(result, console)
     console.print(f"everything is in {folder}", highlight=False, soft_wrap=True)
     raise typer.Exit(EXIT_CODES[result.verdict])
+
+
+@app.command("check")
+def check_command(
+    config_file: Annotated[
+        Path, typer.Argument(metavar="CONFIG", show_default="eval/configs/cpu.yaml")
+    ] = _DEFAULT_CONFIG,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY.PATH=VALUE", help="Another value, in YAML; repeatable."),
+    ] = None,
+) -> None:
+    """Look for everything that a run needs, as `run` does first. Exit code 2: some is missing."""
+    console = Console()
+    found = preflight(load_config(config_file, settings or []), console)
+    console.print(findings_table(found.findings))
+    raise typer.Exit(2 if found.missing else 0)
 
 
 @app.command("report")

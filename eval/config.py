@@ -65,6 +65,8 @@ class Serve(_Section):
     """None: a free one."""
     start_timeout: PositiveFloat = 600
     """Seconds until the server has to be healthy."""
+    gpu_memory_gib: PositiveFloat | None = None
+    """Memory that each GPU must have; none: whatever is there is tried."""
     options: dict[str, JsonValue] = {}
     """Of ``vllm serve``, without the leading dashes."""
     environment: dict[str, str] = {}
@@ -81,12 +83,28 @@ class Serve(_Section):
                 raise ValueError(f"{name!r} is set by the harness: {reason}")
         return options
 
+    def option(self, name: str) -> JsonValue:
+        """An option's value, however its name is spelt; None: not given."""
+        return self.options.get(name, self.options.get(name.replace("-", "_")))
+
     def degree(self, option: str) -> int:
         """The size of one parallel dimension, such as ``data-parallel-size``."""
-        value = self.options.get(option, self.options.get(option.replace("-", "_"), 1))
+        value = self.option(option)
+        if value is None:
+            return 1
         if not isinstance(value, int):
             raise ValueError(f"serve.options.{option} must be a whole number, not {value!r}")
         return value
+
+    def gpus(self) -> int:
+        """GPUs of this machine that a server takes."""
+        local = "data-parallel-size-local"
+        data = local if self.option(local) is not None else "data-parallel-size"
+        return (
+            self.degree(data)
+            * self.degree("tensor-parallel-size")
+            * self.degree("pipeline-parallel-size")
+        )
 
 
 class Eplb(_Section):

@@ -9,18 +9,16 @@ from rich.console import Console
 
 from eval.arm import run_arm
 from eval.ask import SEEDS
-from eval.command import find_executable
 from eval.compare import Judgement, arm_results, judge
 from eval.config import REFERENCE_ARM, Config, TaskName
-from eval.dataset import Files, find_questions
+from eval.dataset import Files
 from eval.errors import EvaluationError
 from eval.folder import RunFolder, open_run
 from eval.interrupts import interrupts_raise, interrupts_wait
 from eval.machine import installed_versions, this_machine
-from eval.model_files import check_model
+from eval.preflight import preflight
 from eval.reference_check import compare_with_transformers
 from eval.result import Result
-from eval.server import choose_port
 
 
 def run(config: Config, runs: Path, fresh: bool, console: Console) -> tuple[Result, Path]:
@@ -36,17 +34,15 @@ def run(config: Config, runs: Path, fresh: bool, console: Console) -> tuple[Resu
         The result and the folder of the run.
 
     Raises:
-        EvaluationError: Something is missing that is known before anything starts.
+        EvaluationError: Something is missing; nothing was started.
     """
-    executable = find_executable(config.serve.executable)
-    check_model(config.model)
-    files = find_questions(task.name for task in config.tasks)
-    choose_port(config.serve.port)
+    ready = preflight(config, console)
+    ready.require_everything()
     with (
         interrupts_raise(),
         open_run(runs, config, installed_versions(), fresh) as folder,
     ):
-        judgement = _attempt(config, executable, files, folder, console)
+        judgement = _attempt(config, ready.executable, ready.files, folder, console)
         with interrupts_wait():
             result = _result(config, folder, judgement)
             folder.finish(result)
