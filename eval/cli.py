@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from eval.config_file import load_config, load_gate
+from eval.controls import add_controls
 from eval.errors import EvaluationError
 from eval.folder import read_result
 from eval.judge_again import judge_again
@@ -51,6 +52,10 @@ def run_command(
         list[str] | None,
         typer.Option("--set", metavar="KEY.PATH=VALUE", help="Another value, in YAML; repeatable."),
     ] = None,
+    controls: Annotated[
+        list[str] | None,
+        typer.Option("--control", metavar="NAME", help="Also with this fault; all; repeatable."),
+    ] = None,
     gate: _Gate = None,
     junit: _Junit = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Never resume.")] = False,
@@ -59,6 +64,8 @@ def run_command(
     console = Console()
     overrides = [*(settings or []), *([f"name={json.dumps(name)}"] if name else [])]
     config = load_config(config_file, overrides, only or [], gate)
+    if controls:
+        config = add_controls(config, controls)
     try:
         result, folder = run(config, Path("runs"), fresh, console)
     except KeyboardInterrupt:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eval.result import ArmResult, Result, RuleResult, TaskResult
+from eval.result import ArmResult, ControlResult, Result, RuleResult, TaskResult
 
 _COLOURS = {"passed": "green", "failed": "red"}
 
@@ -23,6 +23,8 @@ def print_report(result: Result, console: Console) -> None:
         console.print(counts_table(result.arms))
     if result.rules:
         console.print(rules_table(result.rules))
+    if result.controls:
+        console.print(controls_table(result.controls))
     console.print(summary(result), soft_wrap=True)
 
 
@@ -68,6 +70,19 @@ def rules_table(rules: Sequence[RuleResult]) -> Table:
             rule.saw,
             rule.limit,
             rule.detectable,
+        )
+    return table
+
+
+def controls_table(controls: Sequence[ControlResult]) -> Table:
+    """Every fault that was put in on purpose: what noticed it."""
+    table = Table("control", "caught by", "accuracy", "saw")
+    for control in controls:
+        table.add_row(
+            control.name,
+            Text(", ".join(control.caught_by), "green") if control.caught else Text("-", "red"),
+            _ratio(control.accuracy),
+            "\n".join(control.saw),
         )
     return table
 

@@ -12,6 +12,7 @@ from eval.arm import run_arm
 from eval.ask import SEEDS, Sample
 from eval.compare import arm_results
 from eval.config import REFERENCE_ARM, Config, TaskName
+from eval.controls import judge_controls
 from eval.dataset import Files
 from eval.errors import EvaluationError
 from eval.folder import RunFolder, open_run
@@ -21,7 +22,7 @@ from eval.machine import installed_versions, this_machine
 from eval.preflight import preflight
 from eval.recorded import recorded_accuracies
 from eval.reference_check import compare_with_transformers
-from eval.result import ArmRun, ReferenceResult, Result, RuleResult, Verdict
+from eval.result import ArmRun, ControlResult, ReferenceResult, Result, RuleResult, Verdict
 
 
 class Ended(NamedTuple):
@@ -104,12 +105,16 @@ def _result(config: Config, folder: RunFolder, ended: Ended | None) -> Result:
     samples = {run.name: folder.samples(run.name) for run in runs}
     arms = arm_results(runs, samples)
     reference = folder.reference()
-    rules = [] if ended else _rules(config, runs, samples, reference)
+    rules: list[RuleResult] = []
+    controls: list[ControlResult] = []
+    if not ended:
+        rules, controls = _judge(config, runs, samples, reference)
     return Result(
         name=config.name,
         verdict=ended.verdict if ended else verdict(rules),
         reasons=[ended.reason] if ended else reasons(rules),
         rules=rules,
+        controls=controls,
         started=folder.state.started,
         finished=datetime.now(timezone.utc),
         versions=folder.state.versions,
@@ -123,14 +128,16 @@ def _result(config: Config, folder: RunFolder, ended: Ended | None) -> Result:
     )
 
 
-def _rules(
+def _judge(
     config: Config,
     runs: Sequence[ArmRun],
     samples: Mapping[str, Sequence[Sample]],
     reference: ReferenceResult | None,
-) -> list[RuleResult]:
+) -> tuple[list[RuleResult], list[ControlResult]]:
     arms = [
         judged(config, arm, run, samples[arm.name])
         for arm, run in zip(config.arms, runs, strict=True)
     ]
-    return judge_run(config, arms, reference, recorded_accuracies(config))
+    recorded = recorded_accuracies(config)
+    controls = judge_controls(config, arms, recorded)
+    return [*judge_run(config, arms, reference, recorded), *controls.rules], controls.results
