@@ -9,20 +9,32 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from eval.config import CONTROL_PREFIX
 from eval.result import ArmResult, ControlResult, Result, RuleResult, TaskResult
+
+_COLUMNS_OF_RULES = 150
+"""A terminal with fewer gets a list instead of the table of rules."""
 
 _COLOURS = {"passed": "green", "failed": "red"}
 
 
 def print_report(result: Result, console: Console) -> None:
     """Print everything but the answers themselves."""
-    if any(task.scored for arm in result.arms for task in arm.tasks):
+    # Controls have a table of their own.
+    arms = [arm for arm in result.arms if not arm.name.startswith(CONTROL_PREFIX)]
+    if any(task.scored for arm in arms for task in arm.tasks):
         # No wrapping: a table of fixed columns is worth a long line.
-        console.print(Text(accuracy_table(result)), soft_wrap=True)
-    if result.arms:
-        console.print(counts_table(result.arms))
+        console.print(
+            Text(accuracy_table(result.model_copy(update={"arms": arms}))), soft_wrap=True
+        )
+    if arms:
+        console.print(counts_table(arms))
     if result.rules:
-        console.print(rules_table(result.rules))
+        console.print(
+            rules_table(result.rules)
+            if console.width >= _COLUMNS_OF_RULES
+            else rules_list(result.rules)
+        )
     if result.controls:
         console.print(controls_table(result.controls))
     console.print(summary(result), soft_wrap=True)
@@ -85,6 +97,19 @@ def controls_table(controls: Sequence[ControlResult]) -> Table:
             "\n".join(control.saw),
         )
     return table
+
+
+def rules_list(rules: Sequence[RuleResult]) -> Text:
+    """The same, as a paragraph for each rule."""
+    lines = Text()
+    for rule in rules:
+        about = ", ".join(part for part in (rule.arm, rule.task) if part) or "whole run"
+        lines.append(rule.verdict, _COLOURS.get(rule.verdict, "yellow"))
+        lines.append(f" {rule.rule}", "bold")
+        lines.append(
+            f" [{about}] {rule.saw}. Limit: {rule.limit}. Could have detected: {rule.detectable}.\n"
+        )
+    return lines
 
 
 def summary(result: Result) -> Text:
