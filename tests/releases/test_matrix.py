@@ -2,12 +2,15 @@
 """Every supported vLLM release: its real `EplbState` on two gloo ranks, with and without the
 overrides, from its own sources."""
 
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 from packaging.version import Version
 
-from tests.releases.ranks import RankFailure, Ranks, Reports, assert_nothing_wrong
+from eval.command import server_command
+from eval.config_file import load_config
+from tests.releases.ranks import ROOT, RankFailure, Ranks, Reports, assert_nothing_wrong
 from vllm_eplb_plugin.releases import Release
 from vllm_eplb_plugin.settings import Fault
 
@@ -120,3 +123,34 @@ def test_a_fault_of_the_plan_changes_nothing(use_async: bool, ranks: Ranks) -> N
         assert all(report["placements"] == [] for report in reports)
     assert all(report["rejections"] >= 3 for report in invalid)
     assert all(report["rearrangements"] == 0 for report in never)
+
+
+def test_the_evaluation_on_gpus_gives_the_release_options_that_it_has(ranks: Ranks) -> None:
+    """The commands of vLLM pull request 36267, and the same without DeepEP."""
+    commands, expected = [], []
+    for backend in ("deepep_low_latency", "allgather_reducescatter"):
+        overrides = [f"serve.options.all2all-backend={backend}"]
+        config = load_config(ROOT / "eval/configs/deepseek-v2-lite.yaml", overrides)
+        for arm in config.arms:
+            if arm.eplb is None:
+                continue
+            command = server_command(config, arm, "vllm", 8000, Path("events"))
+            # What stands before is the front end's, whose parser needs what only a server needs.
+            options = command[command.index("--port") + 2 :]
+            commands.append([*options, "--model", config.model])
+            settings = {**(config.plugin_settings(arm) or {}), "events_dir": "events"}
+            expected.append(
+                {
+                    "all2all_backend": backend,
+                    "data_parallel_size": 2,
+                    "enable_expert_parallel": True,
+                    "enable_eplb": True,
+                    "window_size": 20,
+                    "step_interval": 20,
+                    "num_redundant_experts": 0,
+                    "use_async": arm.name.endswith("async"),
+                    "additional_config": {"eplb_plugin": settings},
+                }
+            )
+    assert len(commands) == 8
+    assert ranks(commands=commands)[0]["read"] == expected
