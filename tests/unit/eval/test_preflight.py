@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from eval.config import Config
-from eval.preflight import Finding, preflight
+from eval.fitness import Finding
+from eval.preflight import preflight
 from tests.unit.eval.conftest import Harness, small_config
 
 DEEPEP = {"data-parallel-size": 2, "all2all-backend": "deepep_low_latency"}
@@ -77,12 +78,13 @@ def test_all_that_is_missing_is_said_at_once_and_nothing_is_started(harness: Har
 
 def test_check_prints_what_it_found_and_starts_nothing(harness: Harness) -> None:
     found = harness.run(config=small_config(), command="check")
-    harness.install(gpus=[])
+    harness.install(gpus=[], works=False, problems=["vLLM is missing: pip install .[vllm]"])
     missing = harness.run(config=small_config(), command="check")
 
     assert (found.returncode, missing.returncode) == (0, 2)
     assert "fits vLLM 0.33.0 (vllm)" in found.stdout
     assert "2 are needed" in missing.stdout
+    assert "pip install .[vllm]" in missing.stdout
     assert not (harness.folder / "runs").exists()
 
 
