@@ -9,7 +9,7 @@ from eval.config import Config
 from eval.controls import ControlName, Controls, add_controls, judge_controls
 from eval.errors import ConfigError
 from tests.unit.eval.conftest import Harness, gsm8k_task, small_config
-from tests.unit.eval.test_compare import samples
+from tests.unit.eval.test_compare import QUESTIONS, sample, samples
 from tests.unit.eval.test_gates import Run, gate
 from vllm_eplb_plugin.settings import Fault
 
@@ -144,12 +144,22 @@ def test_fewer_rearrangements_and_questions_are_enough_for_a_control() -> None:
     assert run.rule() == ("passed", "caught by identical_answers")
 
 
+def test_a_shown_loss_catches_it_although_so_few_questions_exclude_none() -> None:
+    few = gate(identical=False, noise_floor=False, margin_points=1)
+    run = ControlledRun(gate=few)
+    for name in run.answers:
+        run.answers[name] = [sample(number, correct=name != CONTROL) for number in range(QUESTIONS)]
+
+    assert run.rule() == ("passed", "caught by paired_accuracy")
+
+
 def test_a_control_that_was_asked_something_else_tells_nothing() -> None:
     run = ControlledRun()
     run.answers[CONTROL] = [one.model_copy(update={"prompt_hash": "x"}) for one in samples()]
 
     verdict, saw = run.rule()
     assert verdict == "not tested" and "other questions or prompts than arm off" in saw
+    assert [result.caught for result in run.controls().results] == [False]
 
 
 def test_a_control_without_a_sound_arm_beside_it_tells_nothing() -> None:

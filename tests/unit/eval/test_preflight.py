@@ -116,6 +116,8 @@ def test_gpus_are_counted_for_this_machine(look: Looking) -> None:
     message = look.missing(serve={"options": options})["GPUs"]
     assert message.startswith("16 are needed") and "the server would see 2: GPU, GPU" in message
     assert look.missing(serve={"options": {**options, "data-parallel-size-local": 1}}) == {}
+    look.harness.install(gpus=[{"name": "GPU", "memory_gib": 79.2, "free_gib": 79.0}])
+    assert list(look.missing()) == ["GPUs"]
 
 
 def test_deep_ep_is_asked_for_by_the_backends_that_need_it(look: Looking) -> None:
