@@ -42,7 +42,7 @@ def run_arm(
         try:
             answers = [
                 ask(config.model, task, server.url, files[task.name], here / "ask.log")
-                for task in config.tasks
+                for task in config.tasks_of(arm)
             ]
         except RequestError as error:
             stopped = f"arm {arm.name}: the server stopped answering: {error}"

@@ -11,12 +11,14 @@ import typer
 from rich.console import Console
 
 from eval.config_file import load_config, load_gate
+from eval.controls import add_controls
 from eval.errors import EvaluationError
 from eval.folder import read_result
 from eval.judge_again import judge_again
 from eval.junit import write_junit
 from eval.power import PairedTest
 from eval.power_table import power_table
+from eval.preflight import findings_table, preflight
 from eval.report import print_report
 from eval.result import EXIT_CODES, Result
 from eval.run import run
@@ -50,6 +52,10 @@ def run_command(
         list[str] | None,
         typer.Option("--set", metavar="KEY.PATH=VALUE", help="Another value, in YAML; repeatable."),
     ] = None,
+    controls: Annotated[
+        list[str] | None,
+        typer.Option("--control", metavar="NAME", help="Also with this fault; all; repeatable."),
+    ] = None,
     gate: _Gate = None,
     junit: _Junit = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Never resume.")] = False,
@@ -58,6 +64,8 @@ def run_command(
     console = Console()
     overrides = [*(settings or []), *([f"name={json.dumps(name)}"] if name else [])]
     config = load_config(config_file, overrides, only or [], gate)
+    if controls:
+        config = add_controls(config, controls)
     try:
         result, folder = run(config, Path("runs"), fresh, console)
     except KeyboardInterrupt:
@@ -87,6 +95,23 @@ def power_command(
 ) -> None:
     """Print how often the paired test notices a loss, as Markdown (docs/gates.md)."""
     print(power_table(PairedTest(alpha, margin / 100)))
+
+
+@app.command("check")
+def check_command(
+    config_file: Annotated[
+        Path, typer.Argument(metavar="CONFIG", show_default="eval/configs/cpu.yaml")
+    ] = _DEFAULT_CONFIG,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY.PATH=VALUE", help="Another value, in YAML; repeatable."),
+    ] = None,
+) -> None:
+    """Look for everything that a run needs, as `run` does first. Exit code 2: some is missing."""
+    console = Console()
+    found = preflight(load_config(config_file, settings or []), console)
+    console.print(findings_table(found.findings))
+    raise typer.Exit(2 if found.missing else 0)
 
 
 @app.command("report")

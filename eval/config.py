@@ -69,6 +69,8 @@ class Serve(_Section):
     """None: a free one."""
     start_timeout: PositiveFloat = 600
     """Seconds until the server has to be healthy."""
+    gpu_memory_gib: PositiveFloat | None = None
+    """Memory that each GPU must have; none: whatever is there is tried."""
     options: dict[str, JsonValue] = {}
     """Of ``vllm serve``, without the leading dashes."""
     environment: dict[str, str] = {}
@@ -85,12 +87,28 @@ class Serve(_Section):
                 raise ValueError(f"{name!r} is set by the harness: {reason}")
         return options
 
+    def option(self, name: str) -> JsonValue:
+        """An option's value, however its name is spelt; None: not given."""
+        return self.options.get(name, self.options.get(name.replace("-", "_")))
+
     def degree(self, option: str) -> int:
         """The size of one parallel dimension, such as ``data-parallel-size``."""
-        value = self.options.get(option, self.options.get(option.replace("-", "_"), 1))
+        value = self.option(option)
+        if value is None:
+            return 1
         if not isinstance(value, int):
             raise ValueError(f"serve.options.{option} must be a whole number, not {value!r}")
         return value
+
+    def gpus(self) -> int:
+        """GPUs of this machine that a server takes."""
+        local = "data-parallel-size-local"
+        data = local if self.option(local) is not None else "data-parallel-size"
+        return (
+            self.degree(data)
+            * self.degree("tensor-parallel-size")
+            * self.degree("pipeline-parallel-size")
+        )
 
 
 class Eplb(_Section):
@@ -147,6 +165,17 @@ class Gate(_Section):
     """At least so many MoE layers, each with changed slots."""
 
 
+class Controls(_Section):
+    """How the arms that ``--control`` adds are asked and judged (docs/controls.md)."""
+
+    arm: Name | None = None
+    """Whose EPLB they break; none: that of the first arm with EPLB."""
+    questions: PositiveInt | None = 48
+    """The first so many of each task; none: as many as all arms."""
+    rearrangements: PositiveInt = 8
+    """Instead of ``gate.rearrangements``: finished while so few questions were asked."""
+
+
 class Reference(_Section):
     """Greedy decoding by transformers in float32, which arm ``off`` has to equal."""
 
@@ -172,6 +201,7 @@ class Config(_Section):
     """Settings of the plugin; the events folder is added. None: nothing is passed."""
     arms: Annotated[list[Arm], Field(min_length=1)]
     gate: Gate = Gate()
+    controls: Controls = Controls()
     reference: Reference = Reference()
 
     @field_validator("tasks")
@@ -207,6 +237,20 @@ class Config(_Section):
     def plugin_settings(self, arm: Arm) -> dict[str, JsonValue] | None:
         """Settings of the plugin in ``arm``; None: nothing is passed."""
         return None if self.plugin is None else {**self.plugin, **arm.plugin}
+
+    def tasks_of(self, arm: Arm) -> list[Task]:
+        """What an arm is asked."""
+        return self.control_tasks() if arm.name.startswith(CONTROL_PREFIX) else self.tasks
+
+    def control_tasks(self) -> list[Task]:
+        """What an arm with a fault is asked."""
+        most = self.controls.questions
+        if most is None:
+            return self.tasks
+        return [
+            task.model_copy(update={"questions": min(most, task.questions or most)})
+            for task in self.tasks
+        ]
 
     def sha256(self) -> str:
         """Digest of every value, defaults included."""

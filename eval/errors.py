@@ -18,6 +18,14 @@ class ServerError(EvaluationError):
     """A server did not start or stopped answering."""
 
 
+class InstallationError(EvaluationError):
+    """The server's environment cannot be examined."""
+
+
+class PreflightError(EvaluationError):
+    """Something that the evaluation needs is missing."""
+
+
 class EventsError(EvaluationError):
     """An events file cannot be read."""
 

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from eval.ask import Sample
 from eval.compare import arm_results
-from eval.config import Arm, Config, Gate
+from eval.config import CONTROL_PREFIX, Arm, Config, Gate
+from eval.controls import judge_controls
 from eval.errors import GateError
 from eval.events import read_evidence
 from eval.folder import RunFolder, read_result, read_state
@@ -47,6 +48,8 @@ def judge_again(folders: Sequence[Path], gate: Gate | None = None) -> Result:
     arms = _arms(first)
     for other in others:
         for arm in _arms(other):
+            if arm.name.startswith(CONTROL_PREFIX):  # judged in its own run
+                continue
             named = f"{other.result.name}.{arm.name}"
             if named in [one.name for one in arms]:
                 raise GateError(f"two runs are named {other.result.name!r}: names must differ")
@@ -54,12 +57,15 @@ def judge_again(folders: Sequence[Path], gate: Gate | None = None) -> Result:
             arms.append(arm._replace(name=named, run=run))
             added = Arm(name=named, eplb=arm.eplb, plugin=dict(arm.plugin or {}))
             config = config.model_copy(update={"arms": [*config.arms, added]})
-    rules = judge_run(config, arms, first.result.reference, recorded_accuracies(config))
+    recorded = recorded_accuracies(config)
+    controls = judge_controls(config, arms, recorded)
+    rules = [*judge_run(config, arms, first.result.reference, recorded), *controls.rules]
     return first.result.model_copy(
         update={
             "verdict": verdict(rules),
             "reasons": reasons(rules),
             "rules": rules,
+            "controls": controls.results,
             "config": config,
             "config_sha256": config.sha256(),
             "arms": arm_results([arm.run for arm in arms], {arm.name: arm.samples for arm in arms}),

@@ -27,15 +27,27 @@ class _ProblemError(Exception):
         self.next_step = next_step
 
 
+def is_folder(model: str) -> bool:
+    """Whether a model is meant to be a local folder, not a name on the Hub."""
+    return model.startswith(_FOLDER_STARTS) or Path(model).is_dir()
+
+
+def problem_with(folder: Path) -> str | None:
+    """What is missing from a model's folder, or not whole; None: nothing."""
+    try:
+        _check(folder)
+    except (_ProblemError, OSError) as error:
+        return str(error)
+    return None
+
+
 def check_model(model: str) -> None:
-    """Refuse a local folder that no server could load; a name on the Hub is not checked.
+    """Refuse a local folder that no server could load.
 
     Raises:
         ConfigError: A file is missing, is not whole, or does not belong to the others.
     """
     folder = Path(model)
-    if not model.startswith(_FOLDER_STARTS) and not folder.is_dir():
-        return
     try:
         _check(folder)
     except _ProblemError as error:

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eval.result import ArmResult, Result, RuleResult, TaskResult
+from eval.config import CONTROL_PREFIX
+from eval.result import ArmResult, ControlResult, Result, RuleResult, TaskResult
 
 _COLUMNS_OF_RULES = 150
 """A terminal with fewer gets a list instead of the table of rules."""
@@ -19,17 +20,23 @@ _COLOURS = {"passed": "green", "failed": "red"}
 
 def print_report(result: Result, console: Console) -> None:
     """Print everything but the answers themselves."""
-    if any(task.scored for arm in result.arms for task in arm.tasks):
+    # Controls have a table of their own.
+    arms = [arm for arm in result.arms if not arm.name.startswith(CONTROL_PREFIX)]
+    if any(task.scored for arm in arms for task in arm.tasks):
         # No wrapping: a table of fixed columns is worth a long line.
-        console.print(Text(accuracy_table(result)), soft_wrap=True)
-    if result.arms:
-        console.print(counts_table(result.arms))
+        console.print(
+            Text(accuracy_table(result.model_copy(update={"arms": arms}))), soft_wrap=True
+        )
+    if arms:
+        console.print(counts_table(arms))
     if result.rules:
         console.print(
             rules_table(result.rules)
             if console.width >= _COLUMNS_OF_RULES
             else rules_list(result.rules)
         )
+    if result.controls:
+        console.print(controls_table(result.controls))
     console.print(summary(result), soft_wrap=True)
 
 
@@ -75,6 +82,19 @@ def rules_table(rules: Sequence[RuleResult]) -> Table:
             rule.saw,
             rule.limit,
             rule.detectable,
+        )
+    return table
+
+
+def controls_table(controls: Sequence[ControlResult]) -> Table:
+    """Every fault that was put in on purpose: what noticed it."""
+    table = Table("control", "caught by", "accuracy", "saw")
+    for control in controls:
+        table.add_row(
+            control.name,
+            Text(", ".join(control.caught_by), "green") if control.caught else Text("-", "red"),
+            _ratio(control.accuracy),
+            "\n".join(control.saw),
         )
     return table
 

@@ -10,20 +10,19 @@ from rich.console import Console
 
 from eval.arm import run_arm
 from eval.ask import SEEDS, Sample
-from eval.command import find_executable
 from eval.compare import arm_results
 from eval.config import REFERENCE_ARM, Config, TaskName
-from eval.dataset import Files, find_questions
+from eval.controls import judge_controls
+from eval.dataset import Files
 from eval.errors import EvaluationError
 from eval.folder import RunFolder, open_run
 from eval.gates import judge_run, judged, reasons, verdict
 from eval.interrupts import interrupts_raise, interrupts_wait
 from eval.machine import installed_versions, this_machine
-from eval.model_files import check_model
+from eval.preflight import preflight
 from eval.recorded import recorded_accuracies
 from eval.reference_check import compare_with_transformers
-from eval.result import ArmRun, ReferenceResult, Result, RuleResult, Verdict
-from eval.server import choose_port
+from eval.result import ArmRun, ControlResult, ReferenceResult, Result, RuleResult, Verdict
 
 
 class Ended(NamedTuple):
@@ -46,17 +45,15 @@ def run(config: Config, runs: Path, fresh: bool, console: Console) -> tuple[Resu
         The result and the folder of the run.
 
     Raises:
-        EvaluationError: Something is missing that is known before anything starts.
+        EvaluationError: Something is missing; nothing was started.
     """
-    executable = find_executable(config.serve.executable)
-    check_model(config.model)
-    files = find_questions(task.name for task in config.tasks)
-    choose_port(config.serve.port)
+    ready = preflight(config, console)
+    ready.require_everything()
     with (
         interrupts_raise(),
         open_run(runs, config, installed_versions(), fresh) as folder,
     ):
-        ended = _attempt(config, executable, files, folder, console)
+        ended = _attempt(config, ready.executable, ready.files, folder, console)
         with interrupts_wait():
             result = _result(config, folder, ended)
             folder.finish(result)
@@ -108,12 +105,16 @@ def _result(config: Config, folder: RunFolder, ended: Ended | None) -> Result:
     samples = {run.name: folder.samples(run.name) for run in runs}
     arms = arm_results(runs, samples)
     reference = folder.reference()
-    rules = [] if ended else _rules(config, runs, samples, reference)
+    rules: list[RuleResult] = []
+    controls: list[ControlResult] = []
+    if not ended:
+        rules, controls = _judge(config, runs, samples, reference)
     return Result(
         name=config.name,
         verdict=ended.verdict if ended else verdict(rules),
         reasons=[ended.reason] if ended else reasons(rules),
         rules=rules,
+        controls=controls,
         started=folder.state.started,
         finished=datetime.now(timezone.utc),
         versions=folder.state.versions,
@@ -127,14 +128,16 @@ def _result(config: Config, folder: RunFolder, ended: Ended | None) -> Result:
     )
 
 
-def _rules(
+def _judge(
     config: Config,
     runs: Sequence[ArmRun],
     samples: Mapping[str, Sequence[Sample]],
     reference: ReferenceResult | None,
-) -> list[RuleResult]:
+) -> tuple[list[RuleResult], list[ControlResult]]:
     arms = [
         judged(config, arm, run, samples[arm.name])
         for arm, run in zip(config.arms, runs, strict=True)
     ]
-    return judge_run(config, arms, reference, recorded_accuracies(config))
+    recorded = recorded_accuracies(config)
+    controls = judge_controls(config, arms, recorded)
+    return [*judge_run(config, arms, reference, recorded), *controls.rules], controls.results

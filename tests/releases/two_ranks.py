@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, fields
 from inspect import signature
 from multiprocessing.connection import Connection
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -56,6 +56,8 @@ class Job:
     elastic: bool = False
     """Begin as elastic EP does when it has added the second rank, whose slots hold no expert yet,
     and end as it does when it takes that rank away again."""
+    commands: list[list[str]] | None = None
+    """Only read these options of `vllm serve`."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -138,6 +140,10 @@ def run_rank(job: Job, rank: int, port: int, connection: Connection) -> None:
     """One rank's process."""
     from vllm.config import set_current_vllm_config
 
+    if job.commands is not None:
+        commands = job.commands
+        answer_with(connection, lambda: {"read": [parse(options) for options in commands]})
+
     import vllm_eplb_plugin
     from vllm_eplb_plugin.install import bind, select
     from vllm_eplb_plugin.loopback.faults import FAULTS
@@ -152,19 +158,46 @@ def run_rank(job: Job, rank: int, port: int, connection: Connection) -> None:
             vllm_eplb_plugin.register()
     if job.fault is not None:
         bind(select(FAULTS[job.fault], support.release))
-    try:
+
+    def do() -> dict[str, Any]:
         config = vllm_config(job)
         with set_current_vllm_config(config):
             make_groups(rank, port)
             config.parallel_config.enable_elastic_ep = job.elastic
-            connection.send(drive(job, rank, config))
-    except Exception as error:
+            return drive(job, rank, config)
+
+    answer_with(connection, do)
+
+
+def answer_with(connection: Connection, do: Callable[[], dict[str, Any]]) -> NoReturn:
+    """Send what it returns, or why it does not, and end the process."""
+    try:
+        connection.send(do())
+    except (Exception, SystemExit) as error:
         traceback.print_exc()
         connection.send(f"{type(error).__name__}: {error}")
     finally:
         # Threads of async workers wait for a next rearrangement that never comes.
         sys.stderr.flush()
         os._exit(0)
+
+
+def parse(options: list[str]) -> dict[str, Any]:
+    """What the release makes of options of `vllm serve`."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    try:
+        from vllm.utils.argparse_utils import FlexibleArgumentParser
+    except ImportError:
+        from vllm.utils import FlexibleArgumentParser
+    read = AsyncEngineArgs.add_cli_args(FlexibleArgumentParser()).parse_args(options)
+    names = ("all2all_backend", "data_parallel_size", "enable_expert_parallel", "enable_eplb")
+    eplb = ("window_size", "step_interval", "num_redundant_experts", "use_async")
+    return {
+        **{name: getattr(read, name) for name in names},
+        **{name: getattr(read.eplb_config, name) for name in eplb},
+        "additional_config": read.additional_config,
+    }
 
 
 def make_groups(rank: int, port: int) -> None:

@@ -10,6 +10,7 @@ import pytest
 from vllm_eplb_plugin.health.events import (
     EventLog,
     LayerCommitted,
+    MapsChecked,
     PlacementRejected,
     RearrangementFinished,
     RearrangementStarted,
@@ -20,8 +21,10 @@ KINDS = [
     RearrangementStarted,
     RearrangementFinished,
     LayerCommitted,
+    MapsChecked,
     PlacementRejected,
     WeightsChecked,
+    MapsChecked,
 ]
 DOCUMENT = Path(__file__).parents[2] / "docs" / "events.md"
 

@@ -2,10 +2,11 @@
 """Where settings come from, and what a wrong one says."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from vllm_eplb_plugin.settings import Settings, SettingsError, load_settings
+from vllm_eplb_plugin.settings import Fault, Settings, SettingsError, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +55,8 @@ def test_a_variable_that_is_not_json_is_refused(monkeypatch: pytest.MonkeyPatch)
         load_settings()
 
 
-def test_a_fault_outside_loopback_is_refused() -> None:
+@pytest.mark.parametrize("fault", get_args(Fault))
+def test_a_fault_outside_loopback_is_refused(fault: str) -> None:
     with pytest.raises(SettingsError, match="needs loopback=true"):
-        load_settings({"eplb_plugin": {"fault": "weights_not_moved"}})
+        load_settings({"eplb_plugin": {"fault": fault}})
+    assert load_settings({"eplb_plugin": {"fault": fault, "loopback": True}}).fault == fault

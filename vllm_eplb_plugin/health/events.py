@@ -91,6 +91,19 @@ class WeightsChecked(Event):
     """Global slot numbers that hold other weights than those of the expert the map names."""
 
 
+@dataclass(frozen=True)
+class MapsChecked(Event):
+    """A layer's two derived maps, as the router reads them, were compared with its placement."""
+
+    kind: ClassVar[str] = "maps_checked"
+
+    layer: int
+    experts: int
+    """Logical experts compared."""
+    mismatched_experts: list[int]
+    """Logical experts whose slots or replica count are not those of the placement."""
+
+
 class EventLog:
     """Writes events to ``rank<N>.jsonl``, each line flushed, or nowhere without a folder."""
 

@@ -12,12 +12,14 @@ from vllm_eplb_plugin.health.events import (
     Event,
     EventLog,
     LayerCommitted,
+    MapsChecked,
     Mode,
     PlacementRejected,
     RearrangementFinished,
     RearrangementStarted,
     WeightsChecked,
 )
+from vllm_eplb_plugin.health.maps import mismatched_experts
 from vllm_eplb_plugin.health.weights import WeightLedger, digest_slots
 from vllm_eplb_plugin.placement.balance import balancedness, count_received_experts
 from vllm_eplb_plugin.planning.guard import Plan
@@ -79,6 +81,7 @@ class Observer:
                 self._log.write(LayerCommitted(name, *self._moment, layer, changed))
             if self.settings.check_weights:
                 self._check_weights(model_state, layer)
+                self._check_maps(model_state, layer)
         is_last = layers[-1] == model_state.model.num_moe_layers - 1
         if plan is not None and is_last and self._log.enabled:
             if plan.rejection is not None:
@@ -130,6 +133,22 @@ class Observer:
             )
         event: Event = WeightsChecked(model_state.model_name, layer, digests.shape[0], mismatched)
         self._log.write(event)
+
+    def _check_maps(self, model_state: Any, layer: int) -> None:
+        l2p = model_state.logical_to_physical_map[layer].cpu()
+        mismatched = mismatched_experts(
+            model_state.physical_to_logical_map[layer].cpu(),
+            l2p,
+            model_state.logical_replica_count[layer].cpu(),
+        )
+        if mismatched:
+            logger.error(
+                "EPLB map check failed: layer %d, the router does not find the replicas of logical "
+                "experts %s where the committed map has them.",
+                layer,
+                mismatched,
+            )
+        self._log.write(MapsChecked(model_state.model_name, layer, l2p.shape[0], mismatched))
 
 
 def _balancedness(plan: Plan, placement: torch.Tensor) -> float:

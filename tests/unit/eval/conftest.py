@@ -30,6 +30,29 @@ def write_gsm8k(folder: Path, questions: int = 20) -> Path:
     return folder
 
 
+def write_model(folder: Path) -> Path:
+    """Files like those of a model, in the Hub's cache."""
+    snapshot = folder / "hub/models--someone--some-moe/snapshots/0"
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs/main").write_text("0")
+    (snapshot / "config.json").write_text("{}")
+    (snapshot / "tokenizer.json").write_text('{"model": {"vocab": {}}}')
+    (snapshot / "model.bin").touch()
+    return folder
+
+
+INSTALLATION = {
+    "works": True,
+    "problems": [],
+    "installed": "0.33.0 (vllm)",
+    "on_cpu": False,
+    "gpus": [{"name": "GPU", "memory_gib": 79.2, "free_gib": 79.0}] * 2,
+    "deep_ep": "deep_ep is not installed",
+}
+"""What the stand-in for `vllm-eplb doctor` says."""
+
+
 def gsm8k_task(**changes: Any) -> dict[str, Any]:
     """12 questions of the made-up GSM8K."""
     task = {"questions": 12, "fewshot": 2, "concurrency": 4, "request_timeout": 2}
@@ -67,22 +90,35 @@ class Harness:
         self.executable = folder / "vllm"
         self.executable.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE_VLLM} "$@"\n')
         self.executable.chmod(0o755)
+        self.install()
         self.environment = {
             **os.environ,
             "PYTHONPATH": str(REPOSITORY),
             "GSM8K_DIR": str(write_gsm8k(folder / "gsm8k")),
+            "HF_HOME": str(write_model(folder / "huggingface")),
             "COLUMNS": "200",
         }
 
+    def install(self, **changes: Any) -> None:
+        """Write a `vllm-eplb` that finds this beside the stand-in for vLLM."""
+        doctor = self.folder / "vllm-eplb"
+        answer = json.dumps({**INSTALLATION, **changes})
+        doctor.write_text(f"#!/bin/sh\necho '{answer}'\n")
+        doctor.chmod(0o755)
+
     def start(
-        self, *arguments: str, config: dict[str, Any] | None = None, **behaviour: Any
+        self,
+        *arguments: str,
+        config: dict[str, Any] | None = None,
+        command: str = "run",
+        **behaviour: Any,
     ) -> "subprocess.Popen[str]":
-        """Start ``python -m eval run``; ``behaviour`` is that of the stand-in."""
+        """Start ``python -m eval``; ``behaviour`` is that of the stand-in."""
         values = config or small_config()
         values["serve"] = {"executable": str(self.executable), **values["serve"]}
         (self.folder / "config.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
         return subprocess.Popen(
-            [sys.executable, "-m", "eval", "run", "config.yaml", *arguments],
+            [sys.executable, "-m", "eval", command, "config.yaml", *arguments],
             cwd=self.folder,
             env={**self.environment, "FAKE_VLLM": json.dumps(behaviour)},
             stdout=subprocess.PIPE,
@@ -91,9 +127,9 @@ class Harness:
         )
 
     def run(
-        self, *arguments: str, config: dict[str, Any] | None = None, **behaviour: Any
+        self, *arguments: str, config: dict[str, Any] | None = None, **settings: Any
     ) -> "subprocess.CompletedProcess[str]":
-        process = self.start(*arguments, config=config, **behaviour)
+        process = self.start(*arguments, config=config, **settings)
         output, errors = process.communicate(timeout=120)
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 

@@ -2,7 +2,7 @@
 """A stand-in for ``vllm``: speaks its HTTP, writes the plugin's events, fails when told to.
 
 ``FAKE_VLLM`` in the environment is a JSON object of behaviours; one for a single arm stands
-below its kind, ``off``, ``sync`` or ``async``.
+below its kind, ``off``, ``sync`` or ``async``, or below its fault.
 """
 
 import json
@@ -145,7 +145,9 @@ def main() -> None:
     options = parse(sys.argv[3:])
     mode = kind_of_arm(options)
     behaviour = json.loads(os.environ.get("FAKE_VLLM", "{}"))
-    behaviour = {**behaviour, **behaviour.get(mode, {})}
+    settings = json.loads(options.get("additional-config", "{}")).get("eplb_plugin", {})
+    for kind in (mode, settings.get("fault")):
+        behaviour = {**behaviour, **behaviour.get(kind, {})}
     if "die" in behaviour:
         for line in range(40):
             print(f"line {line}: {behaviour['die']}")

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from eval.errors import ConfigError
-from eval.model_files import check_model
+from eval.model_files import check_model, is_folder
 from tests.unit.eval.conftest import REPOSITORY
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n"
@@ -64,10 +64,13 @@ def test_the_committed_model_passes() -> None:
     check_model(str(REPOSITORY / "eval" / "models" / "gsm-tiny"))
 
 
-def test_a_name_on_the_hub_is_not_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_is_no_folder_is_one_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
 
-    check_model("someone/some-moe")
+    assert not is_folder("someone/some-moe")
+    assert is_folder("build/some-moe")
 
 
 def test_a_folder_that_looks_like_a_name_on_the_hub_is_checked(
@@ -75,6 +78,7 @@ def test_a_folder_that_looks_like_a_name_on_the_hub_is_checked(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_model(tmp_path / "someone" / "some-moe")
+    assert is_folder("someone/some-moe")
     check_model("someone/some-moe")
     Path("someone/some-moe/config.json").unlink()
 

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is installed where the server runs: asked of ``vllm-eplb doctor`` beside its ``vllm``."""
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from eval.errors import InstallationError
+
+_TIMEOUT_SECONDS = 300
+
+
+class Gpu(BaseModel):
+    """One that the server would see."""
+
+    name: str
+    memory_gib: float
+    free_gib: float
+
+
+class Installation(BaseModel):
+    """Of what ``vllm-eplb doctor --json`` prints, what decides whether a server can run."""
+
+    works: bool
+    problems: list[str]
+    installed: str | None
+    """Release and distribution of vLLM."""
+    on_cpu: bool
+    """Whether that vLLM is built for the CPU."""
+    gpus: list[Gpu]
+    deep_ep: str | None
+    """Why DeepEP cannot be used; none: it can."""
+
+
+def find_doctor(executable: str) -> Path | None:
+    """``vllm-eplb`` of the environment that ``executable``, a ``vllm``, is of."""
+    beside = (Path(executable), Path(executable).resolve())
+    doctors = (one.with_name("vllm-eplb") for one in beside)
+    return next((one for one in doctors if one.exists()), None)
+
+
+def examine(doctor: Path, environment: Mapping[str, str]) -> Installation:
+    """Ask a ``vllm-eplb``; it imports vLLM, which takes seconds.
+
+    Args:
+        doctor: From `find_doctor`.
+        environment: That the server will have besides this process's own.
+
+    Raises:
+        InstallationError: It gives no answer; has the end of what it printed.
+    """
+    command = [str(doctor), "doctor", "--json"]
+    try:
+        done = subprocess.run(
+            command,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_SECONDS,
+        )
+        return Installation.model_validate(json.loads(done.stdout))
+    except subprocess.TimeoutExpired as error:
+        raise InstallationError(
+            f"`{' '.join(command)}` has not ended within {_TIMEOUT_SECONDS} s"
+        ) from error
+    except OSError as error:
+        raise InstallationError(f"{doctor} cannot be started: {error.strerror}") from error
+    except (ValueError, ValidationError) as error:
+        lines = (done.stderr or done.stdout).strip().splitlines()[-5:]
+        raise InstallationError(
+            f"`{' '.join(command)}` has no answer that this harness can read (exit status "
+            f"{done.returncode}). Install the plugin of this checkout there. It printed:\n"
+            + "\n".join(lines)
+        ) from error

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an evaluation needs is looked for before anything starts, and all that is missing named."""
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from eval.config import Config
+from eval.fitness import Finding
+from eval.preflight import preflight
+from tests.unit.eval.conftest import Harness, small_config
+
+DEEPEP = {"data-parallel-size": 2, "all2all-backend": "deepep_low_latency"}
+
+
+class Looking:
+    """`preflight` with the stand-ins of a `Harness`."""
+
+    def __init__(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.harness = harness
+        for name, value in harness.environment.items():
+            monkeypatch.setenv(name, value)
+
+    def __call__(self, **changes: Any) -> list[Finding]:
+        values = small_config(**changes)
+        values["serve"] = {"executable": str(self.harness.executable), **values["serve"]}
+        return preflight(Config.model_validate(values), Console(quiet=True)).findings
+
+    def missing(self, **changes: Any) -> dict[str, str]:
+        findings = self(**changes)
+        return {one.subject: one.message for one in findings if one.status == "missing"}
+
+
+@pytest.fixture
+def look(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> Looking:
+    return Looking(harness, monkeypatch)
+
+
+def test_nothing_is_missing_where_all_is_there(look: Looking) -> None:
+    findings = look()
+
+    assert {one.status for one in findings} == {"found"}
+    assert [one.subject for one in findings] == [
+        "server",
+        "plugin",
+        "GPUs",
+        "model",
+        "questions",
+        "port",
+    ]
+
+
+def test_all_that_is_missing_is_said_at_once_and_nothing_is_started(harness: Harness) -> None:
+    harness.install(gpus=[], works=False, problems=["vLLM 0.17.1 is not supported"])
+    harness.environment |= {"GSM8K_DIR": "nowhere", "HF_HUB_OFFLINE": "1"}
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        serve = {"options": DEEPEP, "port": taken.getsockname()[1]}
+        config = small_config(model="someone/other-moe", serve=serve)
+        ended = harness.run(config=config)
+
+    assert ended.returncode == 2
+    assert [line.split(":")[0] for line in ended.stderr.splitlines() if line[:2] == "- "] == [
+        "- plugin",
+        "- GPUs",
+        "- DeepEP",
+        "- model",
+        "- questions",
+        "- port",
+    ]
+    assert "vLLM 0.17.1 is not supported" in ended.stderr
+    assert not (harness.folder / "runs").exists()
+
+
+def test_check_prints_what_it_found_and_starts_nothing(harness: Harness) -> None:
+    found = harness.run(config=small_config(), command="check")
+    harness.install(gpus=[], works=False, problems=["vLLM is missing: pip install .[vllm]"])
+    missing = harness.run(config=small_config(), command="check")
+
+    assert (found.returncode, missing.returncode) == (0, 2)
+    assert "fits vLLM 0.33.0 (vllm)" in found.stdout
+    assert "2 are needed" in missing.stdout
+    assert "pip install .[vllm]" in missing.stdout
+    assert not (harness.folder / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("gpu", "subject", "message"),
+    [
+        ({"memory_gib": 23.6}, "GPU memory", "GPU 0 has 23.6 GiB, serve.gpu_memory_gib says 24"),
+        ({"free_gib": 30.5}, "GPU memory", "GPU 0 has 30.5 of 79.2 GiB free, and vLLM takes 0.9"),
+    ],
+)
+def test_a_gpu_must_have_the_memory(
+    look: Looking, gpu: dict[str, float], subject: str, message: str
+) -> None:
+    good = {"name": "GPU", "memory_gib": 79.2, "free_gib": 79.0}
+    look.harness.install(gpus=[{**good, "free_gib": 23.5, **gpu}, good])
+
+    serve = {"gpu_memory_gib": 24, "options": {"data-parallel-size": 2}}
+    if "free_gib" in gpu:
+        assert message in look.missing(serve=serve)[subject]
+        serve["options"] = {"data-parallel-size": 2, "gpu-memory-utilization": 0.3}
+        assert look.missing(serve=serve) == {}
+    else:
+        assert look.missing(serve=serve) == {subject: message}
+
+
+def test_gpus_are_counted_for_this_machine(look: Looking) -> None:
+    options = {"data-parallel-size": 8, "tensor_parallel_size": 2}
+
+    message = look.missing(serve={"options": options})["GPUs"]
+    assert message.startswith("16 are needed") and "the server would see 2: GPU, GPU" in message
+    assert look.missing(serve={"options": {**options, "data-parallel-size-local": 1}}) == {}
+    look.harness.install(gpus=[{"name": "GPU", "memory_gib": 79.2, "free_gib": 79.0}])
+    assert list(look.missing()) == ["GPUs"]
+
+
+def test_deep_ep_is_asked_for_by_the_backends_that_need_it(look: Looking) -> None:
+    message = look.missing(serve={"options": DEEPEP})["DeepEP"]
+    assert "deep_ep is not installed, and serve.options.all2all-backend is deepep_low_l" in message
+    assert "github.com/deepseek-ai/DeepEP" in message
+    assert "--set serve.options.all2all-backend=allgather_reducescatter" in message
+
+    without = {**DEEPEP, "all2all-backend": "allgather_reducescatter"}
+    assert look.missing(serve={"options": without}) == {}
+    look.harness.install(deep_ep=None)
+    assert look.missing(serve={"options": DEEPEP}) == {}
+
+
+def test_a_backend_in_the_environment_would_be_ignored(look: Looking) -> None:
+    environment = {"VLLM_ALL2ALL_BACKEND": "deepep_low_latency"}
+    serve = {"options": {"data-parallel-size": 2}, "environment": environment}
+
+    assert "set serve.options.all2all-backend" in look.missing(serve=serve)["all2all"]
+
+
+@pytest.mark.parametrize(
+    ("on_cpu", "loopback", "message"),
+    [
+        (True, True, None),
+        (True, False, "where EPLB runs in loopback only"),
+        (False, True, "plugin.loopback serves with vLLM's build for the CPU"),
+        (False, False, None),
+    ],
+)
+def test_loopback_belongs_to_the_cpu_s_build(
+    look: Looking, on_cpu: bool, loopback: bool, message: str | None
+) -> None:
+    look.harness.install(on_cpu=on_cpu)
+    missing = look.missing(plugin={"loopback": loopback})
+
+    assert list(missing) == (["platform"] if message else [])
+    assert (message or "") in missing.get("platform", "")
+
+
+def test_a_server_without_the_plugin_would_ignore_its_settings(look: Looking) -> None:
+    (look.harness.folder / "vllm-eplb").unlink()
+
+    assert "the plugin is not installed there" in look.missing()["plugin"]
+    assert Finding("plugin", "not checked", "") in [
+        one._replace(message="") for one in look(plugin=None)
+    ]
+
+
+def test_a_doctor_that_cannot_answer_shows_what_it_printed(look: Looking) -> None:
+    doctor = look.harness.folder / "vllm-eplb"
+    doctor.write_text("#!/bin/sh\necho 'No such command doctor' >&2; exit 3\n")
+
+    message = look.missing()["plugin"]
+    assert "exit status 3" in message and "No such command doctor" in message
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_a_model_is_in_the_cache_whole_or_has_to_come_from_the_hub(
+    look: Looking, monkeypatch: pytest.MonkeyPatch, offline: bool
+) -> None:
+    # Nobody listens there.
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_HUB_OFFLINE", str(int(offline)))
+    weights = next(Path(look.harness.folder, "huggingface").rglob("model.bin"))
+    weights.unlink()
+
+    message = look.missing()["model"]
+    assert "has no weights" in message
+    assert ("HF_HUB_OFFLINE forbids" if offline else "the Hub does not give it") in message
+    assert "is not in the cache" in look.missing(model="someone/other-moe")["model"]
+    assert "is neither a folder nor a name" in look.missing(model="one/two/three")["model"]
