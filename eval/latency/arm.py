@@ -88,8 +88,9 @@ def measure_arm(name: str, setup: Setup, folder: Path, console: Console) -> ArmL
         rearranging_steps=round(len(rearranging) / len(inside), 4) if inside else 0.0,
         state_manager=Distribution.of(rearranging),
         between_tokens=tokens,
-        slow=float((np.array(between) > 2 * np.median(between)).mean()),
-        command=command,
+        slow=round(float((np.array(between) > 2 * np.median(between)).mean()), 6),
+        # As anyone would type it: without this machine's paths.
+        command=["vllm", *_command(name, setup, port, Path("steps"))[1:]],
     )
 
 
