@@ -10,6 +10,7 @@ import pytest
 from vllm_eplb_plugin.health.events import (
     EventLog,
     LayerCommitted,
+    Placement,
     PlacementRejected,
     RearrangementFinished,
     RearrangementStarted,
@@ -21,6 +22,7 @@ KINDS = [
     RearrangementFinished,
     LayerCommitted,
     PlacementRejected,
+    Placement,
     WeightsChecked,
 ]
 DOCUMENT = Path(__file__).parents[2] / "docs" / "events.md"

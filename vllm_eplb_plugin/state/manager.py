@@ -91,7 +91,7 @@ def _override_add_model(original: _Method) -> _Method:
         model_state.eplb_observer = self.eplb_observer
         # Nothing changes, but whatever has to be compiled for a commit is.
         commit_model(model_state, model_state.physical_to_logical_map)
-        self.eplb_observer.gather_weights(model_state, get_eplb_group().cpu_group)
+        self.eplb_observer.added(model_state, get_eplb_group().cpu_group)
 
     return add_model
 
