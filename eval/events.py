@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the plugin's events say of one arm (docs/events.md of the plugin has the lines)."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import from_json
 
 from eval.errors import EventsError
 
@@ -43,7 +43,7 @@ def read_evidence(folder: Path, started: float, finished: float) -> Evidence:
     Raises:
         EventsError: A line is no event; names the file and the line.
     """
-    ranks = {path: list(_read(path)) for path in sorted(folder.glob("rank*.jsonl"))}
+    ranks = {path: list(read_events(path)) for path in sorted(folder.glob("rank*.jsonl"))}
     inside = [
         event
         for events in ranks.values()
@@ -96,17 +96,23 @@ def _mean(values: Iterable[float]) -> float | None:
     return fmean(listed) if listed else None
 
 
-def _read(path: Path) -> Iterator[dict[str, Any]]:
-    lines = path.read_text(encoding="utf-8").split("\n")
-    # Every whole line ends with a newline: what follows the last one was cut off in writing.
-    for number, line in enumerate(lines[:-1], start=1):
-        yield _parse(line, f"{path}, line {number}")
+def read_events(path: Path) -> Iterator[dict[str, Any]]:
+    """The events of one rank, in their order.
+
+    Raises:
+        EventsError: A line is no event; names the file and the line.
+    """
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            # Every whole line ends with a newline: one that does not was cut off in writing.
+            if line.endswith("\n"):
+                yield _parse(line.rstrip("\n"), f"{path}, line {number}")
 
 
 def _parse(line: str, where: str) -> dict[str, Any]:
     try:
-        event = json.loads(line)
-    except json.JSONDecodeError as error:
+        event = from_json(line)
+    except ValueError as error:
         raise EventsError(f"{where}: not JSON ({error}): {line!r}") from error
     if not isinstance(event, dict) or not {"schema", "event", "time", "rank"} <= event.keys():
         raise EventsError(f"{where}: not an event: {line!r}")
