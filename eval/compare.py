@@ -11,7 +11,7 @@ from eval.result import ArmResult, ArmRun, ReferenceResult, TaskResult, Verdict
 
 
 class Judgement(NamedTuple):
-    """A verdict and, unless it is ``same``, why."""
+    """A verdict and, unless it is ``passed``, why."""
 
     verdict: Verdict
     reasons: list[str]
@@ -49,14 +49,14 @@ def judge(
     """The verdict on a run whose arms, as configured and in that order, are all finished."""
     checks: list[tuple[Verdict, Iterator[str]]] = [
         ("invalid", _not_comparable(arms, samples)),
-        ("different", _differences(arms, reference)),
+        ("failed", _differences(arms, reference)),
         ("not tested", _missing_evidence(config, arms, reference)),
     ]
     found = [(verdict, list(reasons)) for verdict, reasons in checks]
     verdicts = [verdict for verdict, reasons in found if reasons]
     # The first kind decides, all reasons are told.
     return Judgement(
-        verdicts[0] if verdicts else "same", [one for _, reasons in found for one in reasons]
+        verdicts[0] if verdicts else "passed", [one for _, reasons in found for one in reasons]
     )
 
 
@@ -125,16 +125,16 @@ def _missing_evidence(
 
 
 def _missing_rearrangements(config: Config, arm: ArmResult, configured: Arm) -> Iterator[str]:
-    require = config.require
+    require = config.gate
     if arm.rearrangements < require.rearrangements:
         yield (
             f"{arm.rearrangements} rearrangements finished during the questions, "
-            f"require.rearrangements says {require.rearrangements}"
+            f"gate.rearrangements says {require.rearrangements}"
         )
     if len(arm.slots_changed) < require.moe_layers:
         yield (
             f"events of {len(arm.slots_changed)} MoE layers, "
-            f"require.moe_layers says {require.moe_layers}"
+            f"gate.moe_layers says {require.moe_layers}"
         )
     unchanged = [layer for layer, slots in enumerate(arm.slots_changed) if slots == 0]
     if unchanged:

@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -25,6 +26,9 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 TaskName = Literal["gsm8k", "gsm_tiny"]
 
 REFERENCE_ARM = "off"
+
+CONTROL_PREFIX = "control-"
+"""Of an arm with a fault in it, which is not judged as part of its run."""
 
 _SET_BY_THE_HARNESS = {
     "host": "servers listen on 127.0.0.1 only",
@@ -122,11 +126,23 @@ class Arm(_Section):
     """Settings of the plugin that differ from the run's."""
 
 
-class Require(_Section):
-    """Evidence without which equal answers prove nothing, for every arm with EPLB."""
+class Gate(_Section):
+    """What a run has to show to pass (docs/gates.md)."""
 
+    identical: bool = False
+    """Every answer must be, character for character, that of arm ``off``."""
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
+    """Share of runs without a loss that the paired test may fail, over all arms and tasks."""
+    margin_points: PositiveFloat | None = 3.0
+    """A loss of so many points must be excluded at 95 %; none: no loss has to be."""
+    noise_floor: bool = True
+    """An arm must repeat ``off``, unless answers must be identical anyway."""
+    excess_flips_points: NonNegativeFloat = 5.0
+    """An arm's answers may flip so much more often than those of an arm that repeats ``off``."""
+    reference_accuracy: bool = False
+    """Every scored task is compared with the accuracy recorded in ``eval/references``."""
     rearrangements: NonNegativeInt = 1
-    """Finished while the questions were asked."""
+    """Finished while the questions were asked, in every arm with EPLB."""
     moe_layers: NonNegativeInt = 0
     """At least so many MoE layers, each with changed slots."""
 
@@ -155,7 +171,7 @@ class Config(_Section):
     plugin: PluginSettings | None = {}
     """Settings of the plugin; the events folder is added. None: nothing is passed."""
     arms: Annotated[list[Arm], Field(min_length=1)]
-    require: Require = Require()
+    gate: Gate = Gate()
     reference: Reference = Reference()
 
     @field_validator("tasks")

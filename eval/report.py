@@ -11,7 +11,7 @@ from rich.text import Text
 
 from eval.result import ArmResult, Result, TaskResult
 
-_COLOURS = {"same": "green", "different": "red"}
+_COLOURS = {"passed": "green", "failed": "red"}
 
 
 def print_report(result: Result, console: Console) -> None:

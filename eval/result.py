@@ -10,11 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from eval.config import Config, TaskName
 from eval.events import Evidence
 
-Verdict = Literal["same", "different", "not tested", "invalid", "interrupted", "could not run"]
+Verdict = Literal["passed", "failed", "not tested", "invalid", "interrupted", "could not run"]
+
+RuleVerdict = Literal["passed", "failed", "not tested"]
 
 EXIT_CODES: dict[Verdict, int] = {
-    "same": 0,
-    "different": 1,
+    "passed": 0,
+    "failed": 1,
     "not tested": 1,
     "invalid": 2,
     "interrupted": 2,
@@ -115,16 +117,51 @@ class ArmResult(ArmRun):
     tasks: Sequence[TaskResult]
 
 
+class RuleResult(BaseModel):
+    """What one rule of the gate found (docs/gates.md has the rules)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rule: str
+    arm: str | None = None
+    """None: about the whole run."""
+    task: str | None = None
+    verdict: RuleVerdict
+    saw: str
+    limit: str
+    """What it allows."""
+    detectable: str
+    """What it could have detected."""
+
+
+class ControlResult(BaseModel):
+    """Whether the gate noticed a fault that was put in on purpose."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    caught: bool
+    caught_by: list[str]
+    """Rules that did not pass in the control's arm."""
+    saw: list[str]
+    """What those rules saw."""
+    accuracy: float | None
+    """Of the first scored task; none: no task is scored."""
+
+
 class Result(BaseModel):
     """One evaluation."""
 
     model_config = ConfigDict(populate_by_name=True)
 
-    schema_version: Literal[2] = Field(2, alias="schema")
+    schema_version: Literal[3] = Field(3, alias="schema")
     name: str
     verdict: Verdict
     reasons: list[str]
-    """Why the verdict is not ``same``."""
+    """Why the verdict is not ``passed``."""
+    rules: list[RuleResult] = []
+    """Every rule that was applied."""
+    controls: list[ControlResult] = []
     started: datetime
     """Of the first attempt, when the run was resumed."""
     finished: datetime

@@ -19,7 +19,7 @@ def test_maps_without_weights_cost_accuracy_and_the_weight_check_says_so(tmp_pat
     arms = [{"name": "off"}, stock, broken]
     evaluation = Evaluation(tmp_path, arms=arms)
     assert evaluation.exit_code == 1, evaluation.output
-    assert evaluation.result["verdict"] == "different"
+    assert evaluation.result["verdict"] == "failed"
     off, stock_task, broken_task = map(evaluation.task, ("off", "stock", "broken"))
     assert off["accuracy"] >= 0.55
     assert stock_task["identical_to_off"] == 48

@@ -53,7 +53,7 @@ def small_config(**changes: Any) -> dict[str, Any]:
             {"name": "sync", "eplb": {**eplb, "use_async": False}},
             {"name": "async", "eplb": {**eplb, "use_async": True}},
         ],
-        "require": {"rearrangements": 5, "moe_layers": 4},
+        "gate": {"identical": True, "rearrangements": 5, "moe_layers": 4},
     }
     return {**config, **changes}
 

@@ -92,19 +92,19 @@ def test_answers_to_the_same_number_of_another_task_are_not_compared() -> None:
 
 
 def test_equal_answers_with_all_evidence_are_the_same() -> None:
-    assert verdict() == ("same", [])
+    assert verdict() == ("passed", [])
 
 
 def test_one_different_answer_is_different() -> None:
     judgement = verdict(async_samples=samples(q3="other"))
 
-    assert judgement == ("different", ["arm async, gsm8k: 1 of 12 answers differ from arm off"])
+    assert judgement == ("failed", ["arm async, gsm8k: 1 of 12 answers differ from arm off"])
 
 
 def test_mismatched_weights_are_different() -> None:
     judgement = verdict(sync={"weight_mismatches": 2})
 
-    assert judgement.verdict == "different"
+    assert judgement.verdict == "failed"
     assert judgement.reasons == [
         "arm sync: 2 of 100 checked slots hold other weights than the map says"
     ]
@@ -113,7 +113,7 @@ def test_mismatched_weights_are_different() -> None:
 def test_a_difference_from_the_reference_is_different() -> None:
     found = ReferenceResult(prompts=4, identical=3, different=[2], seconds=1)
 
-    assert verdict(found=found).verdict == "different"
+    assert verdict(found=found).verdict == "failed"
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_equal_answers_without_evidence_are_not_tested(
 def test_a_difference_weighs_more_than_missing_evidence_and_both_are_told() -> None:
     judgement = verdict(sync={"rearrangements": 0, "weight_mismatches": 1})
 
-    assert judgement.verdict == "different"
+    assert judgement.verdict == "failed"
     assert len(judgement.reasons) == 2
 
 

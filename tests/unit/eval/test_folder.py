@@ -58,7 +58,7 @@ def test_an_unfinished_run_is_resumed(tmp_path: Path, verdict: Verdict | None) -
     assert folders(tmp_path) == 1
 
 
-@pytest.mark.parametrize("verdict", ["same", "different", "not tested", "invalid"])
+@pytest.mark.parametrize("verdict", ["passed", "failed", "not tested", "invalid"])
 def test_a_complete_run_is_moved_aside(tmp_path: Path, verdict: Verdict) -> None:
     start(tmp_path, verdict)
 

@@ -50,4 +50,4 @@ def test_every_verdict_has_an_exit_code_and_is_documented() -> None:
 
     assert set(get_args(Verdict)) == set(EXIT_CODES)
     assert [verdict for verdict in EXIT_CODES if f"`{verdict}`" not in text] == []
-    assert [verdict for verdict, code in EXIT_CODES.items() if code == 0] == ["same"]
+    assert [verdict for verdict, code in EXIT_CODES.items() if code == 0] == ["passed"]

@@ -16,7 +16,7 @@ def test_equal_answers_with_all_evidence_are_the_same(harness: Harness) -> None:
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
     result = harness.result()
-    assert (result["verdict"], result["reasons"]) == ("same", [])
+    assert (result["verdict"], result["reasons"]) == ("passed", [])
     off, sync, async_ = result["arms"]
     assert [arm["name"] for arm in result["arms"]] == ["off", "sync", "async"]
     for arm in result["arms"]:
@@ -46,7 +46,7 @@ def test_the_report_has_the_table_of_lm_eval_and_the_counts(harness: Harness) ->
     assert "|gsm8k (sync)|" in ended.stdout
     assert "rearrangements" in ended.stdout
     assert "6 6 6 6" in ended.stdout
-    assert "small: same" in ended.stdout
+    assert "small: passed" in ended.stdout
 
 
 def test_every_task_is_asked_and_one_that_is_not_scored_is_left_out_of_the_table(
@@ -88,7 +88,7 @@ def test_a_different_answer_is_found(harness: Harness) -> None:
 
     assert ended.returncode == 1
     result = harness.result()
-    assert result["verdict"] == "different"
+    assert result["verdict"] == "failed"
     assert result["reasons"] == ["arm async, gsm8k: 2 of 12 answers differ from arm off"]
     tasks = [arm["tasks"][0] for arm in result["arms"]]
     assert [task["identical_to_off"] for task in tasks] == [12, 12, 10]
@@ -173,11 +173,11 @@ def test_missing_questions_say_where_to_get_them(harness: Harness) -> None:
 
 
 def test_an_unknown_key_names_the_nearest(harness: Harness) -> None:
-    config = small_config(require={"rearangements": 5})
+    config = small_config(gate={"rearangements": 5})
     ended = harness.run(config=config)
 
     assert ended.returncode == 2
-    assert "require.rearangements: unknown key, the nearest is 'rearrangements'" in ended.stderr
+    assert "gate.rearangements: unknown key, the nearest is 'rearrangements'" in ended.stderr
 
 
 def test_a_missing_model_folder_says_how_to_make_it(harness: Harness) -> None:
@@ -232,6 +232,6 @@ def test_an_interrupted_run_leaves_nothing_running_and_is_resumed(
 
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert "arm off: finished before, not asked again" in resumed.stdout
-    assert harness.result()["verdict"] == "same"
+    assert harness.result()["verdict"] == "passed"
     assert harness.result()["started"] == first_start
     assert [path.name for path in (harness.folder / "runs").glob("small*")] == ["small"]
