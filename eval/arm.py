@@ -71,6 +71,8 @@ def _summary(
         name=arm.name,
         tasks=[task.summary for task in answers],
         start_seconds=ready,
+        asked_from=answers[0].started,
+        asked_until=answers[-1].finished,
         seconds=seconds,
         tokens_per_second=tokens / seconds,
         command=command,

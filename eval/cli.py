@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands: run an evaluation, or print the report of one again."""
+"""The commands: run an evaluation, or report finished ones."""
 
 import json
 import sys
@@ -14,6 +14,7 @@ from eval.config_file import load_config
 from eval.errors import EvaluationError
 from eval.folder import read_result
 from eval.report import print_report
+from eval.reporting.files import write_reports
 from eval.result import EXIT_CODES
 from eval.run import run
 
@@ -52,9 +53,21 @@ def run_command(
 
 
 @app.command("report")
-def report_command(folder: Annotated[Path, typer.Argument(metavar="runs/NAME")]) -> None:
-    """Print the report of a run again."""
-    print_report(read_result(folder), Console())
+def report_command(
+    folders: Annotated[list[Path], typer.Argument(metavar="runs/NAME...")],
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it for a pull request.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it as one page for a browser.")
+    ] = None,
+) -> None:
+    """Report runs again: to the terminal, or several in one file. Exit code 2: cannot be read."""
+    if markdown is None and html is None:
+        for folder in folders:
+            print_report(read_result(folder), Console())
+        return
+    write_reports(folders, markdown, html)
 
 
 def main() -> None:

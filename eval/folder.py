@@ -15,7 +15,7 @@ from eval.errors import RunFolderError
 from eval.machine import files_digest
 from eval.result import ArmRun, ReferenceResult, Result, Versions
 
-_UNFINISHED = ("interrupted", "could not run")
+UNFINISHED = ("interrupted", "could not run")
 
 
 class RunState(BaseModel):
@@ -148,7 +148,7 @@ def _resumable(path: Path, new: RunState) -> RunState | None:
 
 def _complete(path: Path) -> bool:
     try:
-        return read_result(path).verdict not in _UNFINISHED
+        return read_result(path).verdict not in UNFINISHED
     except RunFolderError:
         return False
 

@@ -102,6 +102,10 @@ class ArmRun(Evidence):
     """In the order in which they were asked."""
     start_seconds: float
     """From the start of the process to the first good answer of /health."""
+    asked_from: float
+    """The first question was sent, in Unix seconds."""
+    asked_until: float
+    """The last answer was received."""
     seconds: float
     """From the first question to the last answer, of each task, added up."""
     tokens_per_second: float

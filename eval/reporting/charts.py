@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Charts of what happened to the experts of one arm."""
 
+import math
 from collections.abc import Sequence
 from statistics import median
 
@@ -8,16 +9,31 @@ import numpy as np
 from markupsafe import Markup
 
 from eval.reporting.load import Load
-from eval.reporting.svg import Chart, Scale, bars, dots, path, polyline, round_step, rule
+from eval.reporting.svg import Chart, Scale, Tick, bars, dots, path, polyline, round_step, rule
 from eval.reporting.timeline import Rearrangement
 
 _DOTS_UP_TO = 150
-"""More rearrangements are drawn as a line only."""
+"""More rearrangements are drawn as a band between the two lines."""
 _HISTOGRAM_BARS = 30
 _POINTS_A_LAYER = 64
 
 
-def balancedness_chart(done: Sequence[Rearrangement]) -> Chart:
+def lowest_balancedness(done: Sequence[Rearrangement]) -> float:
+    """The lowest that a chart of these has to show."""
+    values = (
+        (one.balancedness_before, one.balancedness_expected, one.balancedness_unmoved)
+        for one in done
+    )
+    return min(value for three in values for value in three if value is not None)
+
+
+def balancedness_scale(lowest: float) -> Scale:
+    """From a round number below ``lowest`` to 1."""
+    step = round_step(max(1 - lowest, 1e-3) / 4)
+    return Scale(max(0.0, 1 - step * int((1 - lowest) / step + 1)), 1)
+
+
+def balancedness_chart(done: Sequence[Rearrangement], value: Scale) -> Chart:
     """Balancedness over time: a step up at each rearrangement, a slope as the load changes."""
     time = Scale(0, max(one.time for one in done) * 1.01 or 1)
     before = [one.balancedness_before for one in done]
@@ -25,9 +41,6 @@ def balancedness_chart(done: Sequence[Rearrangement]) -> Chart:
     unmoved = [
         (one.time, one.balancedness_unmoved) for one in done if one.balancedness_unmoved is not None
     ]
-    lowest = min([*before, *expected, *(value for _, value in unmoved)])
-    step = round_step(max(1 - lowest, 1e-3) / 4)
-    value = Scale(max(0.0, 1 - step * int((1 - lowest) / step + 1)), 1)
 
     def place(x: float, y: float) -> tuple[float, float]:
         return time.percent(x), value.percent(y)
@@ -40,12 +53,16 @@ def balancedness_chart(done: Sequence[Rearrangement]) -> Chart:
     parts = [rule(tick.percent, "grid") for tick in value.ticks(4)]
     if unmoved:
         parts.append(polyline((place(*point) for point in unmoved), "unmoved"))
-    parts.append(polyline(saw, "saw"))
-    if len(done) <= _DOTS_UP_TO:
+    few = len(done) <= _DOTS_UP_TO
+    if few:
+        parts.append(polyline(saw, "saw"))
         parts.append(dots(saw[0::2], "dot before"))
         parts.append(dots(saw[1::2], "dot expected"))
+    else:
+        parts.append(polyline([*saw[0::2], *saw[-1::-2]], "band"))
+        parts += [polyline(saw[0::2], "saw"), polyline(saw[1::2], "saw")]
     marks = (f"M{time.percent(one.time):.2f} 100v-5" for one in done)
-    parts.append(path("".join(marks), "mark"))
+    parts.append(path("".join(marks), "mark" if few else "mark many"))
     described = (
         f"{len(done)} rearrangements. Balancedness before: median {median(before):.3f}, lowest "
         f"{min(before):.3f}; expected after: median {median(expected):.3f}."
@@ -74,50 +91,66 @@ def seconds_chart(seconds: Sequence[float]) -> Chart:
 
 def sorted_load_chart(expert_load: Load) -> Chart:
     """Each layer's experts from the most loaded to the least, as multiples of the mean."""
-    descending = -np.sort(-expert_load, axis=1)
-    mean = descending.mean(axis=1, keepdims=True)
-    relative = descending / np.where(mean > 0, mean, 1)
+    relative = _over_mean(-np.sort(-expert_load, axis=1))
     experts = relative.shape[1]
-    chosen = np.unique(np.linspace(0, experts - 1, min(experts, _POINTS_A_LAYER)).astype(int))
+    # A few experts have most of the load: the first ones get the most room.
+    place = Scale(0, math.log10(max(experts, 2)))
+    chosen = np.unique(np.geomspace(1, experts, _POINTS_A_LAYER).astype(int))
     multiple = Scale(0, max(float(relative.max()) * 1.02, 1.5))
-    place = Scale(1, max(experts, 2))
     drawing = [rule(tick.percent, "grid") for tick in multiple.ticks(4)]
     drawing += [
-        polyline(((place.percent(i + 1), multiple.percent(layer[i])) for i in chosen), "layer")
+        polyline(
+            ((place.percent(math.log10(n)), multiple.percent(layer[n - 1])) for n in chosen),
+            "layer",
+        )
         for layer in relative
     ]
     drawing.append(rule(multiple.percent(1), "mean"))
+    ticks = [
+        Tick(place.percent(math.log10(n)), str(n))
+        for power in (1, 10, 100, 1000)
+        for n in (power, 2 * power, 5 * power)
+        if n <= experts
+    ]
     hottest = relative[:, 0]
     described = (
         f"The most loaded of {experts} experts gets {hottest.min():.1f} to {hottest.max():.1f} "
         f"times the mean, depending on the layer."
     )
     return Chart(
-        Markup("").join(drawing), described, place.ticks(5), multiple.ticks(4, "x"),
+        Markup("").join(drawing), described, ticks, multiple.ticks(4, "x"),
         "experts, from the most loaded", "load over mean",
     )  # fmt: skip
 
 
 def rank_load_chart(unmoved: Load, served: Load) -> Chart:
-    """Load of each rank over all layers, as multiples of the mean, without moving and with."""
-    pairs = np.stack([unmoved.sum(axis=0), served.sum(axis=0)])
-    mean = pairs.mean(axis=1, keepdims=True)
-    relative = pairs / np.where(mean > 0, mean, 1)
-    multiple = Scale(0, max(float(relative.max()) * 1.05, 1.2))
-    ranks = relative.shape[1]
+    """The most loaded rank of each layer, as multiples of the mean, without moving and with."""
+    highest = [_over_mean(by_rank).max(axis=1) for by_rank in (unmoved, served)]
+    multiple = Scale(0, max(float(np.max(highest)) * 1.05, 1.2))
+    layers = len(unmoved)
     drawing = [rule(tick.percent, "grid") for tick in multiple.ticks(4)]
-    for row, css_class, gap in ((0, "bar unmoved", 0.2), (1, "bar served", 0.5)):
-        heights = [multiple.percent(float(load)) for load in relative[row]]
-        drawing.append(bars(heights, css_class, gap))
+    for heights, css_class, gap in zip(
+        highest, ("bar unmoved", "bar served"), (0.2, 0.5), strict=True
+    ):
+        drawing.append(bars([multiple.percent(float(one)) for one in heights], css_class, gap))
     drawing.append(rule(multiple.percent(1), "mean"))
-    centres = Scale(-0.5, ranks - 0.5)
-    shown = range(0, ranks, max(1, int(round_step(ranks / 8))))
+    centres = Scale(-0.5, layers - 0.5)
+    step = max(1, int(round_step(layers / 8)))
     described = (
-        f"Most loaded rank: {relative[0].max():.2f} times the mean had nothing moved, "
-        f"{relative[1].max():.2f} times as served."
+        f"Mean over {layers} layers: {np.mean(highest[0]):.2f} times the mean load had the first "
+        f"placement stayed, {np.mean(highest[1]):.2f} times as served."
     )
-    ticks = [tick for tick in centres.ticks(8) if round(float(tick.label)) in shown]
     return Chart(
-        Markup("").join(drawing), described, ticks, multiple.ticks(4, "x"), "EP rank",
+        Markup("").join(drawing),
+        described,
+        [Tick(centres.percent(layer), str(layer)) for layer in range(0, layers, step)],
+        multiple.ticks(4, "x"),
+        "layer",
         "load over mean",
-    )  # fmt: skip
+    )
+
+
+def _over_mean(load: Load) -> Load:
+    mean = load.mean(axis=1, keepdims=True)
+    multiples: Load = load / np.where(mean > 0, mean, 1)
+    return multiples

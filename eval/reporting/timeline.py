@@ -80,7 +80,9 @@ def read_timelines(folder: Path, asked_from: float, asked_until: float) -> list[
             break
         try:
             name = str(event["model"])
-            readers.setdefault(name, _Reader(name, asked_from)).take(event)
+            if name not in readers:
+                readers[name] = _Reader(name, asked_from)
+            readers[name].take(event)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise EventsError(
                 f"{file}, line {number}: event {event['event']!r} is not as docs/events.md says: "

@@ -48,7 +48,8 @@ def arm(name: str, **changes: Any) -> ArmRun:
             "weight_checks": 100,
         }
     values: dict[str, Any] = {
-        "name": name, "tasks": [task_run()], "start_seconds": 1, "seconds": 1,
+        "name": name, "tasks": [task_run()], "start_seconds": 1, "asked_from": 0,
+        "asked_until": 1, "seconds": 1,
         "tokens_per_second": 1, "command": [], "log": "",
     }  # fmt: skip
     return ArmRun.model_validate({**values, **evidence, **changes})

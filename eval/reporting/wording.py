@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the Markdown and the HTML report say in the same words."""
+
+from collections.abc import Iterator, Sequence
+
+from eval.reporting.origin import relative
+from eval.reporting.pairing import Pairs
+from eval.reporting.runs import Run
+from eval.result import Result, RuleResult, Verdict
+
+WORST_FIRST: Sequence[Verdict] = (
+    "could not run", "interrupted", "invalid", "failed", "not tested", "passed",
+)  # fmt: skip
+
+_MEANS: dict[Verdict, str] = {
+    "passed": "Every rule of the gate passed.",
+    "failed": "Answers got worse, or something else is wrong.",
+    "not tested": "Nothing wrong was found, but evidence is missing.",
+    "invalid": "The arms were not asked the same questions.",
+    "interrupted": "The run was stopped before it was done; the same command resumes it.",
+    "could not run": "A server did not start or stopped answering; the same command resumes.",
+}
+
+
+def overall(runs: Sequence[Run]) -> Verdict:
+    """The worst verdict of all runs."""
+    return min((run.result.verdict for run in runs), key=WORST_FIRST.index)
+
+
+def meaning(runs: Sequence[Run]) -> str:
+    """The overall verdict in a sentence."""
+    verdict = overall(runs)
+    if len(runs) == 1:
+        return _MEANS[verdict]
+    such = sum(run.result.verdict == verdict for run in runs)
+    return f"{such} of {len(runs)} runs: {_MEANS[verdict][0].lower()}{_MEANS[verdict][1:]}"
+
+
+def ordered_rules(result: Result) -> list[RuleResult]:
+    """What did not pass first, else in the order in which the rules were applied."""
+    order = ("failed", "not tested", "passed")
+    return sorted(result.rules, key=lambda rule: order.index(rule.verdict))
+
+
+def reasons(runs: Sequence[Run]) -> list[str]:
+    """Why the verdict is not that everything passed."""
+    return [
+        f"{run.label}: {reason}" if len(runs) > 1 else reason
+        for run in runs
+        for reason in _reasons(run)
+    ]
+
+
+def _reasons(run: Run) -> Iterator[str]:
+    for reason in run.result.reasons:
+        yield relative(reason, run.result)
+    if run.missing:
+        yield f"arms that were not finished: {', '.join(run.missing)}"
+
+
+def facts(runs: Sequence[Run], pairs: Sequence[Pairs]) -> Iterator[tuple[str, str, str]]:
+    """The figures that matter most: what, how many, of how many."""
+    results = [run.result for run in runs]
+    arms = [arm.result for run in runs for arm in run.arms]
+    rules = [rule for result in results for rule in result.rules]
+    controls = [control for result in results for control in result.controls]
+    if rules:
+        passed = sum(rule.verdict == "passed" for rule in rules)
+        yield "rules passed", str(passed), f"of {len(rules)}"
+    if pairs:
+        lost, won = (sum(len(ids) for ids in kind) for kind in _discordant(pairs))
+        yield "answers lost, won", f"{lost}, {won}", f"of {sum(one.questions for one in pairs)}"
+    moving = [arm for arm in arms if arm.rearrangements]
+    counts = f"in {len(moving)} {'arm' if len(moving) == 1 else 'arms'}" if moving else ""
+    yield "rearrangements", str(sum(arm.rearrangements for arm in arms)), counts
+    if checks := sum(arm.weight_checks for arm in arms):
+        wrong = sum(arm.weight_mismatches for arm in arms)
+        yield "slots with wrong weights", str(wrong), f"of {checks}"
+    if controls:
+        caught = sum(control.caught for control in controls)
+        yield "controls caught", str(caught), f"of {len(controls)}"
+
+
+def _discordant(pairs: Sequence[Pairs]) -> tuple[list[list[int]], list[list[int]]]:
+    return [one.lost for one in pairs], [one.won for one in pairs]
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
+
+
+def p_value(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
+
+
+def size(count: float) -> str:
+    """Bytes in the largest unit that leaves a whole one."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
