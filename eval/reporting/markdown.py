@@ -11,12 +11,10 @@ from eval.result import ControlResult, RuleResult
 
 def render_markdown(runs: Sequence[Run]) -> str:
     """Verdict, accuracies, paired answers, rules, controls, environment, command."""
-    first = runs[0].result
     names = ", ".join(run.label for run in runs)
     blocks = [
         f"## EPLB evaluation {names}: {wording.overall(runs)}",
-        f"{wording.meaning(runs)} {origin.without_folder(first.config.model)}, "
-        f"{wording.questions(first)}.",
+        f"{wording.meaning(runs)} {wording.subject(runs)}",
         "\n".join(f"- {_line(reason)}" for reason in wording.reasons(runs)),
         _accuracies(runs),
         _pairs(runs),

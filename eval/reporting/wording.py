@@ -3,7 +3,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from eval.reporting.origin import relative
+from eval.reporting.origin import relative, without_folder
 from eval.reporting.pairing import Pairs
 from eval.reporting.runs import Run
 from eval.result import Result, RuleResult, Verdict
@@ -40,6 +40,20 @@ def ordered_rules(result: Result) -> list[RuleResult]:
     """What did not pass first, else in the order in which the rules were applied."""
     order = ("failed", "not tested", "passed")
     return sorted(result.rules, key=lambda rule: order.index(rule.verdict))
+
+
+def subject(runs: Sequence[Run]) -> str:
+    """What was asked of which model in which arms."""
+    first = runs[0].result
+    counts = {task.name: f"{task.questions} questions" for arm in first.arms for task in arm.tasks}
+    asked = [f"{counts.get(task.name, 'questions')} of {task.name}" for task in first.config.tasks]
+    arms = dict.fromkeys(arm.result.name for run in runs for arm in run.arms)
+    model = without_folder(first.config.model)
+    return f"{model}: {_and(asked)}, asked in {_and(list(arms)) or 'no arm'}."
+
+
+def _and(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1])] * bool(words[:-1]) + list(words[-1:]))
 
 
 def reasons(runs: Sequence[Run]) -> list[str]:
