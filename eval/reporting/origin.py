@@ -20,8 +20,9 @@ def relative(text: str, result: Result) -> str:
     """Without the folders of the machine on which the run was made."""
     for root in _roots(result):
         text = text.replace(f"{root}/", "")
-    text = re.sub(r"[^\s'\"=]*/(?=site-packages/)", "", text)
-    return re.sub(r"(?<![\w.])/(?:home|root|Users)(?:/[^/\s'\"]+)?/", "~/", text)
+    text = re.sub(r"/[^\s'\"]*/(?=site-packages/)", "", text)
+    # Of any other absolute path, only the last part.
+    return re.sub(r"(?<![\w.:/])/(?:[\w.+@-]+/)+(?=[\w.+@-])", "", text)
 
 
 def server_commands(result: Result) -> list[tuple[str, str]]:

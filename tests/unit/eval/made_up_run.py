@@ -14,7 +14,7 @@ import numpy as np
 from tests.unit.eval.conftest import small_config
 
 STARTED = 1_700_000_000.0
-DIFFERENT_LOADS = 20
+DIFFERENT_LOADS = 5
 """Load windows, which then come again."""
 
 
