@@ -5,7 +5,9 @@ import os
 import sys
 from importlib.util import find_spec
 
-_REQUIRED = ("aiohttp", "httpx", "lm_eval", "pydantic", "rich", "transformers", "typer", "yaml")
+_REQUIRED = (
+    "aiohttp", "httpx", "lm_eval", "pydantic", "rich", "scipy", "transformers", "typer", "yaml",
+)  # fmt: skip
 
 if __name__ == "__main__":
     missing = [name for name in _REQUIRED if find_spec(name) is None]

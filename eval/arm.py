@@ -13,6 +13,7 @@ from eval.events import Evidence, read_evidence
 from eval.folder import RunFolder
 from eval.result import ArmRun
 from eval.server import Server, choose_port
+from eval.server_log import count_rearrangements
 
 
 def run_arm(
@@ -37,6 +38,7 @@ def run_arm(
         ready = server.wait_until_healthy(config.serve.start_timeout, console, f"arm {arm.name}")
         console.print(f"arm {arm.name}: server ready after {ready:.1f} s, asking")
         tokens = server.generated_tokens()
+        log_start = server.log.stat().st_size
         try:
             answers = [
                 ask(config.model, task, server.url, files[task.name], here / "ask.log")
@@ -45,9 +47,10 @@ def run_arm(
         except RequestError as error:
             stopped = f"arm {arm.name}: the server stopped answering: {error}"
             raise server.failure(stopped) from error
+        logged = count_rearrangements(server.log, log_start)
         tokens = server.generated_tokens() - tokens
     evidence = read_evidence(events, answers[0].started, answers[-1].finished)
-    finished = _summary(arm, answers, evidence, ready, tokens, server, command)
+    finished = _summary(arm, answers, evidence, logged, ready, tokens, server, command)
     samples = [sample for task in answers for sample in task.samples]
     folder.finish_arm(finished, samples)
     console.print(
@@ -60,6 +63,7 @@ def _summary(
     arm: Arm,
     answers: Sequence[Answers],
     evidence: Evidence,
+    logged: int,
     ready: float,
     tokens: float,
     server: Server,
@@ -73,6 +77,7 @@ def _summary(
         start_seconds=ready,
         asked_from=answers[0].started,
         asked_until=answers[-1].finished,
+        logged_rearrangements=logged,
         seconds=seconds,
         tokens_per_second=tokens / seconds,
         command=command,

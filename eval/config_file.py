@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from eval.config import REFERENCE_ARM, Config
+from eval.config import REFERENCE_ARM, Config, Gate
 from eval.errors import ConfigError
 
 
@@ -30,7 +30,12 @@ _Loader.add_implicit_resolver(
 )
 
 
-def load_config(path: Path, overrides: Sequence[str] = (), only: Sequence[str] = ()) -> Config:
+def load_config(
+    path: Path,
+    overrides: Sequence[str] = (),
+    only: Sequence[str] = (),
+    gate: Path | None = None,
+) -> Config:
     """Read a configuration.
 
     Args:
@@ -38,15 +43,33 @@ def load_config(path: Path, overrides: Sequence[str] = (), only: Sequence[str] =
         overrides: ``key.path=value`` each, the value in YAML; an item of a list is named by
             its ``name`` or its index.
         only: The arms to keep; empty: all. The arm ``off`` always stays.
+        gate: A file with another gate than the configuration's.
 
     Raises:
         ConfigError: Names the key path, the value and the rule that it breaks.
     """
     values = _read(path)
+    if gate is None and isinstance(values.get("gate"), str):
+        gate = path.parent / values["gate"]
+    if gate is not None:
+        values["gate"] = _read(gate)
     for override in overrides:
         _apply(values, override)
     config = _validate(values, path)
     return _keep(config, only) if only else config
+
+
+def load_gate(path: Path) -> Gate:
+    """Read what a run has to show.
+
+    Raises:
+        ConfigError: Names the key, the value and the rule that it breaks.
+    """
+    try:
+        return Gate.model_validate(_read(path))
+    except ValidationError as error:
+        problems = "\n".join(f"  {_describe(problem, Gate)}" for problem in error.errors())
+        raise ConfigError(f"wrong gate {path}:\n{problems}") from error
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -103,12 +126,12 @@ def _validate(values: dict[str, Any], path: Path) -> Config:
         raise ConfigError(f"wrong configuration {path}:\n{problems}") from error
 
 
-def _describe(problem: ErrorDetails) -> str:
+def _describe(problem: ErrorDetails, model: type[BaseModel] = Config) -> str:
     location = problem["loc"]
     key_path = ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
         *parents, key = location
-        valid = list(_model_at(parents).model_fields)
+        valid = list(_model_at(parents, model).model_fields)
         nearest = difflib.get_close_matches(str(key), valid, n=1, cutoff=0.0)[0]
         return f"{key_path}: unknown key, the nearest is {nearest!r} (valid: {', '.join(valid)})"
     if problem["type"] == "missing":
@@ -119,8 +142,7 @@ def _describe(problem: ErrorDetails) -> str:
     return f"{key_path}: {message}, not {problem['input']!r}"
 
 
-def _model_at(location: Sequence[int | str]) -> type[BaseModel]:
-    model: type[BaseModel] = Config
+def _model_at(location: Sequence[int | str], model: type[BaseModel]) -> type[BaseModel]:
     for part in location:
         if isinstance(part, str):
             model = model_in(model.model_fields[part].annotation) or model

@@ -28,3 +28,7 @@ class TransformersError(EvaluationError):
 
 class RunFolderError(EvaluationError):
     """The folder of a run is in use or is not one of a run."""
+
+
+class GateError(EvaluationError):
+    """A run cannot be judged: what it is judged by is wrong, or what it left is incomplete."""

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 from pydantic import BaseModel
@@ -19,6 +19,14 @@ class Evidence(BaseModel):
 
     rearrangements: int = 0
     """Rearrangements that finished."""
+    rearrangements_started: int = 0
+    """Rearrangements that started; one may still be under way at the last answer."""
+    abandoned: int = 0
+    """Rearrangements that never finished although a later one of the same model started."""
+    under_way_seconds: float | None = None
+    """How long questions were asked while one was under way that never finished; none: no such."""
+    usual_seconds: float | None = None
+    """Median time of the rearrangements that finished."""
     modes: list[str] = []
     """Modes of those: sync, async."""
     layers_committed: int = 0
@@ -31,6 +39,10 @@ class Evidence(BaseModel):
     """Slots whose weights were compared with those of their logical expert, all ranks."""
     weight_mismatches: int = 0
     """Of those, slots with other weights."""
+    map_checks: int = 0
+    """Logical experts that the router's maps were checked for, summed over ranks and commits."""
+    map_mismatches: int = 0
+    """Of those, logical experts with other slots than the placement gives."""
     balancedness_before: float | None = None
     """Mean over rearrangements, under the old placement; none: no rearrangement."""
     balancedness_expected: float | None = None
@@ -43,14 +55,9 @@ def read_evidence(folder: Path, started: float, finished: float) -> Evidence:
     Raises:
         EventsError: A line is no event; names the file and the line.
     """
-    ranks = {path: list(read_events(path)) for path in sorted(folder.glob("rank*.jsonl"))}
-    inside = [
-        event
-        for events in ranks.values()
-        for event in events
-        if started <= event["time"] <= finished
-    ]
-    return count(inside)
+    ranks = [list(read_events(path)) for path in sorted(folder.glob("rank*.jsonl"))]
+    inside = [event for events in ranks for event in events if started <= event["time"] <= finished]
+    return count(inside).model_copy(update=_unfinished(ranks, started, finished))
 
 
 def count(events: Sequence[dict[str, Any]]) -> Evidence:
@@ -59,17 +66,49 @@ def count(events: Sequence[dict[str, Any]]) -> Evidence:
     finished = _of_kind(first_rank, "rearrangement_finished")
     commits = _of_kind(first_rank, "layer_committed")
     checks = _of_kind(events, "weights_checked")
+    map_checks = _of_kind(events, "maps_checked")
     return Evidence(
         rearrangements=len({event["rearrangement"] for event in finished}),
+        rearrangements_started=len(
+            {event["rearrangement"] for event in _of_kind(first_rank, "rearrangement_started")}
+        ),
+        usual_seconds=median(event["seconds"] for event in finished) if finished else None,
         modes=sorted({event["mode"] for event in finished}),
         layers_committed=len(commits),
         slots_changed=_slots_changed(commits, finished),
         placements_rejected=len(_of_kind(first_rank, "placement_rejected")),
         weight_checks=sum(event["slots"] for event in checks),
         weight_mismatches=sum(len(event["mismatched_slots"]) for event in checks),
+        map_checks=sum(event["experts"] for event in map_checks),
+        map_mismatches=sum(len(event["mismatched_experts"]) for event in map_checks),
         balancedness_before=_mean(event["balancedness_before"] for event in finished),
         balancedness_expected=_mean(event["balancedness_expected"] for event in finished),
     )
+
+
+def _unfinished(
+    ranks: Sequence[Sequence[dict[str, Any]]], started: float, finished: float
+) -> dict[str, Any]:
+    """`Evidence.abandoned` and `Evidence.under_way_seconds` of the rank with the most of each.
+
+    vLLM starts no rearrangement before the last one is over, so on every rank and for every model
+    a start is followed by its end, unless something hangs. One that began before the questions
+    counts, too, if it should have ended while they were asked.
+    """
+    abandoned, under_way = 0, None
+    for events in ranks:
+        open_since: dict[str, float] = {}
+        given_up = 0
+        for event in events:
+            if event["event"] == "rearrangement_started" and event["time"] <= finished:
+                given_up += event["model"] in open_since and event["time"] >= started
+                open_since[event["model"]] = event["time"]
+            elif event["event"] == "rearrangement_finished":
+                open_since.pop(event["model"], None)
+        abandoned = max(abandoned, given_up)
+        for since in open_since.values():
+            under_way = max(under_way or 0.0, finished - max(since, started))
+    return {"abandoned": abandoned, "under_way_seconds": under_way}
 
 
 def _of_kind(events: Iterable[dict[str, Any]], kind: str) -> list[dict[str, Any]]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A result as people read it: lm-eval's table, the counts, the verdict."""
+"""A result as people read it: lm-eval's table, the counts, the rules, the verdict."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eval.result import ArmResult, Result, TaskResult
+from eval.result import ArmResult, Result, RuleResult, TaskResult
 
 _COLOURS = {"passed": "green", "failed": "red"}
 
@@ -21,6 +21,8 @@ def print_report(result: Result, console: Console) -> None:
         console.print(Text(accuracy_table(result)), soft_wrap=True)
     if result.arms:
         console.print(counts_table(result.arms))
+    if result.rules:
+        console.print(rules_table(result.rules))
     console.print(summary(result), soft_wrap=True)
 
 
@@ -54,15 +56,25 @@ def counts_table(arms: Sequence[ArmResult]) -> Table:
     return table
 
 
-def summary(result: Result) -> Text:
-    """The verdict, the reference and the reasons."""
-    lines = Text()
-    reference = result.reference
-    if reference:
-        lines.append(
-            f"reference: {reference.identical} of {reference.prompts} answers of arm off equal "
-            "greedy decoding by transformers in float32\n"
+def rules_table(rules: Sequence[RuleResult]) -> Table:
+    """Every rule: what it saw, what it allows, what it could have detected."""
+    table = Table("verdict", "rule", "arm", "task", "saw", "limit", "could have detected")
+    for rule in rules:
+        table.add_row(
+            Text(rule.verdict, _COLOURS.get(rule.verdict, "yellow")),
+            rule.rule,
+            rule.arm or "",
+            rule.task or "",
+            rule.saw,
+            rule.limit,
+            rule.detectable,
         )
+    return table
+
+
+def summary(result: Result) -> Text:
+    """The verdict and the reasons."""
+    lines = Text()
     lines.append(
         f"{result.name}: {result.verdict}", f"bold {_COLOURS.get(result.verdict, 'yellow')}"
     )
@@ -97,6 +109,8 @@ def _counts(arm: ArmResult) -> dict[str, str]:
         "slots changed": " ".join(str(slots) for slots in arm.slots_changed) or "-",
         "weight checks": str(arm.weight_checks),
         "weight mismatches": str(arm.weight_mismatches),
+        "map checks": str(arm.map_checks),
+        "map mismatches": str(arm.map_mismatches),
         "placements rejected": str(arm.placements_rejected),
         "balancedness before": _ratio(arm.balancedness_before),
         "balancedness expected": _ratio(arm.balancedness_expected),

@@ -106,6 +106,8 @@ class ArmRun(Evidence):
     """The first question was sent, in Unix seconds."""
     asked_until: float
     """The last answer was received."""
+    logged_rearrangements: int
+    """Rearrangements of which vLLM's own log says that they began, between those times."""
     seconds: float
     """From the first question to the last answer, of each task, added up."""
     tokens_per_second: float

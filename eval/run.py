@@ -1,26 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """A whole evaluation: every arm, the reference, the verdict."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 
 from eval.arm import run_arm
-from eval.ask import SEEDS
+from eval.ask import SEEDS, Sample
 from eval.command import find_executable
-from eval.compare import Judgement, arm_results, judge
+from eval.compare import arm_results
 from eval.config import REFERENCE_ARM, Config, TaskName
 from eval.dataset import Files, find_questions
 from eval.errors import EvaluationError
 from eval.folder import RunFolder, open_run
+from eval.gates import judge_run, judged, reasons, verdict
 from eval.interrupts import interrupts_raise, interrupts_wait
 from eval.machine import installed_versions, this_machine
 from eval.model_files import check_model
+from eval.recorded import recorded_accuracies
 from eval.reference_check import compare_with_transformers
-from eval.result import Result
+from eval.result import ArmRun, ReferenceResult, Result, RuleResult, Verdict
 from eval.server import choose_port
+
+
+class Ended(NamedTuple):
+    """Why a run did not get to its end."""
+
+    verdict: Verdict
+    reason: str
 
 
 def run(config: Config, runs: Path, fresh: bool, console: Console) -> tuple[Result, Path]:
@@ -46,9 +56,9 @@ def run(config: Config, runs: Path, fresh: bool, console: Console) -> tuple[Resu
         interrupts_raise(),
         open_run(runs, config, installed_versions(), fresh) as folder,
     ):
-        judgement = _attempt(config, executable, files, folder, console)
+        ended = _attempt(config, executable, files, folder, console)
         with interrupts_wait():
-            result = _result(config, folder, judgement)
+            result = _result(config, folder, ended)
             folder.finish(result)
         return result, folder.path
 
@@ -59,7 +69,7 @@ def _attempt(
     files: Mapping[TaskName, Files | None],
     folder: RunFolder,
     console: Console,
-) -> Judgement | None:
+) -> Ended | None:
     """Do what is not done yet; None when everything is."""
     doing = ""
     try:
@@ -73,10 +83,10 @@ def _attempt(
                 doing = "reference"
                 _compare_with_reference(config, folder, console)
     except KeyboardInterrupt:
-        reason = f"interrupted during {doing}; the same command resumes there"
-        return Judgement("interrupted", [reason])
+        why = f"interrupted during {doing}; the same command resumes there"
+        return Ended("interrupted", why)
     except EvaluationError as error:
-        return Judgement("could not run", [str(error)])
+        return Ended("could not run", str(error))
     return None
 
 
@@ -92,17 +102,18 @@ def _compare_with_reference(config: Config, folder: RunFolder, console: Console)
     )
 
 
-def _result(config: Config, folder: RunFolder, ended: Judgement | None) -> Result:
-    """The result; ``ended`` is the verdict on a run that did not get to its end."""
+def _result(config: Config, folder: RunFolder, ended: Ended | None) -> Result:
+    """The result; ``ended`` tells of a run that did not get to its end, which is not judged."""
     runs = [run for arm in config.arms if (run := folder.finished_arm(arm.name))]
     samples = {run.name: folder.samples(run.name) for run in runs}
     arms = arm_results(runs, samples)
     reference = folder.reference()
-    verdict, reasons = ended or judge(config, arms, samples, reference)
+    rules = [] if ended else _rules(config, runs, samples, reference)
     return Result(
         name=config.name,
-        verdict=verdict,
-        reasons=reasons,
+        verdict=ended.verdict if ended else verdict(rules),
+        reasons=[ended.reason] if ended else reasons(rules),
+        rules=rules,
         started=folder.state.started,
         finished=datetime.now(timezone.utc),
         versions=folder.state.versions,
@@ -114,3 +125,16 @@ def _result(config: Config, folder: RunFolder, ended: Judgement | None) -> Resul
         reference=reference,
         arms=arms,
     )
+
+
+def _rules(
+    config: Config,
+    runs: Sequence[ArmRun],
+    samples: Mapping[str, Sequence[Sample]],
+    reference: ReferenceResult | None,
+) -> list[RuleResult]:
+    arms = [
+        judged(config, arm, run, samples[arm.name])
+        for arm, run in zip(config.arms, runs, strict=True)
+    ]
+    return judge_run(config, arms, reference, recorded_accuracies(config))

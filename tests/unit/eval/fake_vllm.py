@@ -42,7 +42,8 @@ class FakeServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", int(options["port"])), Handler)
         self.behaviour = behaviour
         self.mode = mode
-        self.events = Path(json.loads(options["additional-config"])["eplb_plugin"]["events_dir"])
+        plugin = json.loads(options["additional-config"])["eplb_plugin"]
+        self.events = Path(plugin["events_dir"]) if plugin.get("enabled", True) else None
         self.lock = threading.Lock()
         self.requests = 0
         self.rearrangements = 0
@@ -68,6 +69,9 @@ class FakeServer(ThreadingHTTPServer):
         if self.mode == "off" or self.rearrangements >= self.behaviour.get("rearrangements", 1000):
             return
         self.rearrangements += 1
+        print(f"INFO [eplb_state.py:786] Rearranging experts ({self.mode} mode) ...", flush=True)
+        if self.events is None:
+            return
         mode = self.behaviour.get("mode", self.mode)
         common = {"rearrangement": self.rearrangements, "step": self.requests, "mode": mode}
         slots_changed = self.behaviour.get("slots_changed", [1] * LAYERS)
@@ -79,6 +83,7 @@ class FakeServer(ThreadingHTTPServer):
                 self.write(
                     rank, "weights_checked", layer=layer, slots=10, mismatched_slots=mismatched
                 )
+                self.write(rank, "maps_checked", layer=layer, experts=8, mismatched_experts=[])
             self.write(
                 rank,
                 "rearrangement_finished",
@@ -91,6 +96,7 @@ class FakeServer(ThreadingHTTPServer):
             )
 
     def write(self, rank: int, event: str, **fields: Any) -> None:
+        assert self.events is not None
         self.events.mkdir(parents=True, exist_ok=True)
         head = {"schema": 1, "event": event, "time": time.time(), "rank": rank, "model": "fake"}
         with (self.events / f"rank{rank}.jsonl").open("a") as file:

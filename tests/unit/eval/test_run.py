@@ -89,7 +89,9 @@ def test_a_different_answer_is_found(harness: Harness) -> None:
     assert ended.returncode == 1
     result = harness.result()
     assert result["verdict"] == "failed"
-    assert result["reasons"] == ["arm async, gsm8k: 2 of 12 answers differ from arm off"]
+    assert result["reasons"][0] == (
+        "identical_answers, arm async, gsm8k: 2 of 12 answers differ from arm off"
+    )
     tasks = [arm["tasks"][0] for arm in result["arms"]]
     assert [task["identical_to_off"] for task in tasks] == [12, 12, 10]
 
@@ -196,7 +198,9 @@ def test_answers_unlike_those_of_transformers_are_different(
     assert ended.returncode == 1, ended.stdout + ended.stderr
     assert harness.result()["reference"]["prompts"] == 2
     assert harness.result()["reference"]["different"] == [0, 1]
-    assert harness.result()["reasons"][0].startswith("reference: 2 of 2 answers of arm off differ")
+    assert harness.result()["reasons"][0].startswith(
+        "transformers_reference, arm off: 2 of 2 answers of arm off differ"
+    )
 
 
 def _interrupt_arm(harness: Harness, arm: str, signal_number: int) -> tuple[int, str]:

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the rules of the gate look at: one arm with everything that is known of it."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from pydantic import JsonValue
+
+from eval.ask import Sample
+from eval.config import Arm, Config, Eplb, TaskName
+from eval.result import ArmRun, RuleResult, RuleVerdict
+
+
+class JudgedArm(NamedTuple):
+    """How an arm was configured, what it did and what it answered."""
+
+    name: str
+    eplb: Eplb | None
+    plugin: Mapping[str, JsonValue] | None
+    """Settings of the plugin; none: nothing is passed."""
+    run: ArmRun
+    samples: Sequence[Sample]
+
+    @property
+    def is_stock(self) -> bool:
+        """EPLB of vLLM alone: the plugin is turned off and writes no events."""
+        return self.eplb is not None and (self.plugin or {}).get("enabled") is False
+
+    def answers(self, task: TaskName) -> list[Sample]:
+        """To one task, in the order of the questions."""
+        return sorted(
+            (sample for sample in self.samples if sample.task == task),
+            key=lambda sample: sample.doc_id,
+        )
+
+
+def judged(config: Config, arm: Arm, run: ArmRun, samples: Sequence[Sample]) -> JudgedArm:
+    """An arm of ``config`` that is finished."""
+    return JudgedArm(arm.name, arm.eplb, config.plugin_settings(arm), run, samples)
+
+
+def outcome(
+    rule: str,
+    passed: bool | None,
+    saw: str,
+    *,
+    limit: str,
+    detectable: str,
+    arm: str | None = None,
+    task: str | None = None,
+) -> RuleResult:
+    """A rule's result; ``passed`` is None where the evidence is missing."""
+    verdict: RuleVerdict = "not tested" if passed is None else "passed" if passed else "failed"
+    return RuleResult(
+        rule=rule, arm=arm, task=task, verdict=verdict, saw=saw, limit=limit, detectable=detectable
+    )
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 answer``, ``2 answers``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
