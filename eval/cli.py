@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands: run an evaluation, or report finished ones."""
+"""The commands: run an evaluation, judge it again, report runs, or print what one can detect."""
 
 import json
 import sys
@@ -10,15 +10,30 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from eval.config_file import load_config
+from eval.config_file import load_config, load_gate
 from eval.errors import EvaluationError
 from eval.folder import read_result
+from eval.judge_again import judge_again
+from eval.junit import write_junit
+from eval.power import PairedTest
+from eval.power_table import power_table
 from eval.report import print_report
 from eval.reporting.files import write_reports
-from eval.result import EXIT_CODES
+from eval.result import EXIT_CODES, Result
 from eval.run import run
 
 _DEFAULT_CONFIG = Path(__file__).parent / "configs" / "cpu.yaml"
+
+_Gate = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Another gate, such as ci/gates/cpu-quick.yaml.", show_default=False
+    ),
+]
+_Junit = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write the rules as JUnit XML.", show_default=False),
+]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -36,20 +51,43 @@ def run_command(
         list[str] | None,
         typer.Option("--set", metavar="KEY.PATH=VALUE", help="Another value, in YAML; repeatable."),
     ] = None,
+    gate: _Gate = None,
+    junit: _Junit = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Never resume.")] = False,
 ) -> None:
-    """Serve, ask, compare. Exit code 0: same answers; 1: not; 2: could not run."""
+    """Serve, ask, judge. Exit code 0: passed; 1: failed or not tested; 2: could not run."""
     console = Console()
     overrides = [*(settings or []), *([f"name={json.dumps(name)}"] if name else [])]
-    config = load_config(config_file, overrides, only or [])
+    config = load_config(config_file, overrides, only or [], gate)
     try:
         result, folder = run(config, Path("runs"), fresh, console)
     except KeyboardInterrupt:
-        # typer's own exit code for this is 1, which here says that answers differ.
+        # typer's own exit code for this is 1, which here says that the run failed.
         raise typer.Exit(2) from None
     print_report(result, console)
     console.print(f"everything is in {folder}", highlight=False, soft_wrap=True)
-    raise typer.Exit(EXIT_CODES[result.verdict])
+    _end(result, junit)
+
+
+@app.command("gate")
+def gate_command(
+    folders: Annotated[list[Path], typer.Argument(metavar="runs/NAME...")],
+    gate: _Gate = None,
+    junit: _Junit = None,
+) -> None:
+    """Judge a run again, with the arms of further runs beside its arm off. Writes nothing."""
+    result = judge_again(folders, load_gate(gate) if gate else None)
+    print_report(result, Console())
+    _end(result, junit)
+
+
+@app.command("power")
+def power_command(
+    margin: Annotated[float, typer.Option(help="In points.")] = 3.0,
+    alpha: Annotated[float, typer.Option(help="Of one comparison.")] = 0.005,
+) -> None:
+    """Print how often the paired test notices a loss, as Markdown (docs/gates.md)."""
+    print(power_table(PairedTest(alpha, margin / 100)))
 
 
 @app.command("report")
@@ -70,6 +108,12 @@ def report_command(
     write_reports(folders, markdown, html)
 
 
+def _end(result: Result, junit: Path | None) -> None:
+    if junit is not None:
+        write_junit(result, junit)
+    raise typer.Exit(EXIT_CODES[result.verdict])
+
+
 def main() -> None:
     """Run a command; whatever keeps it from its end is exit code 2."""
     try:
@@ -78,6 +122,6 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except Exception:
-        # Python's own exit code for this is 1, which here says that answers differ.
+        # Python's own exit code for this is 1, which here says that the run failed.
         traceback.print_exc()
         sys.exit(2)

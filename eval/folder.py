@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -16,6 +17,9 @@ from eval.machine import files_digest
 from eval.result import ArmRun, ReferenceResult, Result, Versions
 
 UNFINISHED = ("interrupted", "could not run")
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class RunState(BaseModel):
@@ -50,13 +54,19 @@ class RunFolder:
     def finished_arm(self, name: str) -> ArmRun | None:
         """An arm of this run that needs no asking."""
         file = self.arm_folder(name) / "arm.json"
-        return ArmRun.model_validate_json(file.read_bytes()) if file.exists() else None
+        return _read(ArmRun, file) if file.exists() else None
 
     def samples(self, name: str) -> list[Sample]:
         """The questions and answers of a finished arm."""
         file = self.arm_folder(name) / "samples.jsonl"
-        lines = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        return [Sample.model_validate_json(line) for line in lines]
+        try:
+            lines = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        except OSError as error:
+            raise RunFolderError(f"cannot read {file}: {error.strerror}") from error
+        return [
+            _parse(Sample, line.encode(), f"{file}, line {number}")
+            for number, line in enumerate(lines, start=1)
+        ]
 
     def finish_arm(self, arm: ArmRun, samples: Sequence[Sample]) -> None:
         """Keep an arm; it counts as finished from the moment ``arm.json`` is there."""
@@ -68,7 +78,7 @@ class RunFolder:
     def reference(self) -> ReferenceResult | None:
         """The comparison with transformers, if it is done."""
         file = self.path / "reference.json"
-        return ReferenceResult.model_validate_json(file.read_bytes()) if file.exists() else None
+        return _read(ReferenceResult, file) if file.exists() else None
 
     def finish_reference(self, reference: ReferenceResult) -> None:
         """Keep the comparison with transformers."""
@@ -119,15 +129,38 @@ def read_result(path: Path) -> Result:
     """The result in a run's folder.
 
     Raises:
-        RunFolderError: It is not there or of another schema.
+        RunFolderError: It is not there, cut off, or of another schema.
     """
-    file = path / "result.json"
+    return _read(Result, path / "result.json")
+
+
+def read_state(path: Path) -> RunState:
+    """What the run in a folder was started with.
+
+    Raises:
+        RunFolderError: It is not there or cut off.
+    """
+    return _read(RunState, path / "run.json")
+
+
+def _read(model: type[_Model], file: Path) -> _Model:
     try:
-        return Result.model_validate_json(file.read_bytes())
+        text = file.read_bytes()
     except OSError as error:
         raise RunFolderError(f"cannot read {file}: {error.strerror}") from error
+    return _parse(model, text, str(file))
+
+
+def _parse(model: type[_Model], text: bytes, where: str) -> _Model:
+    try:
+        return model.model_validate_json(text)
     except ValidationError as error:
-        raise RunFolderError(f"{file} is not a result of this harness: {error}") from error
+        problem = error.errors()[0]
+        key = ".".join(str(part) for part in problem["loc"])
+        raise RunFolderError(
+            f"{where} was not written by this harness, or not to its end: "
+            f"{key and f'{key}: '}{problem['msg']}"
+        ) from error
 
 
 def write_atomically(file: Path, text: str) -> None:
@@ -139,8 +172,8 @@ def write_atomically(file: Path, text: str) -> None:
 
 def _resumable(path: Path, new: RunState) -> RunState | None:
     try:
-        state = RunState.model_validate_json((path / "run.json").read_bytes())
-    except (OSError, ValidationError):
+        state = read_state(path)
+    except RunFolderError:
         return None
     same = state.model_copy(update={"started": new.started}) == new
     return state if same and not _complete(path) else None

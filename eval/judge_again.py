@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judge what runs left in their folders, without asking anything."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from eval.ask import Sample
+from eval.compare import arm_results
+from eval.config import Arm, Config, Gate
+from eval.errors import GateError
+from eval.events import read_evidence
+from eval.folder import RunFolder, read_result, read_state
+from eval.gates import judge_run, reasons, verdict
+from eval.judged import JudgedArm, judged
+from eval.recorded import recorded_accuracies
+from eval.result import ArmRun, Result
+
+
+class _Left(NamedTuple):
+    """What a run left."""
+
+    folder: RunFolder
+    result: Result
+    runs: list[ArmRun]
+    samples: dict[str, list[Sample]]
+
+
+def judge_again(folders: Sequence[Path], gate: Gate | None = None) -> Result:
+    """Judge the first run, together with the arms of the others beside its arm ``off``.
+
+    Nothing is written. An arm of another run is named ``RUN.ARM``; its ``off`` repeats that of the
+    first.
+
+    Args:
+        folders: Of runs with the same model and the same tasks.
+        gate: Instead of the first run's.
+
+    Raises:
+        EvaluationError: A folder is no run, not complete or cannot be read, or the runs cannot be
+            compared; names the folder or the file.
+    """
+    first, *others = [_read(folder) for folder in folders]
+    for other in others:
+        _require_comparable(first, other)
+    config = first.result.config.model_copy(update={"gate": gate or first.result.config.gate})
+    arms = _arms(first)
+    for other in others:
+        for arm in _arms(other):
+            named = f"{other.result.name}.{arm.name}"
+            if named in [one.name for one in arms]:
+                raise GateError(f"two runs are named {other.result.name!r}: names must differ")
+            run = arm.run.model_copy(update={"name": named})
+            arms.append(arm._replace(name=named, run=run))
+            added = Arm(name=named, eplb=arm.eplb, plugin=dict(arm.plugin or {}))
+            config = config.model_copy(update={"arms": [*config.arms, added]})
+    rules = judge_run(config, arms, first.result.reference, recorded_accuracies(config))
+    return first.result.model_copy(
+        update={
+            "verdict": verdict(rules),
+            "reasons": reasons(rules),
+            "rules": rules,
+            "config": config,
+            "config_sha256": config.sha256(),
+            "arms": arm_results([arm.run for arm in arms], {arm.name: arm.samples for arm in arms}),
+        }
+    )
+
+
+def _arms(left: _Left) -> list[JudgedArm]:
+    return [
+        judged(left.result.config, arm, run, left.samples[arm.name])
+        for arm, run in zip(left.result.config.arms, left.runs, strict=True)
+    ]
+
+
+def _read(path: Path) -> _Left:
+    result = read_result(path)
+    folder = RunFolder(path, read_state(path))
+    runs, samples = [], {}
+    for arm in result.config.arms:
+        run = folder.finished_arm(arm.name)
+        if run is None:
+            raise GateError(
+                f"{path}: arm {arm.name} is missing: there is no "
+                f"{folder.arm_folder(arm.name) / 'arm.json'}. Run the evaluation to its end"
+            )
+        evidence = read_evidence(
+            folder.arm_folder(arm.name) / "events", run.asked_from, run.asked_until
+        )
+        runs.append(run.model_copy(update=dict(evidence)))
+        samples[arm.name] = folder.samples(arm.name)
+        _require_complete(folder, run, samples[arm.name])
+    _require_the_configured(path, result.config, runs)
+    return _Left(folder, result, runs, samples)
+
+
+def _require_complete(folder: RunFolder, run: ArmRun, samples: Sequence[Sample]) -> None:
+    asked = sum(task.questions for task in run.tasks)
+    if len(samples) != asked:
+        raise GateError(
+            f"{folder.arm_folder(run.name) / 'samples.jsonl'} has {len(samples)} answers, but "
+            f"{asked} were given: the file is not complete"
+        )
+
+
+def _require_the_configured(path: Path, config: Config, runs: Sequence[ArmRun]) -> None:
+    """Arms of another run may have been copied into the folder."""
+    tasks = [task.name for task in config.tasks]
+    for run in runs:
+        asked = [task.name for task in run.tasks]
+        if asked != tasks:
+            raise GateError(
+                f"{path}: arm {run.name} was asked {', '.join(asked)}, the run's tasks are "
+                f"{', '.join(tasks)}: it is of another run"
+            )
+        if config.model not in run.command:
+            raise GateError(
+                f"{path}: arm {run.name} did not serve the run's model {config.model}: its "
+                f"command is {' '.join(run.command)}"
+            )
+
+
+def _require_comparable(first: _Left, other: _Left) -> None:
+    mine, its = first.result.config, other.result.config
+    values: Mapping[str, tuple[object, object]] = {
+        "model": (mine.model, its.model),
+        "model files": (first.folder.state.model_files, other.folder.state.model_files),
+        "tasks": (
+            [task.model_dump() for task in mine.tasks],
+            [task.model_dump() for task in its.tasks],
+        ),
+    }
+    for what, (value, other_value) in values.items():
+        if value != other_value:
+            raise GateError(
+                f"{first.folder.path} and {other.folder.path} cannot be compared: their {what} "
+                f"differ, {value} and {other_value}"
+            )
