@@ -42,13 +42,13 @@ def _accuracies(runs: Sequence[Run]) -> str:
 
 def _pairs(runs: Sequence[Run]) -> str:
     rows = [
-        [one.run, one.arm, one.task, one.both_right, len(one.lost), len(one.won), one.both_wrong,
-         wording.p_value(one.p_value), f"{one.identical} of {one.questions}"]
+        [one.run, one.arm, one.task, *one.pairs, wording.p_value(one.p_value),
+         f"{one.largest_loss:.1f} points", f"{one.identical} of {one.pairs.questions}"]
         for run in runs
         for one in all_pairs(run)
     ]  # fmt: skip
     headings = ["run", "arm", "task", "both right", "lost", "won", "both wrong", "McNemar p"]
-    return _table([*headings, "same text as off"], rows)
+    return _table([*headings, "loss not excluded", "same text as off"], rows)
 
 
 def _rules(heading: str, rules: Sequence[RuleResult]) -> Iterator[str]:

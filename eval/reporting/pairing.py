@@ -9,6 +9,7 @@ from scipy.stats import binomtest
 from eval.ask import Sample
 from eval.config import TaskName
 from eval.reporting.runs import ArmRecord, Run
+from eval.statistics import CONFIDENCE, Pairs, largest_loss, loss_p_value, pair
 
 
 @dataclass(frozen=True)
@@ -26,64 +27,63 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PairedAnswers:
     """One arm's answers beside those of arm ``off`` to the same prompts."""
 
     run: str
     arm: str
     task: TaskName
-    both_right: int
+    scored: bool
+    pairs: Pairs
     lost: list[int]
     """Questions (``doc_id``) that only ``off`` has right."""
     won: list[int]
-    both_wrong: int
     identical: int
     """Answers that are, as text, those of ``off``."""
-    unpaired: int
-    """Questions that only one of the two was asked."""
-
-    @property
-    def questions(self) -> int:
-        return self.both_right + len(self.lost) + len(self.won) + self.both_wrong
 
     @property
     def p_value(self) -> float:
-        """Exact one-sided McNemar test: that so many are lost if the arm is as good as off."""
-        discordant = len(self.lost) + len(self.won)
-        if not discordant:
-            return 1.0
-        return float(binomtest(len(self.lost), discordant, alternative="greater").pvalue)
+        """Of the exact one-sided McNemar test."""
+        return loss_p_value(self.pairs)
+
+    @property
+    def largest_loss(self) -> float:
+        """In points, what is not excluded at 95 %."""
+        return 100 * largest_loss(self.pairs)
 
 
 def accuracy(samples: Sequence[Sample], task: TaskName) -> Accuracy:
     """With the interval of Wilson (1927), which keeps its level near 0 and 1."""
     right = [sample.strict_correct for sample in samples if sample.task == task]
-    interval = binomtest(sum(right), len(right)).proportion_ci(0.95, method="wilson")
+    interval = binomtest(sum(right), len(right)).proportion_ci(CONFIDENCE, method="wilson")
     return Accuracy(sum(right), len(right), float(interval.low), float(interval.high))
 
 
-def all_pairs(run: Run) -> Iterator[Pairs]:
-    """Every arm but ``off``, with every task."""
+def all_pairs(run: Run) -> Iterator[PairedAnswers]:
+    """Every arm but ``off``, with every task of which both were asked the same."""
     for arm in run.arms[1:]:
         for task in arm.result.tasks:
-            yield pairs(run.label, run.arms[0], arm, task.name)
+            paired = pair_with_off(run.label, run.arms[0], arm, task.name, task.scored)
+            if paired.pairs.questions:
+                yield paired
 
 
-def pairs(run: str, off: ArmRecord, arm: ArmRecord, task: TaskName) -> Pairs:
+def pair_with_off(
+    run: str, off: ArmRecord, arm: ArmRecord, task: TaskName, scored: bool
+) -> PairedAnswers:
     """Pair by document and prompt."""
     ours, theirs = (
         {(one.doc_id, one.prompt_hash): one for one in record.samples if one.task == task}
         for record in (arm, off)
     )
     both = [(theirs[key], ours[key]) for key in sorted(ours.keys() & theirs.keys())]
-    return Pairs(
+    return PairedAnswers(
         run=run,
         arm=arm.result.name,
         task=task,
-        both_right=sum(a.strict_correct and b.strict_correct for a, b in both),
+        scored=scored,
+        pairs=pair([a.strict_correct for a, _ in both], [b.strict_correct for _, b in both]),
         lost=[a.doc_id for a, b in both if a.strict_correct and not b.strict_correct],
-        won=[a.doc_id for a, b in both if b.strict_correct and not a.strict_correct],
-        both_wrong=sum(not a.strict_correct and not b.strict_correct for a, b in both),
+        won=[b.doc_id for a, b in both if b.strict_correct and not a.strict_correct],
         identical=sum(a.text == b.text for a, b in both),
-        unpaired=len(ours.keys() ^ theirs.keys()),
     )

@@ -5,12 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from eval.ask import Sample
 from eval.config import CONTROL_PREFIX, REFERENCE_ARM
 from eval.errors import RunFolderError
-from eval.folder import UNFINISHED, read_result
+from eval.folder import UNFINISHED, RunFolder, read_result, read_state
 from eval.reporting.timeline import Timeline, read_timelines
 from eval.result import ArmResult, Result
 
@@ -66,49 +64,29 @@ def read_run(folder: Path, label: str) -> Run:
     missing = [name for name in names if name not in finished]
     if missing and result.verdict not in UNFINISHED:
         raise RunFolderError(
-            f"{folder / 'result.json'} has no arm {missing[0]!r}, although its configuration has "
-            f"and its verdict is {result.verdict!r}: run it again"
+            f"{folder / 'result.json'}: arm {missing[0]} is missing, although the run is "
+            f"configured to have it and its verdict is {result.verdict!r}: evaluate again"
         )
-    arms = [_read_arm(folder, finished[name]) for name in names if name in finished]
+    files = RunFolder(folder, read_state(folder))
+    arms = [_read_arm(files, finished[name]) for name in names if name in finished]
     if arms and arms[0].result.name != REFERENCE_ARM:
         raise RunFolderError(f"{folder / 'result.json'}: the first arm is not {REFERENCE_ARM!r}")
     return Run(label, result, arms, missing)
 
 
-def _read_arm(folder: Path, arm: ArmResult) -> ArmRecord:
-    here = folder / "arms" / arm.name
+def _read_arm(folder: RunFolder, arm: ArmResult) -> ArmRecord:
+    here = folder.arm_folder(arm.name)
     if not here.is_dir():
-        raise RunFolderError(
-            f"arm {arm.name!r} is in {folder / 'result.json'}, but its folder {here} is missing"
-        )
-    samples = _read_samples(here / "samples.jsonl")
+        raise RunFolderError(f"arm {arm.name} is missing: there is no folder {here}")
+    samples = folder.samples(arm.name)
     expected = sum(task.questions for task in arm.tasks)
     if len(samples) != expected:
         raise RunFolderError(
             f"{here / 'samples.jsonl'} has {len(samples)} answers, but {expected} were given: "
-            "the file was cut off"
+            "the file is not complete"
         )
-    return ArmRecord(
-        arm,
-        samples,
-        read_timelines(here / "events", arm.asked_from, arm.asked_until),
-    )
-
-
-def _read_samples(file: Path) -> list[Sample]:
-    try:
-        lines = file.read_bytes().splitlines()
-    except OSError as error:
-        raise RunFolderError(f"cannot read {file}: {error.strerror}") from error
-    samples = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            samples.append(Sample.model_validate_json(line))
-        except ValidationError as error:
-            raise RunFolderError(
-                f"{file}, line {number}: no question and answer, or cut off: {error}"
-            ) from error
-    return samples
+    timelines = read_timelines(here / "events", arm.asked_from, arm.asked_until)
+    return ArmRecord(arm, samples, timelines)
 
 
 def _require_same_questions(

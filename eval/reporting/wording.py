@@ -2,11 +2,12 @@
 """What the Markdown and the HTML report say in the same words."""
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from eval.reporting.origin import relative, without_folder
-from eval.reporting.pairing import Pairs
+from eval.reporting.pairing import PairedAnswers
 from eval.reporting.runs import Run
-from eval.result import Result, RuleResult, Verdict
+from eval.result import Result, RuleResult, RuleVerdict, Verdict
 
 WORST_FIRST: Sequence[Verdict] = (
     "could not run", "interrupted", "invalid", "failed", "not tested", "passed",
@@ -36,10 +37,32 @@ def meaning(runs: Sequence[Run]) -> str:
     return f"{such} of {len(runs)} runs: {_MEANS[verdict][0].lower()}{_MEANS[verdict][1:]}"
 
 
-def ordered_rules(result: Result) -> list[RuleResult]:
+class RuleGroup(NamedTuple):
+    """The rules about one arm, or about the run."""
+
+    about: str
+    rules: list[RuleResult]
     """What did not pass first, else in the order in which the rules were applied."""
+
+    @property
+    def verdict(self) -> RuleVerdict:
+        return self.rules[0].verdict
+
+    @property
+    def passed(self) -> int:
+        return sum(rule.verdict == "passed" for rule in self.rules)
+
+
+def rule_groups(result: Result) -> list[RuleGroup]:
+    """Arm after arm, those with what did not pass first."""
     order = ("failed", "not tested", "passed")
-    return sorted(result.rules, key=lambda rule: order.index(rule.verdict))
+    arms = dict.fromkeys(rule.arm for rule in result.rules)
+    groups = []
+    for arm in arms:
+        rules = [rule for rule in result.rules if rule.arm == arm]
+        rules.sort(key=lambda rule: order.index(rule.verdict))
+        groups.append(RuleGroup(f"arm {arm}" if arm else "the run", rules))
+    return sorted(groups, key=lambda group: order.index(group.verdict))
 
 
 def subject(runs: Sequence[Run]) -> str:
@@ -72,7 +95,7 @@ def _reasons(run: Run) -> Iterator[str]:
         yield f"arms that were not finished: {', '.join(run.missing)}"
 
 
-def facts(runs: Sequence[Run], pairs: Sequence[Pairs]) -> Iterator[tuple[str, str, str]]:
+def facts(runs: Sequence[Run], pairs: Sequence[PairedAnswers]) -> Iterator[tuple[str, str, str]]:
     """The figures that matter most: what, how many, of how many."""
     results = [run.result for run in runs]
     arms = [arm.result for run in runs for arm in run.arms]
@@ -81,9 +104,12 @@ def facts(runs: Sequence[Run], pairs: Sequence[Pairs]) -> Iterator[tuple[str, st
     if rules:
         passed = sum(rule.verdict == "passed" for rule in rules)
         yield "rules passed", str(passed), f"of {len(rules)}"
-    if pairs:
-        lost, won = (sum(len(ids) for ids in kind) for kind in _discordant(pairs))
-        yield "answers lost, won", f"{lost}, {won}", f"of {sum(one.questions for one in pairs)}"
+    scored = [one for one in pairs if one.scored]
+    if scored:
+        lost, won = (sum(one.pairs[place] for one in scored) for place in (1, 2))
+        yield "answers lost, won", f"{lost}, {won}", f"of {sum(p.pairs.questions for p in scored)}"
+        loss = max(one.largest_loss for one in scored)
+        yield "loss not excluded at 95\N{NO-BREAK SPACE}%", f"{loss:.1f}", "points"
     moving = [arm for arm in arms if arm.rearrangements]
     counts = f"in {len(moving)} {'arm' if len(moving) == 1 else 'arms'}" if moving else ""
     yield "rearrangements", str(sum(arm.rearrangements for arm in arms)), counts
@@ -93,10 +119,6 @@ def facts(runs: Sequence[Run], pairs: Sequence[Pairs]) -> Iterator[tuple[str, st
     if controls:
         caught = sum(control.caught for control in controls)
         yield "controls caught", str(caught), f"of {len(controls)}"
-
-
-def _discordant(pairs: Sequence[Pairs]) -> tuple[list[list[int]], list[list[int]]]:
-    return [one.lost for one in pairs], [one.won for one in pairs]
 
 
 def percent(share: float) -> str:

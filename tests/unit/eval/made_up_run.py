@@ -67,6 +67,13 @@ def write_run(folder: Path, shape: Shape = Shape(), **changes: Any) -> Path:
         "reference": {"prompts": 16, "identical": 16, "different": [], "seconds": 3.0},
         "arms": arms,
     }  # fmt: skip
+    state = {
+        "config_sha256": "0" * 64,
+        "model_files": "0" * 64,
+        "versions": result["versions"],
+        "started": result["started"],
+    }
+    (folder / "run.json").write_text(json.dumps(state), encoding="utf-8")
     (folder / "result.json").write_text(json.dumps({**result, **changes}), encoding="utf-8")
     return folder
 
@@ -104,6 +111,7 @@ def _write_arm(folder: Path, name: str, shape: Shape) -> dict[str, Any]:
         "start_seconds": 20.5,
         "asked_from": STARTED,
         "asked_until": STARTED + seconds,
+        "logged_rearrangements": done,
         "seconds": seconds,
         "tokens_per_second": 321.0,
         "command": [
