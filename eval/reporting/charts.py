@@ -9,13 +9,13 @@ import numpy as np
 from markupsafe import Markup
 
 from eval.reporting.load import Load
-from eval.reporting.svg import Chart, Scale, Tick, bars, dots, path, polyline, round_step, rule
+from eval.reporting.svg import Chart, Scale, Tick, bars, dots, marks, polyline, round_step, rule
 from eval.reporting.timeline import Rearrangement
 
 _DOTS_UP_TO = 150
 """More rearrangements are drawn as a band between the two lines."""
 _HISTOGRAM_BARS = 30
-_POINTS_A_LAYER = 64
+_POINTS_A_LAYER = 32
 
 
 def lowest_balancedness(done: Sequence[Rearrangement]) -> float:
@@ -60,9 +60,8 @@ def balancedness_chart(done: Sequence[Rearrangement], value: Scale) -> Chart:
         parts.append(dots(saw[1::2], "dot expected"))
     else:
         parts.append(polyline([*saw[0::2], *saw[-1::-2]], "band"))
-        parts += [polyline(saw[0::2], "saw"), polyline(saw[1::2], "saw")]
-    marks = (f"M{time.percent(one.time):.2f} 100v-5" for one in done)
-    parts.append(path("".join(marks), "mark" if few else "mark many"))
+    times = (time.percent(one.time) for one in done)
+    parts.append(marks(times, "mark" if few else "mark many"))
     described = (
         f"{len(done)} rearrangements. Balancedness before: median {median(before):.3f}, lowest "
         f"{min(before):.3f}; expected after: median {median(expected):.3f}."

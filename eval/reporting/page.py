@@ -28,7 +28,7 @@ from eval.reporting.timeline import Timeline
 
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 
-DRAWING_BYTES = 1_200_000
+DRAWING_BYTES = 1_000_000
 """For the figures of layers; when all need more, the best balanced layers get none."""
 
 LAYERS_SHOWN = 4

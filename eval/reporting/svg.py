@@ -74,6 +74,11 @@ def dots(points: Iterable[Point], css_class: str) -> Markup:
     return path("".join(f"M{_number(x)} {_number(100 - y)}h0" for x, y in points), css_class)
 
 
+def marks(places: Iterable[float], css_class: str) -> Markup:
+    """Short lines up from the bottom."""
+    return path("".join(f"M{_number(x)} 100v-5" for x in places), css_class)
+
+
 def bars(heights: Sequence[float], css_class: str, gap: float = 0.2) -> Markup:
     """Bars of heights in per cent, side by side over the whole width."""
     width = 100 / max(len(heights), 1)
@@ -96,4 +101,5 @@ def rule(percent: float, css_class: str) -> Markup:
 
 
 def _number(value: float) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".")
+    # A thousandth of the width is about what a screen can show.
+    return f"{value:.1f}".removesuffix(".0")

@@ -72,7 +72,7 @@ def subject(runs: Sequence[Run]) -> str:
     asked = [f"{counts.get(task.name, 'questions')} of {task.name}" for task in first.config.tasks]
     arms = dict.fromkeys(arm.result.name for run in runs for arm in run.arms)
     model = without_folder(first.config.model)
-    return f"{model}: {_and(asked)}, asked in {_and(list(arms)) or 'no arm'}."
+    return f"{model}: {_and(asked)}, asked in arms {_and(list(arms)) or '(none)'}."
 
 
 def _and(words: Sequence[str]) -> str:
