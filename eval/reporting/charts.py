@@ -28,9 +28,10 @@ def lowest_balancedness(done: Sequence[Rearrangement]) -> float:
 
 
 def balancedness_scale(lowest: float) -> Scale:
-    """From a round number below ``lowest`` to 1."""
-    step = round_step(max(1 - lowest, 1e-3) / 4)
-    return Scale(max(0.0, 1 - step * int((1 - lowest) / step + 1)), 1)
+    """From a round number below ``lowest`` to 1, with room for marks at the bottom."""
+    span = max(1 - lowest, 1e-3) * 1.1
+    step = round_step(span / 4)
+    return Scale(max(0.0, 1 - step * math.ceil(span / step)), 1)
 
 
 def balancedness_chart(done: Sequence[Rearrangement], value: Scale) -> Chart:
