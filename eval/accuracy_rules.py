@@ -190,7 +190,7 @@ def reference_accuracy(
         detectable=f"{independent.detectable:.2f} points less with probability "
         f"{1 - reference.beta:g} (beta {reference.beta:g}), as if the recorded run had had other "
         f"questions; it had the same, so with {100 * flips:.1f} % of answers flipping "
-        f"alpha is {paired.alpha:.1g} and {paired.detectable:.2f} points less are detected",
+        f"alpha is {_small(paired.alpha)} and {paired.detectable:.2f} points less are detected",
     )
 
 
@@ -240,3 +240,7 @@ def _detectable(pairs: Pairs, alpha: float) -> str:
         f"a loss of {100 * loss:.1f} points with probability {_POWER} if {100 * flips:.1f} % of "
         "answers flip, as here"
     )
+
+
+def _small(share: float) -> str:
+    return "below 0.0001" if share < 0.0001 else f"{share:.1g}"

@@ -24,8 +24,8 @@ class RecordedAccuracy(BaseModel):
 
     model: str
     """A name on the Hub, or the last part of a folder's path."""
-    dtype: str
-    """As ``serve.options.dtype`` says, ``auto`` without."""
+    dtype: list[str]
+    """Values of ``serve.options.dtype`` that mean this one; ``auto``: none is set."""
     fewshot: int
     questions: PositiveInt
     accuracy: Annotated[float, Field(ge=0, le=100)]
@@ -112,7 +112,7 @@ def recorded_accuracy(config: Config, task: Task, folder: Path) -> RecordedAccur
     found = [
         entry
         for entry in _read(task.name, folder)
-        if entry.dtype == dtype
+        if dtype in entry.dtype
         and entry.fewshot == task.fewshot
         and (entry.model == config.model or Path(config.model).name == entry.model)
     ]

@@ -11,6 +11,9 @@ from rich.text import Text
 
 from eval.result import ArmResult, Result, RuleResult, TaskResult
 
+_COLUMNS_OF_RULES = 150
+"""A terminal with fewer gets a list instead of the table of rules."""
+
 _COLOURS = {"passed": "green", "failed": "red"}
 
 
@@ -22,7 +25,11 @@ def print_report(result: Result, console: Console) -> None:
     if result.arms:
         console.print(counts_table(result.arms))
     if result.rules:
-        console.print(rules_table(result.rules))
+        console.print(
+            rules_table(result.rules)
+            if console.width >= _COLUMNS_OF_RULES
+            else rules_list(result.rules)
+        )
     console.print(summary(result), soft_wrap=True)
 
 
@@ -70,6 +77,19 @@ def rules_table(rules: Sequence[RuleResult]) -> Table:
             rule.detectable,
         )
     return table
+
+
+def rules_list(rules: Sequence[RuleResult]) -> Text:
+    """The same, as a paragraph for each rule."""
+    lines = Text()
+    for rule in rules:
+        about = ", ".join(part for part in (rule.arm, rule.task) if part) or "whole run"
+        lines.append(rule.verdict, _COLOURS.get(rule.verdict, "yellow"))
+        lines.append(f" {rule.rule}", "bold")
+        lines.append(
+            f" [{about}] {rule.saw}. Limit: {rule.limit}. Could have detected: {rule.detectable}.\n"
+        )
+    return lines
 
 
 def summary(result: Result) -> Text:

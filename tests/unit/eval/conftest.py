@@ -97,6 +97,17 @@ class Harness:
         output, errors = process.communicate(timeout=120)
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
+    def evaluate(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """``python -m eval`` with another command than run."""
+        return subprocess.run(
+            [sys.executable, "-m", "eval", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
     def result(self, name: str = "small") -> dict[str, Any]:
         text = (self.folder / "runs" / name / "result.json").read_text(encoding="utf-8")
         result: dict[str, Any] = json.loads(text)

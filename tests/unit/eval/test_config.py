@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from eval.config import Config
-from eval.config_file import load_config
+from eval.config_file import load_config, load_gate
 from eval.errors import ConfigError
 from tests.unit.eval.conftest import REPOSITORY, gsm8k_task, small_config
 
@@ -59,6 +59,9 @@ def test_an_unquoted_off_is_the_name_of_an_arm(tmp_path: Path) -> None:
         ({"serve": {"port": 70000}}, "serve.port"),
         ({"name": "../up"}, "name: String should match pattern"),
         ({"serve": {"options": {"enable_eplb": True}}}, "'enable_eplb' is set by the harness"),
+        ({"gate": {"rearangements": 5}}, "gate.rearangements: unknown key, the nearest is 'rearr"),
+        ({"gate": {"alpha": 0.5}}, "gate.alpha: Input should be less than 0.5"),
+        ({"gate": {"margin_points": 0}}, "gate.margin_points: Input should be greater than 0"),
         ({"plugin": {"events_dir": "here"}}, "'events_dir' is set by the harness"),
         ({"arms": [{"name": "sync"}]}, "the first arm must be named 'off'"),
         ({"arms": [{"name": "off", "eplb": {}}]}, "the first arm must be named 'off'"),
@@ -142,3 +145,35 @@ def test_the_digest_changes_with_every_value(tmp_path: Path) -> None:
     assert load(tmp_path).sha256() == before
     assert load(tmp_path, "serve.start_timeout=601").sha256() != before
     assert load(tmp_path, only=("sync",)).sha256() != before
+
+
+def test_a_gate_may_stand_in_a_file_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "gates").mkdir()
+    (tmp_path / "gates" / "strict.yaml").write_text("{margin_points: 1, rearrangements: 9}")
+
+    config = load(tmp_path, "gate.rearrangements=10", gate="gates/strict.yaml")
+    assert (config.gate.margin_points, config.gate.rearrangements) == (1, 10)
+
+
+def test_another_gate_takes_the_place_of_the_configuration_s(tmp_path: Path) -> None:
+    file = tmp_path / "gate.yaml"
+    file.write_text("{alpha: 0.02}")
+    load(tmp_path)
+
+    gate = load_config(tmp_path / "config.yaml", gate=file).gate
+    assert (gate.alpha, gate.identical) == (0.02, False)
+
+
+def test_a_missing_or_wrong_gate_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read .*nowhere.yaml"):
+        load(tmp_path, gate="nowhere.yaml")
+    (tmp_path / "gate.yaml").write_text("{margin_point: 1}")
+    with pytest.raises(ConfigError, match="margin_point: unknown key, the nearest is 'margin_poi"):
+        load_gate(tmp_path / "gate.yaml")
+
+
+@pytest.mark.parametrize(
+    "file", sorted((REPOSITORY / "ci" / "gates").glob("*.yaml")), ids=lambda file: file.name
+)
+def test_the_gates_of_the_repository_are_valid(file: Path) -> None:
+    load_gate(file)

@@ -115,3 +115,60 @@ def test_a_broken_line_is_named(tmp_path: Path, broken: str, message: str) -> No
 
     with pytest.raises(EventsError, match=message):
         read_evidence(write(tmp_path, good + broken + good), 0, 9)
+
+
+def started(time: float, rearrangement: int, rank: int = 0, model: str = "main") -> str:
+    return line(
+        "rearrangement_started", time, rank, model,
+        rearrangement=rearrangement, step=10, mode="async",
+    )  # fmt: skip
+
+
+def test_a_rearrangement_that_ends_is_neither_abandoned_nor_under_way(tmp_path: Path) -> None:
+    # It ends after the last answer: it was late, but does not hang.
+    lines = started(1, 1) + finished(2, 1, 0.5, [1]) + started(8, 2) + finished(11, 2, 0.5, [1])
+    evidence = read_evidence(write(tmp_path, lines), 0, 9)
+
+    assert (evidence.rearrangements_started, evidence.rearrangements) == (2, 1)
+    assert (evidence.abandoned, evidence.under_way_seconds) == (0, None)
+    assert evidence.usual_seconds == pytest.approx(0.1)
+
+
+def test_one_that_never_ends_is_under_way_until_the_last_answer(tmp_path: Path) -> None:
+    lines = started(1, 1) + finished(2, 1, 0.5, [1]) + started(4, 2)
+
+    assert read_evidence(write(tmp_path, lines), 0, 9).under_way_seconds == 5
+
+
+def test_one_that_hangs_on_one_rank_or_for_one_model_only_is_found(tmp_path: Path) -> None:
+    good = started(1, 1) + finished(2, 1, 0.5, [1])
+    ranks = [good, started(1, 1, rank=1)]
+    assert read_evidence(write(tmp_path, *ranks), 0, 9).under_way_seconds == 8
+
+    ranks = [good + started(3, 1, model="drafter"), good]
+    assert read_evidence(write(tmp_path, *ranks), 0, 9).under_way_seconds == 6
+
+
+def test_one_that_hung_before_the_questions_waits_since_the_first(tmp_path: Path) -> None:
+    assert read_evidence(write(tmp_path, started(1, 1)), 5, 9).under_way_seconds == 4
+
+
+def test_one_that_starts_after_the_last_answer_is_left_out(tmp_path: Path) -> None:
+    assert read_evidence(write(tmp_path, started(9.5, 1)), 5, 9).under_way_seconds is None
+
+
+def test_a_later_start_tells_that_the_earlier_one_was_abandoned(tmp_path: Path) -> None:
+    lines = started(1, 1) + started(3, 2) + finished(4, 2, 0.5, [1])
+    evidence = read_evidence(write(tmp_path, lines), 0, 9)
+
+    assert (evidence.abandoned, evidence.under_way_seconds) == (1, None)
+
+
+def test_maps_are_checked_on_every_rank(tmp_path: Path) -> None:
+    ranks = [
+        line("maps_checked", 1, rank, layer=0, experts=16, mismatched_experts=[3] * rank)
+        for rank in range(2)
+    ]
+    evidence = read_evidence(write(tmp_path, *ranks), 0, 9)
+
+    assert (evidence.map_checks, evidence.map_mismatches) == (32, 1)

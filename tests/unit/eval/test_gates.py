@@ -376,7 +376,7 @@ def test_the_arm_of_a_control_is_left_out_of_the_run_s_rules() -> None:
 
 
 RECORDED = RecordedAccuracy(
-    model="some-moe", dtype="auto", fewshot=2, questions=1319, accuracy=50, source="made up"
+    model="some-moe", dtype=["auto"], fewshot=2, questions=1319, accuracy=50, source="made up"
 )
 
 

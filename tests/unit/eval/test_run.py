@@ -174,6 +174,53 @@ def test_missing_questions_say_where_to_get_them(harness: Harness) -> None:
     assert "Set GSM8K_DIR to a folder" in ended.stderr
 
 
+def test_an_arm_with_the_plugin_off_is_judged_by_vllm_s_log(harness: Harness) -> None:
+    stock = {
+        "name": "stock-async",
+        "plugin": {"enabled": False, "check_weights": False},
+        "eplb": {"window_size": 10, "step_interval": 10, "use_async": True},
+    }
+    ended = harness.run(config=small_config(arms=[{"name": "off"}, stock]))
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    arm = harness.result()["arms"][1]
+    # One more began before the first question and must not be counted.
+    assert (arm["logged_rearrangements"], arm["rearrangements"]) == (6, 0)
+
+
+def test_a_run_is_judged_again_and_written_as_junit(harness: Harness) -> None:
+    ended = harness.run("--only", "sync", "--junit", "first.xml")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+    again = harness.evaluate("gate", "runs/small", "--junit", "again.xml")
+    assert again.returncode == 0, again.stdout + again.stderr
+    first, second = ((harness.folder / name).read_text() for name in ("first.xml", "again.xml"))
+    assert first == second
+    assert 'name="identical_answers [sync, gsm8k]"' in first
+
+    (harness.folder / "strict.yaml").write_text("{identical: true, margin_points: 1}")
+    strict = harness.evaluate("gate", "runs/small", "--gate", "strict.yaml", "--junit", "s.xml")
+    assert strict.returncode == 1
+    assert "small: not tested" in strict.stdout
+    assert 'failures="1"' in (harness.folder / "s.xml").read_text()
+
+    (harness.folder / "runs/small/arms/sync/arm.json").unlink()
+    broken = harness.evaluate("gate", "runs/small")
+    assert broken.returncode == 2
+    assert "arm sync is missing" in broken.stderr
+
+
+def test_what_the_paired_test_can_detect_is_printed(harness: Harness) -> None:
+    ended = harness.evaluate("power", "--margin", "3", "--alpha", "0.005")
+
+    assert ended.returncode == 0, ended.stderr
+    [row] = [row for row in ended.stdout.splitlines() if row.startswith("| 1319 | 5% |")]
+    assert row.split(" | ")[2:] == [
+        "0.4 / 0.4", "14.2 / 14.3", "72.9 / 73.0", "99.3 / 99.3", "100.0 / 100.0",
+        "100.0 / 100.0", "2.1 |",
+    ]  # fmt: skip
+
+
 def test_an_unknown_key_names_the_nearest(harness: Harness) -> None:
     config = small_config(gate={"rearangements": 5})
     ended = harness.run(config=config)

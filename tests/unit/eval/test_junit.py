@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a CI reads of a result."""
+
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as Xml
+
+from eval.ask import SEEDS
+from eval.config import Config
+from eval.gates import reasons, verdict
+from eval.junit import write_junit
+from eval.machine import this_machine
+from eval.result import Result, RuleResult
+from tests.unit.eval.conftest import small_config
+from tests.unit.eval.test_folder import VERSIONS
+
+PASSED = RuleResult(
+    rule="weights", arm="sync", verdict="passed", saw="0 of 9", limit="none", detectable="one"
+)
+FAILED = RuleResult(
+    rule="paired_accuracy", arm="sync", task="gsm8k", verdict="failed", saw="40 < 60 & lost",
+    limit="none", detectable="two points",
+)  # fmt: skip
+NOT_TESTED = RuleResult(
+    rule="noise_floor", verdict="not tested", saw="no arm", limit="one arm", detectable="nothing"
+)
+
+
+def suite(file: Path, rules: list[RuleResult], **changes: Any) -> Xml.Element:
+    config = Config.model_validate(small_config())
+    values: dict[str, Any] = {
+        "name": "small", "verdict": verdict(rules), "reasons": reasons(rules), "rules": rules,
+        "started": "2026-01-02T03:04:05Z", "finished": "2026-01-02T03:04:05Z",
+        "versions": VERSIONS, "machine": this_machine(), "seeds": SEEDS, "task_hashes": {},
+        "config": config, "config_sha256": config.sha256(), "reference": None, "arms": [],
+    }  # fmt: skip
+    write_junit(Result.model_validate({**values, **changes}), file)
+    return Xml.parse(file).getroot()
+
+
+def test_every_rule_is_a_test_case_and_what_is_not_tested_fails(tmp_path: Path) -> None:
+    root = suite(tmp_path / "junit.xml", [PASSED, FAILED, NOT_TESTED])
+
+    assert (root.tag, root.get("name")) == ("testsuite", "small")
+    counts = {name: root.get(name) for name in ("tests", "failures", "errors", "timestamp")}
+    assert counts == {
+        "tests": "3", "failures": "2", "errors": "0", "timestamp": "2026-01-02T03:04:05Z"
+    }  # fmt: skip
+    assert [case.get("name") for case in root] == [
+        "weights [sync]",
+        "paired_accuracy [sync, gsm8k]",
+        "noise_floor [whole run]",
+    ]
+    assert [[child.tag for child in case] for case in root] == [
+        ["system-out"], ["failure"], ["failure"]
+    ]  # fmt: skip
+    failure = root[1][0]
+    assert failure.get("message") == "failed: 40 < 60 & lost"
+    assert "could have detected: two points" in (failure.text or "")
+
+
+def test_a_run_without_a_verdict_is_an_error(tmp_path: Path) -> None:
+    why = "the server ended\n\x1b[31mred\x00"
+    root = suite(tmp_path / "junit.xml", [], verdict="could not run", reasons=[why])
+
+    assert (root.get("tests"), root.get("errors"), root.get("failures")) == ("1", "1", "0")
+    error = root[0][0]
+    assert error.get("message") == "could not run"
+    assert error.text == "the server ended\n[31mred"
+
+
+def test_no_rules_at_all_are_an_error(tmp_path: Path) -> None:
+    assert suite(tmp_path / "junit.xml", []).get("errors") == "1"
