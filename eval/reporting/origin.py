@@ -8,8 +8,9 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
+from eval.config import CONTROL_PREFIX, Config
 from eval.config_file import load_config
-from eval.errors import ConfigError
+from eval.errors import EvaluationError
 from eval.reporting.runs import Run
 from eval.result import Result
 
@@ -32,24 +33,34 @@ def server_commands(result: Result) -> list[tuple[str, str]]:
 
 def repeat_command(result: Result) -> tuple[str, str | None]:
     """The command that repeats a run, and the configuration to save first if it is not ours."""
+    config, controls = _without_controls(result.config)
+    options = "".join(f" --control {name}" for name in controls)
     for file in sorted(_CONFIGS.rglob("*.yaml")):
         name = PurePosixPath("eval/configs", file.relative_to(_CONFIGS).as_posix())
-        for overrides in ((), (f"name={result.config.name}",)):
+        for overrides in ((), (f"name={config.name}",)):
             try:
-                found = load_config(file, overrides).sha256() == result.config_sha256
-            except ConfigError:
+                found = load_config(file, overrides).sha256() == config.sha256()
+            except EvaluationError:
                 continue
             if found:
-                named = f" --name {result.config.name}" if overrides else ""
-                return f"python -m eval run {name}{named}", None
-    return f"python -m eval run {result.name}.yaml", configuration(result)
+                named = f" --name {config.name}" if overrides else ""
+                return f"python -m eval run {name}{named}{options}", None
+    return f"python -m eval run {config.name}.yaml{options}", configuration(result)
 
 
 def configuration(result: Result) -> str:
-    """The whole configuration, defaults included, as YAML."""
-    values = result.config.model_dump(mode="json", exclude_none=True)
+    """The configuration, defaults included, as YAML; the arms of controls are left out."""
+    config, _ = _without_controls(result.config)
+    values = config.model_dump(mode="json", exclude_none=True)
     text: str = yaml.safe_dump(values, sort_keys=False, width=100)
     return relative(text, result)
+
+
+def _without_controls(config: Config) -> tuple[Config, list[str]]:
+    """The configuration that ``--control`` added arms to, and the names that it was given."""
+    arms = [arm for arm in config.arms if not arm.name.startswith(CONTROL_PREFIX)]
+    names = [arm.name.removeprefix(CONTROL_PREFIX) for arm in config.arms if arm not in arms]
+    return config.model_copy(update={"arms": arms}), names
 
 
 def _roots(result: Result) -> list[str]:

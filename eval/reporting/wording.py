@@ -4,6 +4,7 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from eval.config import CONTROL_PREFIX
 from eval.reporting.origin import relative, without_folder
 from eval.reporting.pairing import PairedAnswers
 from eval.reporting.runs import Run
@@ -56,13 +57,19 @@ class RuleGroup(NamedTuple):
 def rule_groups(result: Result) -> list[RuleGroup]:
     """Arm after arm, those with what did not pass first."""
     order = ("failed", "not tested", "passed")
-    arms = dict.fromkeys(rule.arm for rule in result.rules)
-    groups = []
-    for arm in arms:
-        rules = [rule for rule in result.rules if rule.arm == arm]
+    found: dict[str, list[RuleResult]] = {}
+    for rule in result.rules:
+        found.setdefault(_about(rule), []).append(rule)
+    for rules in found.values():
         rules.sort(key=lambda rule: order.index(rule.verdict))
-        groups.append(RuleGroup(f"arm {arm}" if arm else "the run", rules))
+    groups = [RuleGroup(about, rules) for about, rules in found.items()]
     return sorted(groups, key=lambda group: order.index(group.verdict))
+
+
+def _about(rule: RuleResult) -> str:
+    if rule.arm is None:
+        return "the run"
+    return "controls" if rule.arm.startswith(CONTROL_PREFIX) else f"arm {rule.arm}"
 
 
 def subject(runs: Sequence[Run]) -> str:

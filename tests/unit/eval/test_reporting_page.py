@@ -125,14 +125,26 @@ def test_the_told_configuration_is_that_of_the_run(tmp_path: Path) -> None:
 
 def test_a_configuration_of_this_repository_is_named(tmp_path: Path) -> None:
     configured = load_config(Path("eval/configs/cpu.yaml"), ["name=tuesday"])
-    result = made_up(tmp_path).result.model_copy(
-        update={"config": configured, "config_sha256": configured.sha256()}
-    )
+    result = made_up(tmp_path).result.model_copy(update={"config": configured})
 
     assert origin.repeat_command(result) == (
         "python -m eval run eval/configs/cpu.yaml --name tuesday",
         None,
     )
+
+
+def test_controls_are_repeated_by_their_option(tmp_path: Path) -> None:
+    configured = load_config(Path("eval/configs/cpu.yaml"))
+    control = configured.arms[1].model_copy(update={"name": "control-no_rearrangement"})
+    arms = [*configured.arms, control]
+    result = made_up(tmp_path).result.model_copy(
+        update={"config": configured.model_copy(update={"arms": arms})}
+    )
+
+    command, text = origin.repeat_command(result)
+
+    assert command == "python -m eval run eval/configs/cpu.yaml --control no_rearrangement"
+    assert text is None
 
 
 def test_without_placements_the_page_says_so(tmp_path: Path) -> None:
