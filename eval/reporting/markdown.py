@@ -4,7 +4,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from eval.reporting import origin, wording
-from eval.reporting.pairing import accuracy, all_pairs
+from eval.reporting.pairing import PairedAnswers, accuracy, all_pairs
 from eval.reporting.runs import Run
 from eval.result import ControlResult, RuleResult
 
@@ -42,13 +42,19 @@ def _accuracies(runs: Sequence[Run]) -> str:
 
 def _pairs(runs: Sequence[Run]) -> str:
     rows = [
-        [one.run, one.arm, one.task, *one.pairs, wording.p_value(one.p_value),
-         f"{one.largest_loss:.1f} points", f"{one.identical} of {one.pairs.questions}"]
+        [one.run, one.arm, one.task, *_right_and_wrong(one),
+         f"{one.identical} of {one.pairs.questions}"]
         for run in runs
         for one in all_pairs(run)
     ]  # fmt: skip
     headings = ["run", "arm", "task", "both right", "lost", "won", "both wrong", "McNemar p"]
     return _table([*headings, "loss not excluded", "same text as off"], rows)
+
+
+def _right_and_wrong(one: PairedAnswers) -> list[object]:
+    if not one.scored:
+        return ["-"] * 6
+    return [*one.pairs, wording.p_value(one.p_value), f"{one.largest_loss:.1f} points"]
 
 
 def _rules(heading: str, rules: Sequence[RuleResult]) -> Iterator[str]:

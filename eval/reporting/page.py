@@ -31,8 +31,10 @@ _TEMPLATES = Path(__file__).parents[1] / "templates"
 DRAWING_BYTES = 1_000_000
 """For the figures of layers; when all need more, the best balanced layers get none."""
 
+FEW_LAYERS = 8
+"""So many stand in the page one after the other."""
 LAYERS_SHOWN = 4
-"""Of a model, the least balanced ones; the others are folded away."""
+"""Of more, the least balanced ones; the others are folded away."""
 
 _ARM_COLOURS = 4
 
@@ -83,6 +85,8 @@ class ModelView:
 
     @property
     def shown(self) -> list[Layer]:
+        if len(self.layers) <= FEW_LAYERS:
+            return list(self.layers)
         return sorted(self.layers, key=lambda one: one.balancedness_unmoved)[:LAYERS_SHOWN]
 
     @property

@@ -43,15 +43,20 @@ class RuleGroup(NamedTuple):
 
     about: str
     rules: list[RuleResult]
-    """What did not pass first, else in the order in which the rules were applied."""
+    """What failed first, then what was not tested, else in the order of the rules."""
 
     @property
     def verdict(self) -> RuleVerdict:
         return self.rules[0].verdict
 
     @property
-    def passed(self) -> int:
-        return sum(rule.verdict == "passed" for rule in self.rules)
+    def passed(self) -> list[RuleResult]:
+        return [rule for rule in self.rules if rule.verdict == "passed"]
+
+    @property
+    def broken(self) -> list[RuleResult]:
+        """Those that did not pass."""
+        return [rule for rule in self.rules if rule.verdict != "passed"]
 
 
 def rule_groups(result: Result) -> list[RuleGroup]:

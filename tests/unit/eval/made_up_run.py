@@ -175,8 +175,8 @@ def _events(mode: str, shape: Shape, seconds: float) -> Iterator[str]:
 
 def _step(load: Any, old: Any, new: Any, ranks: int) -> dict[str, Any]:
     return {
-        "balancedness_before": _balancedness(load, old, ranks),
-        "balancedness_expected": _balancedness(load, new, ranks),
+        "balancedness_before": plain_balancedness(load, old, ranks),
+        "balancedness_expected": plain_balancedness(load, new, ranks),
         "slots_changed": (old != new).sum(axis=1).tolist(),
     }
 
@@ -206,7 +206,7 @@ def _place_layer(load: list[int], shape: Shape) -> list[int]:
     return [expert for rank in ranks for expert in rank]
 
 
-def _balancedness(load: Any, placement: Any, ranks: int) -> float:
+def plain_balancedness(load: Any, placement: Any, ranks: int) -> float:
     """As vLLM defines it, layer by layer in plain Python."""
     means = highest = 0.0
     for row, slots in zip(load.tolist(), placement.tolist(), strict=True):

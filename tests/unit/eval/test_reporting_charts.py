@@ -121,7 +121,7 @@ def test_times_are_told_in_numbers(tmp_path: Path) -> None:
 
 
 def test_layers_are_told_apart_by_what_moving_did(tmp_path: Path) -> None:
-    (run,) = read_runs([write_run(tmp_path / "run", Shape(layers=6))])
+    (run,) = read_runs([write_run(tmp_path / "run", Shape(layers=9))])
     (model,) = arm_views([run])[0].models
     placements = run.arms[1].timelines[0].placements
     assert placements is not None

@@ -169,12 +169,12 @@ def test_a_run_without_a_finished_arm_has_a_page(tmp_path: Path) -> None:
 
 
 def test_each_layer_is_drawn_before_and_after(tmp_path: Path) -> None:
-    html = render_page([made_up(tmp_path, Shape(layers=7))])
+    html = render_page([made_up(tmp_path, Shape(layers=9))])
 
     # Two arms; the first placement is the same everywhere, so it stands in the page once.
-    assert len(re.findall(r'<use href="#before0"/>', html)) == 14
+    assert len(re.findall(r'<use href="#before0"/>', html)) == 18
     assert html.count('<g id="before') == 1
-    assert html.count("3 more layers") == 2
+    assert html.count("5 more layers") == 2
 
 
 def test_a_large_run_makes_a_page_below_2_mb(

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from eval.errors import EventsError
+from eval.reporting.load import balancedness
 from eval.reporting.timeline import Timeline, read_timelines
-from tests.unit.eval.made_up_run import STARTED, Shape, write_run
+from tests.unit.eval.made_up_run import STARTED, Shape, plain_balancedness, write_run
 
 
 def events(folder: Path, arm: str = "async") -> list[dict[str, Any]]:
@@ -61,6 +62,20 @@ def test_the_loads_of_all_windows_are_added_and_none_gets_lost(run: Path) -> Non
     total = placements.expert_load.sum(axis=1)
     assert placements.rank_load_unmoved.sum(axis=1) == pytest.approx(total)
     assert placements.rank_load_served.sum(axis=1) == pytest.approx(total)
+
+
+def test_what_nothing_moved_would_have_been_is_that_of_the_first_placement(run: Path) -> None:
+    first, *later = [event for event in events(run) if event["event"] == "placement"]
+    placement = np.array(first["physical_to_logical_map"])
+    expected = [plain_balancedness(np.array(e["logical_load"]), placement, 2) for e in later]
+
+    timeline = read(run)
+
+    assert [one.balancedness_unmoved for one in timeline.rearrangements] == pytest.approx(expected)
+    by_rank = timeline.placements and timeline.placements.rank_load_unmoved
+    load = timeline.placements and timeline.placements.expert_load
+    assert by_rank is not None and load is not None
+    assert balancedness(by_rank) == pytest.approx(plain_balancedness(load, placement, 2))
 
 
 def test_a_window_is_served_by_the_placement_before_its_rearrangement(run: Path) -> None:
