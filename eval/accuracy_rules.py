@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from eval.compare import identical_texts
 from eval.config import Gate, Task
 from eval.judged import JudgedArm, outcome, plural
 from eval.power import Model, PairedTest, detectable_loss
@@ -43,9 +44,8 @@ class Comparison(NamedTuple):
 
     def different_texts(self) -> int:
         """Questions with another answer, character for character."""
-        texts = {sample.doc_id: sample.text for sample in self.off.answers(self.task.name)}
-        answers = self.arm.answers(self.task.name)
-        return sum(texts[sample.doc_id] != sample.text for sample in answers)
+        answers, others = (one.answers(self.task.name) for one in (self.arm, self.off))
+        return len(answers) - identical_texts(answers, others)[self.task.name]
 
 
 def identical_answers(comparison: Comparison) -> RuleResult:
@@ -93,7 +93,7 @@ def paired_accuracy(comparison: Comparison, gate: Gate, alpha: float) -> RuleRes
         False if p_value < alpha else True if excluded else None,
         f"{pairs.both + pairs.won} of {pairs.questions} right, {pairs.both + pairs.lost} in arm "
         f"{comparison.off.name}: {pairs.lost} lost, {pairs.won} won, p = {p_value:.2g}; losses "
-        f"over {bound:.1f} points are excluded at {CONFIDENCE:.0%}",
+        f"over {bound:.1f} points are excluded at {100 * CONFIDENCE:g} %",
         limit=limit,
         detectable=_detectable(pairs, alpha),
     )
@@ -140,7 +140,8 @@ def noise_floor(
         f"{_flips(comparison)}; {100 * floor.pairs().flips / excess.questions:.1f} % flip in arm "
         f"{floor.arm.name}: between {at_least:.1f} and {at_most:.1f} points more here",
         limit=f"failed if at least {gate.excess_flips_points:g} points more are shown",
-        detectable=f"{gate.excess_flips_points + at_most - 100 * excess.loss:.1f} points more",
+        detectable=f"{gate.excess_flips_points + 100 * excess.loss - at_least:.1f} points more, "
+        "with probability 0.5",
     )
 
 

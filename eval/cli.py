@@ -83,8 +83,8 @@ def gate_command(
 
 @app.command("power")
 def power_command(
-    margin: Annotated[float, typer.Option(help="In points.")] = 3.0,
-    alpha: Annotated[float, typer.Option(help="Of one comparison.")] = 0.005,
+    margin: Annotated[float, typer.Option(min=0.01, help="In points.")] = 3.0,
+    alpha: Annotated[float, typer.Option(min=1e-6, max=0.4, help="Of one comparison.")] = 0.005,
 ) -> None:
     """Print how often the paired test notices a loss, as Markdown (docs/gates.md)."""
     print(power_table(PairedTest(alpha, margin / 100)))

@@ -9,7 +9,7 @@ from eval.config import REFERENCE_ARM, TaskName
 from eval.result import ArmResult, ArmRun, TaskResult
 
 
-def identical_answers(samples: Sequence[Sample], others: Sequence[Sample]) -> Counter[TaskName]:
+def identical_texts(samples: Sequence[Sample], others: Sequence[Sample]) -> Counter[TaskName]:
     """Questions of each task, paired by document and prompt, with the same answer in both."""
     texts = {_question(other): other.text for other in others}
     return Counter(one.task for one in samples if texts.get(_question(one)) == one.text)
@@ -25,7 +25,7 @@ def arm_results(arms: Sequence[ArmRun], samples: Mapping[str, Sequence[Sample]])
 
 
 def _arm_result(arm: ArmRun, samples: Mapping[str, Sequence[Sample]]) -> ArmResult:
-    identical = identical_answers(samples[arm.name], samples[REFERENCE_ARM])
+    identical = identical_texts(samples[arm.name], samples[REFERENCE_ARM])
     tasks = [
         TaskResult(**task.model_dump(), identical_to_off=identical[task.name]) for task in arm.tasks
     ]

@@ -50,7 +50,11 @@ def judge_run(
     prompts = min(config.reference.transformers_prompts, off.run.tasks[0].questions)
     if prompts:
         results.append(accuracy.transformers_reference(found, prompts))
-    repeats = repeats_of_off(arms)
+    repeats = [
+        repeat
+        for repeat in repeats_of_off(arms)
+        if verdict(_asked(config, off, repeat)) != "invalid"
+    ]
     gate = config.gate
     if gate.noise_floor and not gate.identical and others and not repeats:
         results.append(accuracy.no_noise_floor())
@@ -76,9 +80,8 @@ def arm_rules(
 
     When the arms were not asked the same, only that is told: answers cannot be compared then.
     """
-    asked = [evidence.same_questions(task, off, arm) for task in config.tasks]
-    asked += [evidence.all_answered(task, arm) for task in config.tasks]
-    if any(result.verdict == "failed" for result in asked):
+    asked = _asked(config, off, arm)
+    if verdict(asked) == "invalid":
         return asked
     results = [*asked, *evidence.evidence(config.gate, arm)]
     for task in config.tasks:
@@ -119,6 +122,11 @@ def reasons(results: Sequence[RuleResult]) -> list[str]:
 def _reason(result: RuleResult) -> str:
     where = ", ".join(part for part in (result.arm and f"arm {result.arm}", result.task) if part)
     return f"{result.rule}{where and f', {where}'}: {result.saw}"
+
+
+def _asked(config: Config, off: JudgedArm, arm: JudgedArm) -> list[RuleResult]:
+    same = [evidence.same_questions(task, off, arm) for task in config.tasks]
+    return same + [evidence.all_answered(task, arm) for task in config.tasks]
 
 
 def _answer_rules(

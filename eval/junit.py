@@ -17,7 +17,8 @@ def write_junit(result: Result, file: Path) -> None:
     """Write one test suite; what was not tested counts as failed, never as skipped."""
     suite = junit(result)
     Xml.indent(suite)
-    text = Xml.tostring(suite, encoding="unicode", xml_declaration=False)
+    text = Xml.tostring(suite, encoding="unicode")
+    file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n')
 
 

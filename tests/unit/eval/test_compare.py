@@ -4,7 +4,7 @@
 from typing import Any
 
 from eval.ask import Sample
-from eval.compare import identical_answers
+from eval.compare import identical_texts
 from eval.config import TaskName
 from eval.result import ArmRun
 
@@ -62,12 +62,12 @@ def arm(name: str, **changes: Any) -> ArmRun:
 def test_answers_are_paired_by_document_and_prompt() -> None:
     others = [sample(1, "b"), sample(0, "a")]
 
-    assert identical_answers([sample(0, "a"), sample(1, "b")], others) == {"gsm8k": 2}
-    assert identical_answers([sample(0, "b"), sample(1, "a")], others) == {}
-    assert identical_answers([sample(0, "a", "other"), sample(7, "a")], others) == {}
+    assert identical_texts([sample(0, "a"), sample(1, "b")], others) == {"gsm8k": 2}
+    assert identical_texts([sample(0, "b"), sample(1, "a")], others) == {}
+    assert identical_texts([sample(0, "a", "other"), sample(7, "a")], others) == {}
 
 
 def test_answers_to_the_same_number_of_another_task_are_not_compared() -> None:
     other_task = [sample(0, "a", task="gsm_tiny"), sample(1, "b")]
 
-    assert identical_answers(other_task, [sample(0, "a"), sample(1, "b")]) == {"gsm8k": 1}
+    assert identical_texts(other_task, [sample(0, "a"), sample(1, "b")]) == {"gsm8k": 1}

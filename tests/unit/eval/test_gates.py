@@ -237,7 +237,7 @@ def test_a_shown_loss_fails() -> None:
     assert run.bad() == [("paired_accuracy", "sync", "failed")]
     saw = run.only("paired_accuracy", "sync").saw
     assert "613 of 1319 right, 653 in arm off: 53 lost, 13 won" in saw
-    assert "losses over 4.1 points are excluded at 95%" in saw
+    assert "losses over 4.1 points are excluded at 95 %" in saw
 
 
 def test_flips_without_a_loss_pass() -> None:
@@ -290,15 +290,20 @@ def test_where_answers_may_differ_an_arm_has_to_repeat_off() -> None:
     assert run.bad() == [("noise_floor", None, "not tested")]
 
 
-def noisy(sync: tuple[int, int], again: tuple[int, int]) -> Run:
-    """Of 400 questions, how many are lost and won in arm sync and in arm off-again."""
+def noisy(
+    sync: tuple[int, int], again: tuple[int, int], third: tuple[int, int] | None = None
+) -> Run:
+    """Of 400 questions, how many are lost and won in arm sync and in the repeats of off."""
+    counts = {"off": (0, 0), "off-again": again, "sync": sync}
     arms = [{"name": "off"}, {"name": "off-again"}, small_config()["arms"][1]]
+    if third:
+        counts["off-third"] = third
+        arms.append({"name": "off-third"})
     run = Run(
         tasks=[gsm8k_task(questions=400)],
         arms=arms,
         gate=gate(identical=False, margin_points=20),
     )
-    counts = {"off": (0, 0), "off-again": again, "sync": sync}
     for name, (lost, won) in counts.items():
         right = [*([False] * lost), *([True] * (200 - lost)), *([True] * won)]
         right += [False] * (400 - len(right))
@@ -306,7 +311,7 @@ def noisy(sync: tuple[int, int], again: tuple[int, int]) -> Run:
             sample(number, f"{flag}", correct=flag) for number, flag in enumerate(right)
         ]
         run.change(name, tasks=arm(name, tasks=[task_run(questions=400)]).tasks)
-    return run.change("off-again", **arm("off").model_dump(include={"rearrangements", "modes"}))
+    return run
 
 
 def test_the_noise_floor_is_what_flips_when_off_is_repeated() -> None:
@@ -326,6 +331,8 @@ def test_answers_that_flip_far_more_often_than_the_noise_fail_without_any_loss()
 
 def test_a_noisy_floor_excuses_as_many_flips_elsewhere() -> None:
     assert noisy(sync=(40, 40), again=(40, 40)).bad() == []
+    assert noisy(sync=(40, 40), again=(5, 5), third=(40, 40)).bad() == []
+    assert noisy(sync=(40, 40), again=(40, 40), third=(5, 5)).bad() == []
 
 
 @pytest.mark.parametrize("again", [(30, 2), (2, 30)])
@@ -333,6 +340,14 @@ def test_nothing_can_be_compared_with_an_off_that_does_not_repeat_itself(
     again: tuple[int, int],
 ) -> None:
     assert ("noise_floor", "off-again", "failed") in noisy(sync=(5, 5), again=again).bad()
+
+
+def test_a_repeat_that_was_asked_something_else_is_no_floor() -> None:
+    run = noisy(sync=(5, 5), again=(5, 5))
+    run.answers["off-again"] = run.answers["off-again"][:-1]
+
+    assert verdict(run.rules()) == "invalid"
+    assert "noise_floor" not in {one.rule for one in run.rules() if one.arm == "sync"}
 
 
 def test_an_arm_with_other_settings_of_the_plugin_repeats_nothing() -> None:

@@ -39,7 +39,7 @@ def suite(file: Path, rules: list[RuleResult], **changes: Any) -> Xml.Element:
 
 
 def test_every_rule_is_a_test_case_and_what_is_not_tested_fails(tmp_path: Path) -> None:
-    root = suite(tmp_path / "junit.xml", [PASSED, FAILED, NOT_TESTED])
+    root = suite(tmp_path / "new" / "junit.xml", [PASSED, FAILED, NOT_TESTED])
 
     assert (root.tag, root.get("name")) == ("testsuite", "small")
     counts = {name: root.get(name) for name in ("tests", "failures", "errors", "timestamp")}
