@@ -110,6 +110,7 @@ def test_no_folder_of_the_machine_is_told(tmp_path: Path, render: Any) -> None:
 
     assert not re.findall(r"/(?:home|data|tmp|root)/", text)
     assert "runs/made-up/arms/off/server.log" in text
+    assert "runs/made-up/x" in text
     assert "site-packages/vllm/a.py" in text
     assert "127.0.0.1:80/v1/models" in text
 
