@@ -65,7 +65,12 @@ def run_command(
         # typer's own exit code for this is 1, which here says that the run failed.
         raise typer.Exit(2) from None
     print_report(result, console)
-    console.print(f"everything is in {folder}", highlight=False, soft_wrap=True)
+    write_reports([folder], folder / "report.md", folder / "report.html")
+    console.print(
+        f"report: {folder / 'report.html'}; everything is in {folder}",
+        highlight=False,
+        soft_wrap=True,
+    )
     _end(result, junit)
 
 

@@ -22,7 +22,7 @@ from eval.reporting.charts import (
 )
 from eval.reporting.layers import Layer, layer_views
 from eval.reporting.pairing import Accuracy, accuracy, all_pairs
-from eval.reporting.runs import ArmRecord, Run
+from eval.reporting.runs import Run
 from eval.reporting.svg import Chart, Scale, Tick
 from eval.reporting.timeline import Timeline
 
@@ -236,11 +236,7 @@ def _seconds(value: float) -> str:
 
 def _colours(runs: Sequence[Run]) -> dict[str, str]:
     """A CSS class for each arm's name, the same in all runs."""
-    names = [arm.result.name for run in runs for arm in run.arms if _moves(arm)]
-    different = list(dict.fromkeys(names))
+    names = [arm.result.name for run in runs for arm in run.arms]
+    different = [name for name in dict.fromkeys(names) if name != REFERENCE_ARM]
     colours = {name: f"c{1 + index % _ARM_COLOURS}" for index, name in enumerate(different)}
     return {REFERENCE_ARM: "c0"} | colours
-
-
-def _moves(arm: ArmRecord) -> bool:
-    return arm.result.name != REFERENCE_ARM

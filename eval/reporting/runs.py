@@ -35,11 +35,6 @@ class Run:
     missing: Sequence[str]
     """Configured arms that did not finish, of a run that did not get to its end."""
 
-    @property
-    def reference(self) -> ArmRecord | None:
-        """Arm ``off``; None: not even that finished."""
-        return self.arms[0] if self.arms else None
-
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
     """Read one or more runs of the same model and tasks.
