@@ -50,6 +50,8 @@ class AccuracyRow:
     dot: float
     low: float
     high: float
+    off: float
+    """Arm ``off`` of the same run."""
 
 
 @dataclass(frozen=True)
@@ -144,13 +146,17 @@ def accuracy_charts(runs: Sequence[Run]) -> Iterator[AccuracyChart]:
         low, high = min(one.low for *_, one in found), max(one.high for *_, one in found)
         margin = 0.08 * (high - low)
         scale = Scale(100 * max(0, low - margin), 100 * min(1, high + margin))
+        off = {run: one.value for run, arm, one in found if arm == REFERENCE_ARM}
         rows = [
             AccuracyRow(
-                run, arm, colours[arm], one,
-                *(scale.percent(100 * value) for value in (one.value, one.low, one.high)),
+                run,
+                arm,
+                colours[arm],
+                one,
+                *(scale.percent(100 * x) for x in (one.value, one.low, one.high, off[run])),
             )
             for run, arm, one in found
-        ]  # fmt: skip
+        ]
         yield AccuracyChart(task.name, rows, scale.ticks(4, " %"))
 
 

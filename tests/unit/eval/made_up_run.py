@@ -47,7 +47,7 @@ def write_run(folder: Path, shape: Shape = Shape(), **changes: Any) -> Path:
         "schema": 3,
         "name": folder.name,
         "verdict": shape.verdict,
-        "reasons": [] if shape.verdict == "passed" else [_rules(shape)[0]["saw"]],
+        "reasons": [] if shape.verdict == "passed" else [_rules(shape)[2]["saw"]],
         "rules": _rules(shape),
         "controls": _controls(),
         "started": started.isoformat(),
@@ -226,7 +226,7 @@ def _event(kind: str, time: float, **fields: Any) -> str:
 def _rules(shape: Shape) -> list[dict[str, Any]]:
     failed = shape.verdict != "passed"
     rows = []
-    for arm in ("async", "sync"):
+    for arm in ("sync", "async"):
         rows.append(
             {
                 "rule": "paired_accuracy", "arm": arm, "task": "gsm8k",

@@ -12,7 +12,7 @@ import pytest
 from eval.config_file import load_config
 from eval.reporting import origin, page
 from eval.reporting.markdown import render_markdown
-from eval.reporting.page import render_page
+from eval.reporting.page import accuracy_charts, render_page
 from eval.reporting.pairing import accuracy, all_pairs
 from eval.reporting.runs import Run, read_runs
 from tests.unit.eval.made_up_run import Shape, write_run
@@ -89,6 +89,26 @@ def test_several_runs_stand_beside_each_other_and_the_worst_decides(tmp_path: Pa
     assert "bad: 9 lost and 0 won" in text_of(html)
     assert markdown.startswith("## EPLB evaluation good, bad: failed")
     assert "| bad | async | gsm8k |" in markdown
+
+
+def test_each_arm_is_compared_with_off_of_its_own_run(tmp_path: Path) -> None:
+    runs = read_runs([write_run(tmp_path / name) for name in ("one", "two")])
+    for sample in runs[1].arms[0].samples:
+        sample.strict_correct = True
+
+    (chart,) = accuracy_charts(runs)
+
+    off = {row.run: row.dot for row in chart.rows if row.arm == "off"}
+    assert off["one"] < off["two"]
+    assert all(row.off == off[row.run] for row in chart.rows)
+
+
+def test_what_did_not_pass_comes_first(tmp_path: Path) -> None:
+    text = text_of(render_page([made_up(tmp_path, Shape(lost=9, verdict="failed"))]))
+
+    assert text.index("9 lost and 0 won") < text.index("Accuracy")
+    rules = text[text.index("Rules") :]
+    assert rules.index("Arm async") < rules.index("9 lost and 0 won") < rules.index("Arm sync")
 
 
 def test_text_from_a_run_is_escaped(tmp_path: Path) -> None:
