@@ -156,7 +156,8 @@ def test_a_field_that_is_not_as_documented_is_named(
     lines[index][field] = value
     rewrite(run, lines)
 
-    with pytest.raises(EventsError, match=f"rank0.jsonl, line {index + 1}: event '{kind}'"):
+    time = lines[index]["time"]
+    with pytest.raises(EventsError, match=f"rank0.jsonl: the event '{kind}' of time {time}"):
         read(run)
 
 
