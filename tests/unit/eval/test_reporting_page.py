@@ -118,6 +118,15 @@ def test_text_from_a_run_is_escaped(tmp_path: Path) -> None:
     assert "- <script>\\|<br>x" in render_markdown([run])
 
 
+def test_the_page_asks_for_nothing(tmp_path: Path) -> None:
+    html = render_page([made_up(tmp_path)])
+
+    assert (
+        re.findall(r"https?://|<script|<img|@import|url\(|(?:src|href)=\"(?!#|data:)", html) == []
+    )
+    assert "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\"" in html
+
+
 @pytest.mark.parametrize("render", [render_page, render_markdown])
 def test_no_folder_of_the_machine_is_told(tmp_path: Path, render: Any) -> None:
     log = (
