@@ -37,7 +37,8 @@ def _accuracies(runs: Sequence[Run]) -> str:
         if task.scored
         for found in [accuracy(arm.samples, task.name)]
     ]  # fmt: skip
-    return _table(["run", "arm", "task", "accuracy", "95 % interval"], rows)
+    headings = ["run", "arm", "task", "accuracy", "95 % interval"]
+    return _table_of_runs(runs, headings, rows)
 
 
 def _pairs(runs: Sequence[Run]) -> str:
@@ -48,7 +49,7 @@ def _pairs(runs: Sequence[Run]) -> str:
         for one in all_pairs(run)
     ]  # fmt: skip
     headings = ["run", "arm", "task", "both right", "lost", "won", "both wrong", "McNemar p"]
-    return _table([*headings, "loss not excluded", "same text as off"], rows)
+    return _table_of_runs(runs, [*headings, "loss not excluded", "same text as off"], rows)
 
 
 def _right_and_wrong(one: PairedAnswers) -> list[object]:
@@ -103,6 +104,14 @@ def _relative(rule: RuleResult, run: Run) -> RuleResult:
 
 def _folded(title: str, text: str) -> str:
     return f"<details><summary>{title}</summary>\n\n{text}\n\n</details>"
+
+
+def _table_of_runs(
+    runs: Sequence[Run], headings: Sequence[str], rows: Sequence[Sequence[object]]
+) -> str:
+    """The first column, which names the run, is left out when there is only one."""
+    first = 0 if len(runs) > 1 else 1
+    return _table(headings[first:], [row[first:] for row in rows])
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -80,7 +80,9 @@ def _about(rule: RuleResult) -> str:
 def subject(runs: Sequence[Run]) -> str:
     """What was asked of which model in which arms."""
     first = runs[0].result
-    counts = {task.name: f"{task.questions} questions" for arm in first.arms for task in arm.tasks}
+    counts = {
+        task.name: f"{task.questions} questions" for arm in first.arms[:1] for task in arm.tasks
+    }
     asked = [f"{counts.get(task.name, 'questions')} of {task.name}" for task in first.config.tasks]
     arms = dict.fromkeys(arm.result.name for run in runs for arm in run.arms)
     model = without_folder(first.config.model)

@@ -111,6 +111,17 @@ def test_what_did_not_pass_comes_first(tmp_path: Path) -> None:
     assert rules.index("Arm async") < rules.index("9 lost and 0 won") < rules.index("Arm sync")
 
 
+def test_the_questions_are_those_of_the_arms_and_not_of_a_control(tmp_path: Path) -> None:
+    run = made_up(tmp_path)
+    (task,) = run.result.arms[0].tasks
+    short = task.model_copy(update={"questions": 7})
+    run.result.arms.append(
+        run.result.arms[1].model_copy(update={"name": "control-x", "tasks": [short]})
+    )
+
+    assert "40 questions of gsm8k, asked in arms off, sync and async." in render_markdown([run])
+
+
 def test_text_from_a_run_is_escaped(tmp_path: Path) -> None:
     run = made_up(tmp_path, Shape(verdict="failed"), reasons=["<script>|\nx"])
 
