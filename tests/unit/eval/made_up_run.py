@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the folder of a run that never was, as large as wanted."""
+"""Writes the folder of a run that never was, as large as wanted.
+
+``python -m tests.unit.eval.made_up_run FOLDER`` writes a large one, to time a report of it.
+"""
 
 import heapq
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -35,6 +39,10 @@ class Shape:
     @property
     def slots(self) -> int:
         return self.experts + self.redundant
+
+
+LARGE = Shape(questions=1319, rearrangements=1000, layers=58, experts=256, redundant=32, ranks=32)
+"""Of the shape of DeepSeek-V3, in each of two arms."""
 
 
 def write_run(folder: Path, shape: Shape = Shape(), **changes: Any) -> Path:
@@ -255,3 +263,7 @@ def _controls() -> list[dict[str, Any]]:
         {"name": "no_rearrangement", "caught": True, "caught_by": ["rearrangements"],
          "saw": ["0 rearrangements finished during the questions"], "accuracy": 0.775},
     ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    write_run(Path(sys.argv[1]), LARGE)

@@ -3,6 +3,7 @@
 
 import itertools
 import re
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from eval.reporting.markdown import render_markdown
 from eval.reporting.page import accuracy_charts, render_page
 from eval.reporting.pairing import accuracy, all_pairs
 from eval.reporting.runs import Run, read_runs
-from tests.unit.eval.made_up_run import Shape, write_run
+from tests.unit.eval.made_up_run import LARGE, Shape, write_run
 
 CSS = (Path(page.__file__).parents[1] / "templates" / "report.css").read_text()
 
@@ -221,10 +222,7 @@ def test_each_layer_is_drawn_before_and_after(tmp_path: Path) -> None:
 def test_a_large_run_makes_a_page_below_2_mb(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shape = Shape(
-        questions=1319, rearrangements=200, layers=58, experts=256, redundant=32, ranks=32
-    )
-    folder = write_run(tmp_path / "large", shape)
+    folder = write_run(tmp_path / "large", replace(LARGE, rearrangements=200))
     runs = read_runs([folder])
     # 200 rearrangements stand for 1,000: only lines with a point for each grow with them.
     for arm in runs[0].arms:
