@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands: run an evaluation, judge it again, print its report or what it can detect."""
+"""The commands: run an evaluation, judge it again, report runs, or print what one can detect."""
 
 import json
 import sys
@@ -20,6 +20,7 @@ from eval.power import PairedTest
 from eval.power_table import power_table
 from eval.preflight import findings_table, preflight
 from eval.report import print_report
+from eval.reporting.files import write_reports
 from eval.result import EXIT_CODES, Result
 from eval.run import run
 
@@ -72,7 +73,12 @@ def run_command(
         # typer's own exit code for this is 1, which here says that the run failed.
         raise typer.Exit(2) from None
     print_report(result, console)
-    console.print(f"everything is in {folder}", highlight=False, soft_wrap=True)
+    write_reports([folder], folder / "report.md", folder / "report.html")
+    console.print(
+        f"report: {folder / 'report.html'}; everything is in {folder}",
+        highlight=False,
+        soft_wrap=True,
+    )
     _end(result, junit)
 
 
@@ -115,9 +121,21 @@ def check_command(
 
 
 @app.command("report")
-def report_command(folder: Annotated[Path, typer.Argument(metavar="runs/NAME")]) -> None:
-    """Print the report of a run again."""
-    print_report(read_result(folder), Console())
+def report_command(
+    folders: Annotated[list[Path], typer.Argument(metavar="runs/NAME...")],
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it for a pull request.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it as one page for a browser.")
+    ] = None,
+) -> None:
+    """Report runs again: to the terminal, or several in one file. Exit code 2: cannot be read."""
+    if markdown is None and html is None:
+        for folder in folders:
+            print_report(read_result(folder), Console())
+        return
+    write_reports(folders, markdown, html)
 
 
 def _end(result: Result, junit: Path | None) -> None:

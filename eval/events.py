@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the plugin's events say of one arm (docs/events.md of the plugin has the lines)."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import from_json
 
 from eval.errors import EventsError
 
 _SCHEMA = 1
+_HEAD = 100
+"""Bytes of a line in which its kind stands."""
 
 
 class Evidence(BaseModel):
@@ -55,7 +57,7 @@ def read_evidence(folder: Path, started: float, finished: float) -> Evidence:
     Raises:
         EventsError: A line is no event; names the file and the line.
     """
-    ranks = [list(_read(path)) for path in sorted(folder.glob("rank*.jsonl"))]
+    ranks = [list(read_events(path)) for path in sorted(folder.glob("rank*.jsonl"))]
     inside = [event for events in ranks for event in events if started <= event["time"] <= finished]
     return count(inside).model_copy(update=_unfinished(ranks, started, finished))
 
@@ -135,23 +137,34 @@ def _mean(values: Iterable[float]) -> float | None:
     return fmean(listed) if listed else None
 
 
-def _read(path: Path) -> Iterator[dict[str, Any]]:
-    lines = path.read_text(encoding="utf-8").split("\n")
-    # Every whole line ends with a newline: what follows the last one was cut off in writing.
-    for number, line in enumerate(lines[:-1], start=1):
-        yield _parse(line, f"{path}, line {number}")
+def read_events(path: Path, without: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    """The events of one rank, in their order, but for kinds that are passed over unread.
+
+    Raises:
+        EventsError: A line is no event; names the file and the line.
+    """
+    unread = [f'"{kind}"'.encode() for kind in without]
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            # Every whole line ends with a newline: one that does not was cut off in writing.
+            if line.endswith(b"\n") and not any(kind in line[:_HEAD] for kind in unread):
+                yield _parse(line.rstrip(b"\n"), f"{path}, line {number}")
 
 
-def _parse(line: str, where: str) -> dict[str, Any]:
+def _parse(line: bytes, where: str) -> dict[str, Any]:
     try:
-        event = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise EventsError(f"{where}: not JSON ({error}): {line!r}") from error
+        event = from_json(line)
+    except ValueError as error:
+        raise EventsError(f"{where}: not JSON ({error}): {_short(line)!r}") from error
     if not isinstance(event, dict) or not {"schema", "event", "time", "rank"} <= event.keys():
-        raise EventsError(f"{where}: not an event: {line!r}")
+        raise EventsError(f"{where}: not an event: {_short(line)!r}")
     if event["schema"] != _SCHEMA:
         raise EventsError(
             f"{where}: events of schema {event['schema']!r}, this harness reads {_SCHEMA}: "
             "use the harness of the plugin's release"
         )
     return event
+
+
+def _short(line: bytes) -> str:
+    return line[:200].decode(errors="replace")

@@ -11,6 +11,7 @@ from vllm_eplb_plugin.health.events import (
     EventLog,
     LayerCommitted,
     MapsChecked,
+    Placement,
     PlacementRejected,
     RearrangementFinished,
     RearrangementStarted,
@@ -23,8 +24,8 @@ KINDS = [
     LayerCommitted,
     MapsChecked,
     PlacementRejected,
+    Placement,
     WeightsChecked,
-    MapsChecked,
 ]
 DOCUMENT = Path(__file__).parents[2] / "docs" / "events.md"
 

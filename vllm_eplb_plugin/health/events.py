@@ -3,7 +3,7 @@
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -79,6 +79,24 @@ class PlacementRejected(RearrangementEvent):
 
 
 @dataclass(frozen=True)
+class Placement(Event):
+    """Which logical expert every slot holds: when a model is added, then after a rearrangement."""
+
+    kind: ClassVar[str] = "placement"
+
+    rearrangement: int
+    """0 when the model was added."""
+    step: int
+    mode: Mode | None
+    """None when the model was added."""
+    num_ranks: int
+    physical_to_logical_map: list[list[int]]
+    """``[layers][physical]``"""
+    logical_load: list[list[int]] | None
+    """``[layers][logical]``, tokens of the load window that it was planned from, all ranks."""
+
+
+@dataclass(frozen=True)
 class WeightsChecked(Event):
     """A layer's local slots were compared with the weights gathered at load."""
 
@@ -129,4 +147,6 @@ class EventLog:
             "time": time.time(),
             "rank": self._rank,
         }
-        self._file.write(json.dumps(head | asdict(event)) + "\n")
+        # A placement has tens of thousands of numbers: vars() copies none of them.
+        line = json.dumps(head | vars(event), separators=(",", ":"))
+        self._file.write(f"{line}\n")

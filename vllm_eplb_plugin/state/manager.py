@@ -99,7 +99,7 @@ def _override_add_model(original: _Method) -> _Method:
         model_state.logical_to_physical_map = narrow()
         model_state.eplb_observer = self.eplb_observer
         commit_again(model_state)
-        self.eplb_observer.gather_weights(model_state, get_eplb_group().cpu_group)
+        self.eplb_observer.added(model_state, get_eplb_group().cpu_group)
 
     return add_model
 

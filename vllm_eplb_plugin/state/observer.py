@@ -14,6 +14,7 @@ from vllm_eplb_plugin.health.events import (
     LayerCommitted,
     MapsChecked,
     Mode,
+    Placement,
     PlacementRejected,
     RearrangementFinished,
     RearrangementStarted,
@@ -87,6 +88,17 @@ class Observer:
             if plan.rejection is not None:
                 self._log.write(PlacementRejected(name, *self._moment, plan.rejection))
             self._log.write(self._finished(model_state, plan))
+            if self.rank == 0:
+                placement, load = plan.new.tolist(), plan.logical_load.long().tolist()
+                self._log.write(Placement(name, *self._moment, plan.num_ranks, placement, load))
+
+    def added(self, model_state: Any, group: ProcessGroup) -> None:
+        """A model has its first placement; all ranks of the group call together."""
+        if self.rank == 0 and self._log.enabled:
+            placement = model_state.physical_to_logical_map.tolist()
+            name, ranks = model_state.model_name, group.size()
+            self._log.write(Placement(name, 0, self.step, None, ranks, placement, None))
+        self.gather_weights(model_state, group)
 
     def gather_weights(self, model_state: Any, group: ProcessGroup) -> None:
         """Record every logical expert's digest; all ranks of the group call together."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from eval.errors import EventsError
-from eval.events import Evidence, read_evidence
+from eval.events import Evidence, read_events, read_evidence
 
 
 def line(event: str, time: float, rank: int = 0, model: str = "main", **fields: Any) -> str:
@@ -172,3 +172,11 @@ def test_maps_are_checked_on_every_rank(tmp_path: Path) -> None:
     evidence = read_evidence(write(tmp_path, *ranks), 0, 9)
 
     assert (evidence.map_checks, evidence.map_mismatches) == (32, 1)
+
+
+def test_kinds_that_nobody_wants_are_passed_over_unread(tmp_path: Path) -> None:
+    lines = finished(1, 1, 0.5, [1]) + checked(1, 0, []).replace("}", "") + committed(1, 0, 3)
+
+    events = read_events(write(tmp_path, lines) / "rank0.jsonl", ["weights_checked"])
+
+    assert [event["event"] for event in events] == ["rearrangement_finished", "layer_committed"]

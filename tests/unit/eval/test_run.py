@@ -49,6 +49,25 @@ def test_the_report_has_the_table_of_lm_eval_and_the_counts(harness: Harness) ->
     assert "small: passed" in ended.stdout
 
 
+def test_a_run_leaves_its_report(harness: Harness) -> None:
+    run = harness.run("--only", "sync")
+    folder = harness.folder / "runs" / "small"
+
+    assert "report: runs/small/report.html" in run.stdout
+    assert 'class="verdict passed"' in (folder / "report.html").read_text(encoding="utf-8")
+    markdown = (folder / "report.md").read_text(encoding="utf-8")
+    assert markdown.startswith("## EPLB evaluation small: passed")
+
+
+def test_a_run_that_could_not_go_on_leaves_its_report(harness: Harness) -> None:
+    harness.run(sync={"die": "no memory"})
+
+    text = (harness.folder / "runs" / "small" / "report.md").read_text(encoding="utf-8")
+    assert text.startswith("## EPLB evaluation small: could not run")
+    assert "arms that were not finished: sync, async" in text
+    assert str(harness.folder) not in text
+
+
 def test_every_task_is_asked_and_one_that_is_not_scored_is_left_out_of_the_table(
     harness: Harness,
 ) -> None:

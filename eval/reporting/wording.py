@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the Markdown and the HTML report say in the same words."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from eval.config import CONTROL_PREFIX
+from eval.reporting.origin import relative, without_folder
+from eval.reporting.pairing import PairedAnswers
+from eval.reporting.runs import Run
+from eval.result import Result, RuleResult, RuleVerdict, Verdict
+
+WORST_FIRST: Sequence[Verdict] = (
+    "could not run", "interrupted", "invalid", "failed", "not tested", "passed",
+)  # fmt: skip
+
+_MEANS: dict[Verdict, str] = {
+    "passed": "Every rule of the gate passed.",
+    "failed": "Answers got worse, or something else is wrong.",
+    "not tested": "Nothing wrong was found, but evidence is missing.",
+    "invalid": "The arms were not asked the same questions.",
+    "interrupted": "The run was stopped before it was done; the same command resumes it.",
+    "could not run": "A server did not start or stopped answering; the same command resumes.",
+}
+
+
+def overall(runs: Sequence[Run]) -> Verdict:
+    """The worst verdict of all runs."""
+    return min((run.result.verdict for run in runs), key=WORST_FIRST.index)
+
+
+def meaning(runs: Sequence[Run]) -> str:
+    """The overall verdict in a sentence."""
+    verdict = overall(runs)
+    if len(runs) == 1:
+        return _MEANS[verdict]
+    such = sum(run.result.verdict == verdict for run in runs)
+    return f"{such} of {len(runs)} runs: {_MEANS[verdict][0].lower()}{_MEANS[verdict][1:]}"
+
+
+class RuleGroup(NamedTuple):
+    """The rules about one arm, or about the run."""
+
+    about: str
+    rules: list[RuleResult]
+    """What failed first, then what was not tested, else in the order of the rules."""
+
+    @property
+    def verdict(self) -> RuleVerdict:
+        return self.rules[0].verdict
+
+    @property
+    def passed(self) -> list[RuleResult]:
+        return [rule for rule in self.rules if rule.verdict == "passed"]
+
+    @property
+    def broken(self) -> list[RuleResult]:
+        """Those that did not pass."""
+        return [rule for rule in self.rules if rule.verdict != "passed"]
+
+
+def rule_groups(result: Result) -> list[RuleGroup]:
+    """Arm after arm, those with what did not pass first."""
+    order = ("failed", "not tested", "passed")
+    found: dict[str, list[RuleResult]] = {}
+    for rule in result.rules:
+        found.setdefault(_about(rule), []).append(rule)
+    for rules in found.values():
+        rules.sort(key=lambda rule: order.index(rule.verdict))
+    groups = [RuleGroup(about, rules) for about, rules in found.items()]
+    return sorted(groups, key=lambda group: order.index(group.verdict))
+
+
+def _about(rule: RuleResult) -> str:
+    if rule.arm is None:
+        return "the run"
+    return "controls" if rule.arm.startswith(CONTROL_PREFIX) else f"arm {rule.arm}"
+
+
+def subject(runs: Sequence[Run]) -> str:
+    """What was asked of which model in which arms."""
+    first = runs[0].result
+    counts = {
+        task.name: f"{task.questions} questions" for arm in first.arms[:1] for task in arm.tasks
+    }
+    asked = [f"{counts.get(task.name, 'questions')} of {task.name}" for task in first.config.tasks]
+    arms = dict.fromkeys(arm.result.name for run in runs for arm in run.arms)
+    model = without_folder(first.config.model)
+    return f"{model}: {_and(asked)}, asked in arms {_and(list(arms)) or '(none)'}."
+
+
+def _and(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1])] * bool(words[:-1]) + list(words[-1:]))
+
+
+def reasons(runs: Sequence[Run]) -> list[str]:
+    """Why the verdict is not that everything passed."""
+    return [
+        f"{run.label}: {reason}" if len(runs) > 1 else reason
+        for run in runs
+        for reason in _reasons(run)
+    ]
+
+
+def _reasons(run: Run) -> Iterator[str]:
+    for reason in run.result.reasons:
+        yield relative(reason, run.result)
+    if run.missing:
+        yield f"arms that were not finished: {', '.join(run.missing)}"
+
+
+def facts(runs: Sequence[Run], pairs: Sequence[PairedAnswers]) -> Iterator[tuple[str, str, str]]:
+    """The figures that matter most: what, how many, of how many."""
+    results = [run.result for run in runs]
+    arms = [arm.result for run in runs for arm in run.arms]
+    rules = [rule for result in results for rule in result.rules]
+    controls = [control for result in results for control in result.controls]
+    if rules:
+        passed = sum(rule.verdict == "passed" for rule in rules)
+        yield "rules passed", str(passed), f"of {len(rules)}"
+    scored = [one for one in pairs if one.scored]
+    if scored:
+        lost, won = (sum(one.pairs[place] for one in scored) for place in (1, 2))
+        yield "answers lost, won", f"{lost}, {won}", f"of {sum(p.pairs.questions for p in scored)}"
+        loss = max(one.largest_loss for one in scored)
+        yield "loss not excluded at 95\N{NO-BREAK SPACE}%", f"{loss:.1f}", "points"
+    moving = [arm for arm in arms if arm.rearrangements]
+    counts = f"in {len(moving)} {'arm' if len(moving) == 1 else 'arms'}" if moving else ""
+    yield "rearrangements", str(sum(arm.rearrangements for arm in arms)), counts
+    if checks := sum(arm.weight_checks for arm in arms):
+        wrong = sum(arm.weight_mismatches for arm in arms)
+        yield "slots with wrong weights", str(wrong), f"of {checks}"
+    if controls:
+        caught = sum(control.caught for control in controls)
+        yield "controls caught", str(caught), f"of {len(controls)}"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
+
+
+def p_value(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
+
+
+def size(count: float) -> str:
+    """Bytes in the largest unit that leaves a whole one."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
