@@ -95,21 +95,23 @@ def test_another_number_of_slots_is_refused_and_nothing_changes() -> None:
     assert_layer_reads(state, 1, OLD[1])
 
 
-def test_a_commit_that_writes_something_else_is_found_before_anything_is_served(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("forgotten", "way"), [(None, "whole"), (1, "layer by layer")], ids=["all", "one layer"]
+)
+def test_a_commit_that_leaves_something_out_is_found_before_anything_is_served(
+    forgotten: int | None, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = model_state()
     commit_model(state, OLD)
     commit_again(state)
     assert_layer_reads(state, 1, OLD[1])
 
-    def forget_layer_1(placement: Any, l2p: Any, counts: Any, layer: int | None) -> None:
-        derive_into(placement, l2p, counts, layer)
-        if layer == 1:
-            counts[1] = 1
+    def forget(placement: Any, l2p: Any, counts: Any, layer: int | None) -> None:
+        if layer != forgotten:
+            derive_into(placement, l2p, counts, layer)
 
-    monkeypatch.setattr("vllm_eplb_plugin.state.commit.derive_into", forget_layer_1)
-    with pytest.raises(CommitError, match="2 layers committed layer by layer on cpu differs"):
+    monkeypatch.setattr("vllm_eplb_plugin.state.commit.derive_into", forget)
+    with pytest.raises(CommitError, match=f"2 layers committed {way} on cpu differs"):
         commit_again(state)
 
 

@@ -15,6 +15,9 @@ from vllm_eplb_plugin.state.staging import Staging
 _LAYERS_QUEUED, _MAPS_QUEUED = 32, 1
 """Commits that may always be queued without a wait: async commits one layer a step."""
 
+_NOTHING = -7
+"""In maps that are to be written: neither a slot nor an expert."""
+
 
 class CommitError(RuntimeError):
     """A commit did not write what it should have written."""
@@ -89,16 +92,18 @@ class Committer:
     def commit_again(self) -> None:
         """Commit the placement in force, whole and layer by layer, and check what the model reads.
 
-        Nothing changes, but whatever is compiled on first use is; and a launch that this Triton or
-        driver takes otherwise is found before the model is served. The host waits.
+        Nothing changes in the end, but whatever is compiled on first use is; and a launch that this
+        Triton or driver takes otherwise is found before the model is served. The host waits.
 
         Raises:
             CommitError: The maps are not what torch derives.
         """
         placement, l2p, counts = self.maps
-        in_force = placement.cpu()
+        in_force = placement.cpu().clone()  # on a CPU this would be the map itself
         derived = derive_logical_maps(in_force, *l2p.shape[-2:])
         for way in ("whole", "layer by layer"):
+            for tensor in self.maps:
+                tensor.fill_(_NOTHING)
             if way == "whole":
                 self.commit(in_force)
             else:
