@@ -50,7 +50,7 @@ def run(
     """Time between tokens, and inside EPLB's state manager, while experts move all the time.
 
     A random model is served by two EP ranks: without EPLB, with vLLM's own and with the plugin's,
-    both async. Two GPUs are used if there are two, else loopback on what there is.
+    both async. Two GPUs are used if there are two; without any it runs in loopback on the CPU.
     """
     shape = ModelShape(moe_layers=moe_layers, experts=experts, redundant=redundant)
     if (experts + redundant) % 2:
@@ -62,6 +62,11 @@ def run(
     model = folder / "model"
     gpus = len(machine.accelerators)
     setup = Setup(find_executable(None), model, shape, gpus, graphs, streams, tokens)
+    if gpus == 1:
+        raise EvaluationError(
+            "there is one GPU, and EPLB needs two ranks: loopback serves on a CPU only. Use two, "
+            "or a machine without a GPU and vLLM built for a CPU"
+        )
     if graphs and setup.loopback:
         raise EvaluationError("--graphs: CUDA graphs cannot capture loopback's collectives")
     for file in (json, plot):

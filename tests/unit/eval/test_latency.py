@@ -152,17 +152,18 @@ def test_arms_are_set_beside_each_other(loopback: bool, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "rule"),
+    ("options", "gpus", "rule"),
     [
-        (["--experts", "8", "--redundant", "3"], "are 11 slots, which two ranks cannot share"),
-        (["--graphs"], "CUDA graphs cannot capture loopback's collectives"),
-        (["--json", "nowhere/latency.json"], "there is no folder nowhere"),
+        (["--experts", "8", "--redundant", "3"], 0, "are 11 slots, which two ranks cannot share"),
+        (["--graphs"], 0, "CUDA graphs cannot capture loopback's collectives"),
+        (["--json", "nowhere/latency.json"], 0, "there is no folder nowhere"),
+        ([], 1, "there is one GPU, and EPLB needs two ranks"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_before_anything_starts(
-    options: list[str], rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: list[str], gpus: int, rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eval.machine._accelerators", lambda: [])
+    monkeypatch.setattr("eval.machine._accelerators", lambda: ["H100"] * gpus)
     done = CliRunner().invoke(app, [*options, "--folder", str(tmp_path)])
     assert rule in str(done.exception)
     assert not list(tmp_path.iterdir())
