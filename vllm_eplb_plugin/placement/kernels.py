@@ -2,7 +2,7 @@
 """`maps.derive_logical_maps` for CUDA, ROCm and XPU: one Triton kernel, in place."""
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -104,31 +104,17 @@ class Kernel:
         arguments = (*self._maps, layer or 0, physical, stride, stride, *numbers)
         _derive[grid](placement, *arguments, *self._constants, num_warps=_WARPS)
 
-    def compile(self, source: torch.dtype) -> Callable[[int, int], None]:
-        """What is left to do for placements in pinned host memory: launch it.
+    def compile(self, source: torch.dtype) -> "CudaLaunch":
+        """What is left to do on CUDA for placements in pinned host memory: launch it.
 
         Args:
             source: The dtype of those placements, which may be narrower than that of the maps.
-
-        Returns:
-            Queues the write of all three maps on the current stream. It takes the address of
-            pinned memory with one layer's ``[physical]`` and the layer; or that of
-            ``[layers, physical]``, and `ALL_LAYERS`.
         """
         like = torch.empty(0, dtype=source, device=self._maps[0].device)
         arguments = (like, *self._maps, 0, *self._arguments, *self._constants)
         compiled = _derive.warmup(*arguments, grid=(1,), num_warps=_WARPS)
-        addresses = tuple(tensor.data_ptr() for tensor in self._maps)
-        if torch.version.cuda is not None:
-            return CudaLaunch(compiled, (self._layers, self._blocks), addresses, self._arguments)
-        one, every = (compiled[(layers, self._blocks, 1)] for layers in (1, self._layers))
-        numbers = (*self._arguments, *self._constants)
-
-        def launch(source: int, layer: int) -> None:
-            runner = every if layer == ALL_LAYERS else one
-            runner(source, *addresses, max(layer, 0), *numbers)
-
-        return launch
+        addresses = [tensor.data_ptr() for tensor in self._maps]
+        return CudaLaunch(compiled, (self._layers, self._blocks), addresses, self._arguments)
 
 
 class CudaLaunch:
@@ -180,7 +166,12 @@ class CudaLaunch:
         )
 
     def __call__(self, source: int, layer: int) -> None:
-        """See `Kernel.compile`.
+        """Queue the write of all three maps on the current stream.
+
+        Args:
+            source: Address of pinned memory, which the device reads: one layer's ``[physical]``, or
+                ``[layers, physical]``.
+            layer: The layer that it is, or `ALL_LAYERS`.
 
         Raises:
             RuntimeError: The driver refused.

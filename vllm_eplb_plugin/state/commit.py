@@ -26,9 +26,9 @@ class CommitError(RuntimeError):
 class Committer:
     """Writes placements of one model into the tensors that the model reads; addresses stay.
 
-    On an accelerator the host neither waits nor allocates. It writes the placement into pinned
-    memory and launches one kernel, which reads it there, on the current stream: the one that the
-    model runs on.
+    On CUDA the host neither waits nor allocates. It writes the placement into pinned memory and
+    launches one kernel, which reads it there, on the current stream: the one that the model runs
+    on. Other accelerators get a copy and the same kernel by Triton's own launcher.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class Committer:
         self._shape = physical_to_logical_map.shape
         self._row = self._shape[1:]
         kernel = kernel_for(*self.maps)
-        self._on_device = kernel is not None
-        if kernel is not None:
+        self._on_cuda = kernel is not None and torch.version.cuda is not None
+        if kernel is not None and self._on_cuda:
             dtype, device = physical_to_logical_map.dtype, physical_to_logical_map.device.type
             self._rows = Staging(self._row, dtype, device, half=_LAYERS_QUEUED)
             self._launch_row = kernel.compile(dtype)
@@ -77,7 +77,7 @@ class Committer:
                 f"a placement of shape {list(new.shape)} cannot be committed over one of shape "
                 f"{list(shape)}: the number of slots must stay"
             )
-        if self._on_device and new.is_cpu:
+        if self._on_cuda and new.is_cpu:
             if layer is None:
                 self._launch_whole(self._wholes.put(new), ALL_LAYERS)
                 self._wholes.queued()
@@ -86,7 +86,9 @@ class Committer:
                 self._rows.queued()
         else:
             target = self.maps[0] if layer is None else self.maps[0][layer]
-            target.copy_(new)
+            if new.is_cpu and not target.is_cpu:
+                new = new.pin_memory()
+            target.copy_(new, non_blocking=True)
             derive_into(*self.maps, layer)
 
     def commit_again(self) -> None:
