@@ -2,8 +2,6 @@
 """The commands: run an evaluation, judge it again, report runs, or print what one can detect."""
 
 import json
-import sys
-import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +10,7 @@ from rich.console import Console
 
 from eval.config_file import load_config, load_gate
 from eval.controls import add_controls
-from eval.errors import EvaluationError
+from eval.errors import run_to_its_end
 from eval.folder import read_result
 from eval.judge_again import judge_again
 from eval.junit import write_junit
@@ -145,13 +143,5 @@ def _end(result: Result, junit: Path | None) -> None:
 
 
 def main() -> None:
-    """Run a command; whatever keeps it from its end is exit code 2."""
-    try:
-        app()
-    except EvaluationError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except Exception:
-        # Python's own exit code for this is 1, which here says that the run failed.
-        traceback.print_exc()
-        sys.exit(2)
+    """Run a command."""
+    run_to_its_end(app)

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What ends an evaluation before it has a verdict; each message is meant for the person."""
 
+import sys
+import traceback
+from collections.abc import Callable
+
 
 class EvaluationError(Exception):
     """The evaluation could not run: printed without a traceback, exit code 2."""
@@ -40,3 +44,16 @@ class RunFolderError(EvaluationError):
 
 class GateError(EvaluationError):
     """A run cannot be judged: what it is judged by is wrong, or what it left is incomplete."""
+
+
+def run_to_its_end(command: Callable[[], object]) -> None:
+    """Run a command line's application; whatever keeps it from its end is exit code 2."""
+    try:
+        command()
+    except EvaluationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Exception:
+        # Python's own exit code for this is 1, which elsewhere says that a run failed.
+        traceback.print_exc()
+        sys.exit(2)

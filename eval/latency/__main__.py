@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``python -m eval.latency``."""
 
-import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,7 @@ import typer
 from rich.console import Console
 
 from eval.command import find_executable
-from eval.errors import EvaluationError
+from eval.errors import EvaluationError, run_to_its_end
 from eval.interrupts import interrupts_raise
 from eval.latency.arm import FIRST_TOKENS, Setup, measure_arm
 from eval.latency.model import ModelShape, write_model
@@ -106,14 +105,5 @@ def _empty(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def main() -> None:
-    """Run; whatever keeps it from its end is exit code 2."""
-    try:
-        app()
-    except EvaluationError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    main()
+    run_to_its_end(app)

@@ -123,9 +123,9 @@ def _write_arm(folder: Path, name: str, shape: Shape) -> dict[str, Any]:
         "seconds": seconds,
         "tokens_per_second": 321.0,
         "command": [
-            "/home/someone/work/.venv/bin/vllm", "serve", "someone/some-moe", "--port", "1234",
+            "/home/someone/eplb/.venv/bin/vllm", "serve", "someone/some-moe", "--port", "1234",
             "--additional-config", json.dumps({"eplb_plugin": {
-                "events_dir": f"/home/someone/work/runs/{folder.name}/arms/{name}/events"}}),
+                "events_dir": f"/home/someone/eplb/runs/{folder.name}/arms/{name}/events"}}),
         ],
         "log": f"runs/{folder.name}/arms/{name}/server.log",
     }  # fmt: skip

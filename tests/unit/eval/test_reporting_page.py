@@ -143,8 +143,8 @@ def test_the_page_asks_for_nothing(tmp_path: Path) -> None:
 def test_no_folder_of_the_machine_is_told(tmp_path: Path, render: Any) -> None:
     log = (
         "see runs/made-up/arms/off/server.log\n"
-        'File "/home/someone/work/.venv/lib/python3.11/site-packages/vllm/a.py", line 3\n'
-        "/home/someone/work/runs/made-up/x, /data/models/some-moe and 127.0.0.1:80/v1/models"
+        'File "/home/someone/eplb/.venv/lib/python3.11/site-packages/vllm/a.py", line 3\n'
+        "/home/someone/eplb/runs/made-up/x, /data/models/some-moe and 127.0.0.1:80/v1/models"
     )
     run = made_up(tmp_path, Shape(verdict="could not run"), reasons=[log])
     text = render([run])
