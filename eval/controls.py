@@ -9,9 +9,10 @@ from lm_eval.utils import hash_string
 
 from eval.config import CONTROL_PREFIX, Arm, Config, Task
 from eval.errors import ConfigError
-from eval.gates import Recorded, arm_rules
+from eval.gates import Recorded, arm_rules, judge_run
 from eval.judged import JudgedArm, outcome
-from eval.result import ControlResult, RuleResult
+from eval.recorded import recorded_accuracies
+from eval.result import ControlResult, ReferenceResult, RuleResult
 
 # Those of the plugin's setting `fault`.
 ControlName = Literal[
@@ -119,6 +120,15 @@ def judge_controls(config: Config, arms: Sequence[JudgedArm], recorded: Recorded
         judged.results.append(result)
         judged.rules.append(_rule(result, rules, sound))
     return judged
+
+
+def judge_all(
+    config: Config, arms: Sequence[JudgedArm], reference: ReferenceResult | None
+) -> tuple[list[RuleResult], list[ControlResult]]:
+    """Judge a whole run and its controls: every rule, and what became of each control."""
+    recorded = recorded_accuracies(config)
+    controls = judge_controls(config, arms, recorded)
+    return [*judge_run(config, arms, reference, recorded), *controls.rules], controls.results
 
 
 def first_questions(arm: JudgedArm, tasks: Sequence[Task]) -> JudgedArm:

@@ -8,13 +8,12 @@ from typing import NamedTuple
 from eval.ask import Sample
 from eval.compare import arm_results
 from eval.config import CONTROL_PREFIX, Arm, Config, Gate
-from eval.controls import judge_controls
+from eval.controls import judge_all
 from eval.errors import GateError
 from eval.events import read_evidence
 from eval.folder import RunFolder, read_result, read_state
-from eval.gates import judge_run, reasons, verdict
+from eval.gates import reasons, verdict
 from eval.judged import JudgedArm, judged
-from eval.recorded import recorded_accuracies
 from eval.result import ArmRun, Result
 
 
@@ -57,15 +56,13 @@ def judge_again(folders: Sequence[Path], gate: Gate | None = None) -> Result:
             arms.append(arm._replace(name=named, run=run))
             added = Arm(name=named, eplb=arm.eplb, plugin=dict(arm.plugin or {}))
             config = config.model_copy(update={"arms": [*config.arms, added]})
-    recorded = recorded_accuracies(config)
-    controls = judge_controls(config, arms, recorded)
-    rules = [*judge_run(config, arms, first.result.reference, recorded), *controls.rules]
+    rules, controls = judge_all(config, arms, first.result.reference)
     return first.result.model_copy(
         update={
             "verdict": verdict(rules),
             "reasons": reasons(rules),
             "rules": rules,
-            "controls": controls.results,
+            "controls": controls,
             "config": config,
             "config_sha256": config.sha256(),
             "arms": arm_results([arm.run for arm in arms], {arm.name: arm.samples for arm in arms}),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A whole evaluation: every arm, the reference, the verdict."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
@@ -9,20 +9,19 @@ from typing import NamedTuple
 from rich.console import Console
 
 from eval.arm import run_arm
-from eval.ask import SEEDS, Sample
+from eval.ask import SEEDS
 from eval.compare import arm_results
 from eval.config import REFERENCE_ARM, Config, TaskName
-from eval.controls import judge_controls
+from eval.controls import judge_all
 from eval.dataset import Files
 from eval.errors import EvaluationError
 from eval.folder import RunFolder, open_run
-from eval.gates import judge_run, judged, reasons, verdict
+from eval.gates import judged, reasons, verdict
 from eval.interrupts import interrupts_raise, interrupts_wait
 from eval.machine import installed_versions, this_machine
 from eval.preflight import preflight
-from eval.recorded import recorded_accuracies
 from eval.reference_check import compare_with_transformers
-from eval.result import ArmRun, ControlResult, ReferenceResult, Result, RuleResult, Verdict
+from eval.result import ControlResult, Result, RuleResult, Verdict
 
 
 class Ended(NamedTuple):
@@ -108,7 +107,11 @@ def _result(config: Config, folder: RunFolder, ended: Ended | None) -> Result:
     rules: list[RuleResult] = []
     controls: list[ControlResult] = []
     if not ended:
-        rules, controls = _judge(config, runs, samples, reference)
+        judged_arms = [
+            judged(config, arm, run, samples[arm.name])
+            for arm, run in zip(config.arms, runs, strict=True)
+        ]
+        rules, controls = judge_all(config, judged_arms, reference)
     return Result(
         name=config.name,
         verdict=ended.verdict if ended else verdict(rules),
@@ -126,18 +129,3 @@ def _result(config: Config, folder: RunFolder, ended: Ended | None) -> Result:
         reference=reference,
         arms=arms,
     )
-
-
-def _judge(
-    config: Config,
-    runs: Sequence[ArmRun],
-    samples: Mapping[str, Sequence[Sample]],
-    reference: ReferenceResult | None,
-) -> tuple[list[RuleResult], list[ControlResult]]:
-    arms = [
-        judged(config, arm, run, samples[arm.name])
-        for arm, run in zip(config.arms, runs, strict=True)
-    ]
-    recorded = recorded_accuracies(config)
-    controls = judge_controls(config, arms, recorded)
-    return [*judge_run(config, arms, reference, recorded), *controls.rules], controls.results

@@ -35,7 +35,7 @@ def check_maps(
         "logical_to_physical_map": logical_to_physical_map,
         "logical_replica_count": logical_replica_count,
     }
-    names = f"{', '.join(maps)}"
+    names = ", ".join(maps)
     for what, values in (
         ("devices", [str(tensor.device) for tensor in maps.values()]),
         ("dtypes", [str(tensor.dtype) for tensor in maps.values()]),
