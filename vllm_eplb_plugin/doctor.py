@@ -26,7 +26,10 @@ _BOUND_WHEN = {
     "runner": "EPLB starts",
     "loopback": "loopback starts",
     "loopback_serving": "loopback starts",
+    "loopback_cuda": "loopback starts",
 }
+_ON_CPU = ("loopback", "loopback_serving")
+_ON_GPU = ("loopback_cuda",)
 
 
 @dataclass(frozen=True)
@@ -143,10 +146,11 @@ def _examine_release(report: Report) -> Support | None:
 
 
 def _examine_overrides(report: Report, overrides: Overrides) -> None:
+    elsewhere = _ON_GPU if report.on_cpu else _ON_CPU
     for moment, bound_when in _BOUND_WHEN.items():
-        for override in getattr(overrides, moment):
+        for override in () if moment in elsewhere else getattr(overrides, moment):
             mismatches = find_mismatches([override])
             report.overrides.append(OverrideReport(override.target, bound_when, not mismatches))
-            # Loopback is for a CPU; elsewhere its targets may not be there.
+            # A server needs loopback's only if it asks for it.
             notes = report.hints if moment.startswith("loopback") else report.problems
             notes.extend(mismatches)

@@ -68,9 +68,11 @@ class Overrides:
     runner: tuple[Override, ...]
     """Also when an `EplbState` is made, in modules too heavy to import any earlier."""
     loopback: tuple[Override, ...]
-    """When a loopback worker is made: EPLB on a CPU device."""
+    """When a loopback worker on a CPU is made: EPLB on such a device."""
     loopback_serving: tuple[Override, ...]
     """Also when a loopback worker is made: what serves a model with EP on a CPU."""
+    loopback_cuda: tuple[Override, ...]
+    """When a loopback worker on a GPU is made: what lets ranks share it."""
 
     def for_release(self, release: str) -> "Overrides":
         """Those that one release needs."""

@@ -91,7 +91,10 @@ def test_loopback_names_the_releases_it_serves_with() -> None:
         f"EngineArgs({arguments}).create_engine_config()",
         PYTHONPATH=str(fetch(release)),
     )
-    assert "loopback cannot serve with vLLM 0.25.0: it does with releases <0.19" in done.stderr
+    assert (
+        "loopback on a CPU cannot serve with vLLM 0.25.0: it does with releases <0.19"
+        in done.stderr
+    )
 
 
 def test_the_doctor_prints_the_same_as_json_and_the_table_of_releases() -> None:

@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from vllm_eplb_plugin.loopback.collectives import all_gather_uneven, reduce_scatter_uneven
 from vllm_eplb_plugin.loopback.experts import keep_local_experts, map_to_physical_and_record
+from vllm_eplb_plugin.loopback.staged import gather_rows, sum_over_ranks
 
 
 def moe(
@@ -65,16 +66,75 @@ def test_nothing_is_counted_while_recording_is_off() -> None:
     assert record(None, enabled=False)[1].sum() == 0
 
 
-def _rank(rank: int, port: int, results: Any) -> None:
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=3)
+def _uneven(rank: int, results: Any) -> None:
     sizes = [2, 0, 3]
     group = dist.group.WORLD
     local = torch.full((sizes[rank], 2), float(rank))
     gathered = all_gather_uneven(local, sizes, group)
     part = reduce_scatter_uneven(torch.arange(10.0).reshape(5, 2) * (rank + 1), sizes, rank, group)
     results.put((rank, gathered.tolist(), part.tolist()))
+
+
+def _rows(rank: int, sizes: list[int], device: str) -> list[torch.Tensor]:
+    """Rows of every dtype that experts' inputs have, and of different shapes."""
+    generator = torch.Generator().manual_seed(rank)
+    hidden = torch.randn(sizes[rank], 6, generator=generator)
+    ids = torch.randint(0, 99, (sizes[rank], 2), generator=generator)
+    return [
+        tensor.to(device)
+        for tensor in (
+            hidden.bfloat16(),
+            hidden[:, :1],
+            ids.int(),
+            ids.unsqueeze(1).short().expand(-1, 3, -1),
+            hidden[:, 0].half(),
+        )
+    ]
+
+
+def _staged(rank: int, results: Any, device: str) -> None:
+    group = dist.group.WORLD
+    for sizes in ([2, 0, 3], [4, 4, 4], [0, 1, 0]):
+        gathered = gather_rows(_rows(rank, sizes, device), sizes, group)
+        of_ranks = zip(*(_rows(other, sizes, device) for other in range(3)), strict=True)
+        for whole, rows in zip(gathered, of_ranks, strict=True):
+            assert whole.device.type == device
+            assert torch.equal(whole, torch.cat(rows))
+    for dtype in (torch.bfloat16, torch.float16, torch.float32, torch.int32):
+        term = torch.arange(8, device=device).reshape(4, 2).to(dtype)
+        total = sum_over_ranks(term * (rank + 1), group)
+        assert total.device.type == device
+        assert torch.equal(total, term * 6)
+    # Each alone is lost when it is added to 1 in bfloat16, both together are not.
+    term = torch.tensor([1.0 if rank == 0 else 2.0**-8], dtype=torch.bfloat16, device=device)
+    assert sum_over_ranks(term, group).item() == 1 + 2.0**-7
+    results.put((rank, True))
+
+
+def _join(task: Any, rank: int, port: int, results: Any, *arguments: Any) -> None:
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=3)
+    task(rank, results, *arguments)
     dist.barrier()
     dist.destroy_process_group()
+
+
+def on_three_ranks(task: Any, *arguments: Any) -> list[Any]:
+    """What each rank's task put into its results, sorted."""
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = [
+        context.Process(target=_join, args=(task, rank, port, results, *arguments))
+        for rank in range(3)
+    ]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(timeout=120)
+        assert process.exitcode == 0
+    return sorted(results.get(timeout=10) for _ in ranks)
 
 
 @pytest.fixture(autouse=True)
@@ -83,19 +143,15 @@ def _loopback_interface(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_uneven_collectives_on_three_ranks() -> None:
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    ranks = [context.Process(target=_rank, args=(rank, port, results)) for rank in range(3)]
-    for process in ranks:
-        process.start()
-    seen = sorted(results.get(timeout=120) for _ in ranks)
-    for process in ranks:
-        process.join(timeout=60)
-        assert process.exitcode == 0
+    seen = on_three_ranks(_uneven)
     summed = (torch.arange(10.0).reshape(5, 2) * 6).tolist()
     assert [part for _, _, part in seen] == [summed[:2], [], summed[2:]]
     for _, gathered, _ in seen:
         assert gathered == [[0.0, 0.0]] * 2 + [[2.0, 2.0]] * 3
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_staged_collectives_on_three_ranks_of_one_device(device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    assert on_three_ranks(_staged, device) == [(rank, True) for rank in range(3)]

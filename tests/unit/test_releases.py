@@ -47,10 +47,10 @@ def override(releases: str) -> Override:
 
 def test_a_release_gets_the_overrides_that_name_it_and_those_that_name_none() -> None:
     every, old, new = override(""), override("<0.19"), override(">=0.19,<0.32")
-    overrides = Overrides((every,), (old, new), (), (new,), ())
-    assert overrides.for_release("0.18.1") == Overrides((every,), (old,), (), (), ())
-    assert overrides.for_release("0.31.0") == Overrides((every,), (new,), (), (new,), ())
-    assert overrides.for_release("0.34.0rc1") == Overrides((every,), (), (), (), ())
+    overrides = Overrides((every,), (old, new), (), (new,), (), ())
+    assert overrides.for_release("0.18.1") == Overrides((every,), (old,), (), (), (), ())
+    assert overrides.for_release("0.31.0") == Overrides((every,), (new,), (), (new,), (), ())
+    assert overrides.for_release("0.34.0rc1") == Overrides((every,), (), (), (), (), ())
 
 
 def test_readme_has_the_same_table() -> None:

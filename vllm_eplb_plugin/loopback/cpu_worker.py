@@ -6,8 +6,8 @@ from typing import Any
 from vllm.v1.worker.cpu_worker import CPUWorker
 
 from vllm_eplb_plugin.install import bind, select
+from vllm_eplb_plugin.loopback.errors import LoopbackError
 from vllm_eplb_plugin.loopback.faults import FAULTS
-from vllm_eplb_plugin.loopback.gate import LoopbackError
 from vllm_eplb_plugin.releases import installed_support
 from vllm_eplb_plugin.settings import load_settings
 

@@ -6,17 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 from vllm_eplb_plugin.install import Override, bind, is_among
+from vllm_eplb_plugin.loopback import cuda_device, cuda_gate
+from vllm_eplb_plugin.loopback.errors import LoopbackError
 from vllm_eplb_plugin.releases import installed_support
 from vllm_eplb_plugin.settings import load_settings
 
 SERVED = ("<0.19", ">=0.32")
-"""Releases that loopback serves models with; EPLB alone runs on a CPU device with every one."""
+"""Releases that loopback serves models with on a CPU; EPLB alone runs on one with every release."""
 
 CPU_WORKER = "vllm_eplb_plugin.loopback.cpu_worker.LoopbackCPUWorker"
-
-
-class LoopbackError(ValueError):
-    """A configuration that loopback cannot serve; the message says what to change."""
 
 
 class _PlatformAllowedEplb:
@@ -32,23 +30,16 @@ class _PlatformAllowedEplb:
         return True
 
 
-def _refuse_release_without_serving() -> None:
+def _refuse_release_without_serving(served: tuple[str, ...], where: str) -> None:
     release = installed_support().release
-    if not any(is_among(release, served) for served in SERVED):
+    if not any(is_among(release, releases) for releases in served):
         raise LoopbackError(
-            f"loopback cannot serve with vLLM {release}: it does with releases "
-            f"{' and '.join(SERVED)}. Install one of those, or remove the setting loopback"
+            f"loopback on {where} cannot serve with vLLM {release}: it does with releases "
+            f"{' and '.join(served)}. Install one of those, or remove the setting loopback"
         )
 
 
-def _prepare(config: Any, use_async: bool) -> None:
-    from vllm.platforms import current_platform
-
-    if not current_platform.is_cpu():
-        raise LoopbackError(
-            f"loopback runs on the CPU platform, not on {current_platform.device_name!r}: "
-            "remove the setting loopback"
-        )
+def _prepare_for_cpu(config: Any, use_async: bool) -> None:
     if not config.model_config.enforce_eager:
         raise LoopbackError("loopback needs --enforce-eager: compiled CPU experts bypass it")
     if config.quant_config is not None:
@@ -67,11 +58,25 @@ def _override(original: Callable[..., Any]) -> Callable[..., Any]:
         settings = load_settings(self.additional_config)
         if not settings.loopback:
             return original(self, usage_context, headless)
-        _refuse_release_without_serving()
-        bind([ALLOW_EPLB])
-        use_async = self.eplb_config.use_async
-        config = original(self, usage_context, headless)
-        _prepare(config, use_async)
+        from vllm.platforms import current_platform
+
+        if current_platform.is_cpu():
+            _refuse_release_without_serving(SERVED, "a CPU")
+            bind([ALLOW_EPLB])
+            use_async = self.eplb_config.use_async
+            config = original(self, usage_context, headless)
+            _prepare_for_cpu(config, use_async)
+        elif current_platform.is_cuda():
+            _refuse_release_without_serving((cuda_device.RELEASES,), "a GPU")
+            cuda_gate.prepare_arguments(self)
+            config = original(self, usage_context, headless)
+            cuda_gate.prepare_config(config)
+        else:
+            raise LoopbackError(
+                "loopback runs on a CPU, with vLLM's build for it, or on one NVIDIA GPU, and vLLM "
+                f"sees {current_platform.device_name or 'neither'}: `vllm-eplb doctor` shows what "
+                "there is"
+            )
         return config
 
     return create_engine_config

@@ -1,7 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every override of every release, in one place."""
 
-from vllm_eplb_plugin.loopback import cpu_device, cpu_runner, cpu_v018, cpu_v032, gate
+from vllm_eplb_plugin.loopback import (
+    cpu_device,
+    cpu_runner,
+    cpu_v018,
+    cpu_v032,
+    cuda_device,
+    gate,
+)
 from vllm_eplb_plugin.releases import Overrides
 from vllm_eplb_plugin.state import commits, controller, manager, moves, v018
 
@@ -11,4 +18,5 @@ OVERRIDES = Overrides(
     runner=controller.OVERRIDES,
     loopback=(gate.ALLOW_EPLB, *cpu_device.OVERRIDES),
     loopback_serving=(*cpu_runner.OVERRIDES, *cpu_v018.OVERRIDES, *cpu_v032.OVERRIDES),
+    loopback_cuda=cuda_device.OVERRIDES,
 )

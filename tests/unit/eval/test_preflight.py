@@ -139,23 +139,35 @@ def test_a_backend_in_the_environment_would_be_ignored(look: Looking) -> None:
     assert "set serve.options.all2all-backend" in look.missing(serve=serve)["all2all"]
 
 
-@pytest.mark.parametrize(
-    ("on_cpu", "loopback", "message"),
-    [
-        (True, True, None),
-        (True, False, "where EPLB runs in loopback only"),
-        (False, True, "plugin.loopback serves with vLLM's build for the CPU"),
-        (False, False, None),
-    ],
-)
-def test_loopback_belongs_to_the_cpu_s_build(
-    look: Looking, on_cpu: bool, loopback: bool, message: str | None
-) -> None:
-    look.harness.install(on_cpu=on_cpu)
-    missing = look.missing(plugin={"loopback": loopback})
+def test_a_build_for_the_cpu_serves_in_loopback_only(look: Looking) -> None:
+    look.harness.install(on_cpu=True)
 
-    assert list(missing) == (["platform"] if message else [])
-    assert (message or "") in missing.get("platform", "")
+    assert look.missing(plugin={"loopback": True}) == {}
+    missing = look.missing(plugin={"loopback": False})
+    assert list(missing) == ["platform"]
+    assert "where EPLB runs in loopback only" in missing["platform"]
+
+
+def test_in_loopback_one_gpu_is_enough_for_all_ranks(look: Looking) -> None:
+    one = {"name": "H100", "memory_gib": 79.2, "free_gib": 60.0}
+    look.harness.install(gpus=[one])
+    options = {"data-parallel-size": 4}
+
+    assert "4 are needed" in look.missing(serve={"options": options})["GPUs"]
+    loopback = {"plugin": {"loopback": True}, "serve": {"options": options}}
+    found = {finding.subject: finding for finding in look(**loopback)}
+    assert found["GPUs"] == Finding("GPUs", "found", "H100 for 4 ranks, in loopback")
+    assert look.missing(**loopback) == {}
+    loopback["serve"]["gpu_memory_gib"] = 80
+    assert "GPU 0 has 79.2 GiB" in look.missing(**loopback)["GPU memory"]
+
+
+def test_loopback_without_a_gpu_needs_the_cpu_s_build(look: Looking) -> None:
+    look.harness.install(gpus=[])
+
+    missing = look.missing(plugin={"loopback": True})
+    assert list(missing) == ["GPUs"]
+    assert "the server would see none" in missing["GPUs"]
 
 
 def test_a_server_without_the_plugin_would_ignore_its_settings(look: Looking) -> None:
