@@ -14,6 +14,7 @@ from typing_extensions import Self
 from eval.command import HOST
 from eval.errors import ServerError
 from eval.process import ChildProcess, last_lines
+from eval.process_memory import gpu_memory_mib
 
 _POLL_SECONDS = 0.5
 _GENERATED_TOKENS = "vllm:generation_tokens_total"
@@ -73,6 +74,15 @@ class Server(ChildProcess):
         except httpx.HTTPError as error:
             raise self.failure(f"no answer from {self.url}/metrics: {error!r}") from error
         return sum_of_metric(response.text, _GENERATED_TOKENS)
+
+    def gpu_memory_mib(self) -> int | None:
+        """That all its processes have together; None: not known."""
+        return gpu_memory_mib(self.session)
+
+    @property
+    def session(self) -> int:
+        """Of all its processes."""
+        return self._process.pid
 
     def failure(self, message: str) -> ServerError:
         """An error that says ``message`` and shows the end of the log."""

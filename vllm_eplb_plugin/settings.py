@@ -39,6 +39,8 @@ class Settings(BaseModel):
     """Run DP+EP+EPLB without several GPUs: for development and CI only."""
     fault: Fault | None = None
     """Break EPLB on purpose, to see that a check notices; only with `loopback`."""
+    transfer_delay_ms: float = Field(0.0, ge=0)
+    """Async mode: make every layer's transfer so much longer; only with `loopback`."""
     check_weights: bool = Field(False, strict=True)
     """After every commit, prove that each local slot holds the weights the map names, and that
     what the router reads is derived right."""
@@ -48,9 +50,14 @@ class Settings(BaseModel):
     """Folder for the time that every step of the state manager takes; also when not enabled."""
 
     @model_validator(mode="after")
-    def _fault_needs_loopback(self) -> "Settings":
+    def _harm_needs_loopback(self) -> "Settings":
         if self.fault is not None and not self.loopback:
             raise ValueError(f"fault={self.fault!r} breaks EPLB on purpose and needs loopback=true")
+        if self.transfer_delay_ms and not self.loopback:
+            raise ValueError(
+                f"transfer_delay_ms={self.transfer_delay_ms:g} slows EPLB on purpose and needs "
+                "loopback=true"
+            )
         return self
 
 

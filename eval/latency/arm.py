@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One server, started, asked and measured."""
+"""Servers, started together or one by one, asked and measured one by one."""
 
 import json
 import re
 from collections.abc import Iterator, Sequence
-from itertools import chain, pairwise
+from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from eval.command import HOST
-from eval.latency.model import ModelShape
+from eval.latency.command import ArmName, Setup, arm_command
 from eval.latency.result import ArmLatency, Distribution
 from eval.latency.streams import stream_together
 from eval.server import Server, choose_port
@@ -20,109 +20,80 @@ from eval.server import Server, choose_port
 FIRST_TOKENS = 32
 """Of each completion, which are not counted: prompts are read meanwhile."""
 _REARRANGEMENT = re.compile(r"Rearranging experts", re.MULTILINE)
-_CPU_ENVIRONMENT = {
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "OMP_NUM_THREADS": "1",
-}
-_ENVIRONMENT = {
-    "HF_HUB_OFFLINE": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "GLOO_SOCKET_IFNAME": "lo",
-    "VLLM_HOST_IP": HOST,
-}
 
 
-class Setup(NamedTuple):
-    """What all arms have in common."""
+class _ArmServer:
+    """The server of one arm, with what it writes in a folder of its own."""
 
-    executable: str
-    model: Path
-    shape: ModelShape
-    gpus: int
-    graphs: bool
-    streams: int
-    tokens: int
-
-    @property
-    def loopback(self) -> bool:
-        """Fewer GPUs than ranks."""
-        return self.gpus < 2
+    def __init__(self, name: ArmName, setup: Setup, folder: Path) -> None:
+        self.name = name
+        self.setup = setup
+        self.steps = (folder / "steps").absolute()
+        self.port = choose_port(None)
+        command = arm_command(name, setup, self.port, self.steps)
+        self.server = Server(command, setup.environment(), folder / "server.log", self.port)
 
 
-def measure_arm(name: str, setup: Setup, folder: Path, console: Console) -> ArmLatency:
-    """Serve one arm and stream completions from it.
+def measure_arms(
+    names: Sequence[ArmName], setup: Setup, folder: Path, at_once: int, console: Console
+) -> Iterator[ArmLatency]:
+    """Serve the arms and stream completions from one after another.
 
     Args:
-        name: ``off``, ``stock`` (vLLM's own EPLB, async) or ``plugin``.
+        names: Which.
         setup: What is served and asked.
-        folder: An empty one, for its log and its step times.
+        folder: Has one for each arm, for its log and its step times.
+        at_once: So many servers run at the same time; all but one of them have nothing to do.
         console: For what goes on.
 
     Raises:
-        EvaluationError: The server did not start or stopped answering.
+        EvaluationError: A server did not start or stopped answering.
     """
-    port = choose_port(None)
-    steps = (folder / "steps").absolute()
-    command = _command(name, setup, port, steps)
-    environment = {**_ENVIRONMENT, **({} if setup.gpus else _CPU_ENVIRONMENT)}
-    with Server(command, environment, folder / "server.log", port) as server:
-        ready = server.wait_until_healthy(1200, console, name)
-        console.print(f"{name}: server ready after {ready:.1f} s, streaming")
-        model = str(setup.model)
-        stream_together(server.url, model, setup.streams, FIRST_TOKENS)
-        log_before = server.log.read_text(errors="replace")
-        arrived = stream_together(server.url, model, setup.streams, setup.tokens)
-        log = server.log.read_text(errors="replace")[len(log_before) :]
+    for first in range(0, len(names), at_once):
+        with ExitStack() as running:
+            arms = []
+            for name in names[first : first + at_once]:
+                arms.append(_ArmServer(name, setup, _emptied(folder / name.value)))
+                running.enter_context(arms[-1].server)
+            started = [arm.server.wait_until_healthy(1200, console, arm.name.value) for arm in arms]
+            for arm, seconds in zip(arms, started, strict=True):
+                console.print(f"{arm.name.value}: server ready after {seconds:.1f} s, streaming")
+                yield _measure(arm, seconds)
+
+
+def _measure(arm: _ArmServer, start_seconds: float) -> ArmLatency:
+    setup, server, model = arm.setup, arm.server, str(arm.setup.model)
+    stream_together(server.url, model, setup.streams, FIRST_TOKENS)
+    log_before = server.log.read_text(errors="replace")
+    arrived = stream_together(server.url, model, setup.streams, setup.tokens)
+    log = server.log.read_text(errors="replace")[len(log_before) :]
     counted = [times[FIRST_TOKENS:] for times in arrived]
     between = [after - before for times in counted for before, after in pairwise(times)]
     start, end = max(times[0] for times in counted), min(times[-1] for times in counted)
-    inside = [step for step in _steps(steps) if start <= step["time"] <= end]
+    inside = [step for step in _steps(arm.steps) if start <= step["time"] <= end]
     rearranging = [step["seconds"] for step in inside if step["rearranging"]]
     tokens = Distribution.of(between)
     assert tokens is not None
     return ArmLatency(
-        name=name,
-        start_seconds=round(ready, 1),
+        name=arm.name.value,
+        start_seconds=round(start_seconds, 1),
         rearrangements=len(_REARRANGEMENT.findall(log)),
         rearranging_steps=round(len(rearranging) / len(inside), 4) if inside else 0.0,
         state_manager=Distribution.of(rearranging),
         between_tokens=tokens,
         slow=round(float((np.array(between) > 2 * np.median(between)).mean()), 6),
+        gpu_memory_mib=server.gpu_memory_mib(),
         # As anyone would type it: without this machine's paths.
-        command=["vllm", *_command(name, setup, port, Path("steps"))[1:]],
+        command=["vllm", *arm_command(arm.name, setup, arm.port, Path("steps"))[1:]],
     )
 
 
-def _command(name: str, setup: Setup, port: int, steps: Path) -> list[str]:
-    options: dict[str, Any] = {
-        "host": HOST,
-        "port": port,
-        "load-format": "dummy",
-        "dtype": "bfloat16" if setup.gpus else "float32",
-        "max-model-len": 4096,
-        "max-num-seqs": setup.streams,
-        "data-parallel-size": 2,
-        "api-server-count": 1,
-    }
-    if setup.gpus:
-        options |= {"gpu-memory-utilization": 0.4}
-    if setup.graphs:
-        # Graphs of decoding without torch.compile, whose minutes this benchmark does not need.
-        sizes = [size for size in (1, 2, 4, 8, 16, 32) if size <= setup.streams]
-        graphs = {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY", "cudagraph_capture_sizes": sizes}
-        options |= {"compilation-config": json.dumps(graphs)}
-    plugin: dict[str, Any] = {"loopback": True} if setup.loopback else {}
-    flags = ["--enable-expert-parallel", *([] if setup.graphs else ["--enforce-eager"])]
-    if name != "off":
-        plugin |= {"step_times_dir": str(steps), "enabled": name == "plugin"}
-        # Shorter than a rearrangement takes: the next begins as soon as one has ended.
-        eplb = {"window_size": 16, "step_interval": 16, "use_async": True}
-        eplb |= {"num_redundant_experts": setup.shape.redundant}
-        flags += ["--enable-eplb", "--eplb-config", json.dumps(eplb)]
-    options |= {"additional-config": json.dumps({"eplb_plugin": plugin})}
-    pairs = chain.from_iterable((f"--{option}", str(value)) for option, value in options.items())
-    return [setup.executable, "serve", str(setup.model), *pairs, *flags]
+def _emptied(folder: Path) -> Path:
+    """What an earlier run left would be counted with this one's."""
+    for file in [folder / "server.log", *folder.glob("steps/steps*.jsonl")]:
+        file.unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _steps(folder: Path) -> Iterator[dict[str, Any]]:

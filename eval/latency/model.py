@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model that is thin and wide: many layers and experts, hardly any arithmetic."""
+"""The models that are served, without weights."""
 
 import json
 import shutil
+from enum import Enum
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
@@ -12,7 +13,12 @@ _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "generation_config.json
 
 
 class ModelShape(BaseModel):
-    """The sizes that EPLB's work depends on."""
+    """The sizes of a DeepSeek-V2.
+
+    The default is thin and wide: many layers and experts, hardly any arithmetic. Its hidden sizes
+    are the smallest that vLLM's CPU experts take; its attention heads have DeepSeek's own sizes,
+    which GPU kernels want.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -20,26 +26,58 @@ class ModelShape(BaseModel):
     experts: PositiveInt = 256
     redundant: PositiveInt = 32
     experts_per_token: PositiveInt = 8
+    hidden_size: PositiveInt = 64
+    intermediate_size: PositiveInt = 64
+    moe_intermediate_size: PositiveInt = 32
+    shared_experts: PositiveInt = 1
+    attention_heads: PositiveInt = 2
+    vocabulary: PositiveInt = 1024
+
+
+class ShapeName(str, Enum):
+    """Of ``--shape``."""
+
+    wide = "wide"
+    deepseek_v2_lite = "deepseek-v2-lite"
+
+
+SHAPES = {
+    ShapeName.wide: ModelShape(),
+    # deepseek-ai/DeepSeek-V2-Lite, config.json: 31 GB in bfloat16.
+    ShapeName.deepseek_v2_lite: ModelShape(
+        moe_layers=26,
+        experts=64,
+        redundant=16,
+        experts_per_token=6,
+        hidden_size=2048,
+        intermediate_size=10944,
+        moe_intermediate_size=1408,
+        shared_experts=2,
+        attention_heads=16,
+        vocabulary=102400,
+    ),
+}
 
 
 def write_model(shape: ModelShape, folder: Path) -> None:
     """Write a DeepSeek-V2 without weights: serve it with ``--load-format dummy``.
 
-    Hidden sizes are the smallest that vLLM's CPU experts take; attention heads have DeepSeek's own
-    sizes, which its GPU kernels want. The tokenizer is gsm-tiny's.
+    The tokenizer is gsm-tiny's.
     """
     config = json.loads((_GSM_TINY / "config.json").read_text(encoding="utf-8"))
     config |= {
         "num_hidden_layers": shape.moe_layers + config["first_k_dense_replace"],
         "n_routed_experts": shape.experts,
+        "n_shared_experts": shape.shared_experts,
         "num_experts_per_tok": shape.experts_per_token,
-        "hidden_size": 64,
-        "intermediate_size": 64,
-        "moe_intermediate_size": 32,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
+        "hidden_size": shape.hidden_size,
+        "intermediate_size": shape.intermediate_size,
+        "moe_intermediate_size": shape.moe_intermediate_size,
+        "num_attention_heads": shape.attention_heads,
+        "num_key_value_heads": shape.attention_heads,
         "qk_nope_head_dim": 128,
         "v_head_dim": 128,
+        "vocab_size": shape.vocabulary,
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -6,7 +6,14 @@ from pathlib import Path
 from eval.errors import EvaluationError
 from eval.latency.result import LatencyResult
 
-_COLORS = {"off": "#7a7a7a", "stock": "#b0413e", "plugin": "#2f6f9f"}
+# Sync is a shade lighter than async.
+_COLORS = {
+    "off": "#7a7a7a",
+    "stock-sync": "#dc9a97",
+    "stock-async": "#b0413e",
+    "sync": "#8fb8d3",
+    "async": "#2f6f9f",
+}
 _PANELS = (
     ("state_manager", "time inside EplbState.step while rearranging"),
     ("between_tokens", "time between two tokens of a completion"),
@@ -31,8 +38,8 @@ def write_plot(result: LatencyResult, file: Path) -> None:
                 continue
             # Of the last percents, the distance to 100 on a logarithmic scale.
             points = [(100 - percent, time) for percent, time in found.curve if percent < 99.95]
-            label = "vLLM" if arm.name == "stock" else arm.name
-            axes.plot(*zip(*points, strict=True), color=_COLORS.get(arm.name), label=label, lw=1.8)
+            color = _COLORS.get(arm.name)
+            axes.plot(*zip(*points, strict=True), color=color, label=arm.name, lw=1.8)
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.invert_xaxis()

@@ -47,22 +47,29 @@ class ArmLatency(BaseModel):
     rearranging_steps: float
     """Share of the engine steps in which a rearrangement began or was under way."""
     state_manager: Distribution | None
-    """For how long `EplbState.step` held the thread that runs the model, in these steps."""
+    """For how long `EplbState.step` held the thread that runs the model, in these steps: in sync
+    mode, the stall of a whole rearrangement."""
     between_tokens: Distribution
     """Between two tokens of one completion."""
     slow: float
     """Share of these that are more than twice the median."""
+    gpu_memory_mib: int | None
+    """In use at the end by all processes of the server together; None: not known."""
     command: list[str]
 
 
 class LatencyResult(BaseModel):
     """One run."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     model: ModelShape
     streams: int
     tokens: int
     loopback: bool
+    gpus: int
+    """That the servers used; 0: they ran on the CPU."""
+    servers_at_once: int
+    """Started together; each was measured while the others had nothing to do."""
     machine: Machine
     versions: Versions
     arms: list[ArmLatency]
@@ -91,16 +98,27 @@ class LatencyResult(BaseModel):
         table.add_row("slower than twice the median", *(f"{arm.slow:.2%}" for arm in self.arms))
         table.add_row("rearrangements begun", *(str(arm.rearrangements) for arm in self.arms))
         table.add_row("steps rearranging", *(f"{arm.rearranging_steps:.0%}" for arm in self.arms))
+        if any(arm.gpu_memory_mib for arm in self.arms):
+            memory = (arm.gpu_memory_mib for arm in self.arms)
+            table.add_row("GPU memory, MiB", *("-" if one is None else str(one) for one in memory))
         return table
 
     def conclusions(self) -> list[str]:
         """What the arms say when they are set beside each other."""
-        off, stock, plugin = (self.arm(name) for name in ("off", "stock", "plugin"))
+        names = ("off", "stock-sync", "sync", "stock-async", "async")
+        off, stock_sync, sync, stock_async, async_ = (self.arm(name) for name in names)
         lines = []
-        if stock and plugin and stock.state_manager and plugin.state_manager:
-            ratio = stock.state_manager.p99 / plugin.state_manager.p99
-            lines.append(f"time inside EplbState.step, p99: {ratio:.1f} times less than vLLM's own")
-        for arm in (stock, plugin):
+        if stock_sync and sync and stock_sync.state_manager and sync.state_manager:
+            stall, stock = sync.state_manager.p50, stock_sync.state_manager.p50
+            lines.append(
+                f"stall of a sync rearrangement, p50: {stall:.1f} ms, vLLM's own {stock:.1f} ms"
+            )
+        if stock_async and async_ and stock_async.state_manager and async_.state_manager:
+            ratio = stock_async.state_manager.p99 / async_.state_manager.p99
+            lines.append(
+                f"time inside EplbState.step, async, p99: {ratio:.1f} times less than vLLM's own"
+            )
+        for arm in (stock_sync, sync, stock_async, async_):
             if off and arm:
                 more = arm.between_tokens.p99 / off.between_tokens.p99 - 1
                 lines.append(f"between tokens, p99, {arm.name} against off: {more:+.1%}")

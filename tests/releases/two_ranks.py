@@ -82,6 +82,7 @@ def examine() -> dict[str, Any]:
     import vllm_eplb_plugin.placement.compiled
     import vllm_eplb_plugin.planning.default_policy  # noqa: F401
     from vllm_eplb_plugin.install import find_mismatches, select
+    from vllm_eplb_plugin.loopback.delay import delay_overrides
     from vllm_eplb_plugin.loopback.faults import FAULTS
     from vllm_eplb_plugin.releases import installed_support
 
@@ -90,6 +91,7 @@ def examine() -> dict[str, Any]:
     overrides = support.load()
     groups = {field.name: getattr(overrides, field.name) for field in fields(overrides)}
     groups |= {name: select(fault, support.release) for name, fault in FAULTS.items()}
+    groups["transfer_delay_ms"] = select(delay_overrides(1.0), support.release)
     return {
         "release": support.release,
         "source": vllm.__path__[0],

@@ -5,9 +5,9 @@ from typing import Any
 
 from vllm.v1.worker.cpu_worker import CPUWorker
 
-from vllm_eplb_plugin.install import bind, select
+from vllm_eplb_plugin.install import bind
 from vllm_eplb_plugin.loopback.errors import LoopbackError
-from vllm_eplb_plugin.loopback.faults import FAULTS
+from vllm_eplb_plugin.loopback.on_purpose import overrides_on_purpose
 from vllm_eplb_plugin.releases import installed_support
 from vllm_eplb_plugin.settings import load_settings
 
@@ -20,8 +20,7 @@ class LoopbackCPUWorker(CPUWorker):  # type: ignore[misc]
         support = installed_support()
         overrides = support.load()
         bind((*overrides.loopback, *overrides.loopback_serving))
-        if settings.fault is not None:
-            bind(select(FAULTS[settings.fault], support.release))
+        bind(overrides_on_purpose(settings, support.release))
         super().__init__(vllm_config, *args, **kwargs)
         if getattr(self, "use_v2_model_runner", False):  # 0.18 has no other runner on a CPU
             raise LoopbackError(

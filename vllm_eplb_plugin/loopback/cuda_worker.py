@@ -5,8 +5,8 @@ from typing import Any
 
 from vllm.v1.worker.gpu_worker import Worker
 
-from vllm_eplb_plugin.install import bind, select
-from vllm_eplb_plugin.loopback.faults import FAULTS
+from vllm_eplb_plugin.install import bind
+from vllm_eplb_plugin.loopback.on_purpose import overrides_on_purpose
 from vllm_eplb_plugin.releases import installed_support
 from vllm_eplb_plugin.settings import load_settings
 
@@ -18,8 +18,7 @@ class LoopbackCudaWorker(Worker):  # type: ignore[misc]
         settings = load_settings(vllm_config.additional_config)
         support = installed_support()
         bind(support.load().loopback_cuda)
-        if settings.fault is not None:
-            bind(select(FAULTS[settings.fault], support.release))
+        bind(overrides_on_purpose(settings, support.release))
         super().__init__(vllm_config, *args, **kwargs)
 
     def init_device(self) -> None:

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether memory grows."""
+
+from collections.abc import Sequence
+from statistics import median
+
+from pydantic import BaseModel, ConfigDict
+
+from eval.process_memory import gpu_memory_mib, gpu_memory_of_devices_mib, host_memory_mib
+
+
+class MemorySample(BaseModel):
+    """At one moment, in MiB."""
+
+    model_config = ConfigDict(frozen=True)
+
+    seconds: float
+    """Since the load began."""
+    host: int
+    gpu: int | None
+    """None: there is none, or the driver does not tell."""
+
+
+class MemoryProbe:
+    """Samples a server's memory: of its processes, or of the GPUs if the driver names none."""
+
+    def __init__(self, session: int) -> None:
+        self._session = session
+        self.of_processes = gpu_memory_mib(session) is not None
+        self.samples: list[MemorySample] = []
+
+    def sample(self, seconds: float) -> None:
+        """Take one."""
+        gpu = gpu_memory_mib(self._session) if self.of_processes else gpu_memory_of_devices_mib()
+        host = host_memory_mib(self._session)
+        self.samples.append(MemorySample(seconds=round(seconds, 1), host=host, gpu=gpu))
+
+
+def growth_mib(values: Sequence[int]) -> float | None:
+    """How much more the last fifth has than the second: the first is for warming up.
+
+    Returns:
+        The difference of the medians; None with fewer than ten values.
+    """
+    fifth = len(values) // 5
+    if fifth < 2:
+        return None
+    return float(median(values[-fifth:]) - median(values[fifth : 2 * fifth]))

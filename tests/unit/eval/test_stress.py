@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stress run: its load, what ends it early, what it measures and how it judges."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from eval.events import Evidence
+from eval.process_memory import host_memory_mib
+from eval.result import Machine, Versions
+from eval.stress.__main__ import app
+from eval.stress.load import Load, keep_asking
+from eval.stress.memory import MemorySample, growth_mib
+from eval.stress.plot import write_plot
+from eval.stress.result import StressResult, growths, judge, thinned
+
+
+class Completions(BaseHTTPRequestHandler):
+    """Streams tokens; after ``good`` requests it hangs, refuses, or tells of an error."""
+
+    good = 10**9
+    then = ""
+    asked: list[dict[str, Any]] = []  # noqa: RUF012
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append(request)
+        bad = len(self.asked) > self.good
+        if bad and self.then == "refuses":
+            self.send_error(500, "engine dead")
+            return
+        self.send_response(200)
+        self.end_headers()
+        if bad and self.then == "hangs":
+            time.sleep(5)
+            return
+        chunk: dict[str, Any] = {"choices": [{"text": "a"}]}
+        if bad:
+            chunk = {"error": {"message": "engine dead"}}
+        for _ in range(request["max_tokens"]):
+            self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(Completions, "asked", [])
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Completions)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def ask(url: str, seconds: float, hang_seconds: float = 60) -> tuple[Load, int]:
+    watched: list[int] = []
+    load = keep_asking(
+        url, "model", 3, seconds, hang_seconds, lambda one: watched.append(one.tokens)
+    )
+    return load, len(watched)
+
+
+def test_completions_of_all_lengths_are_asked_for_until_the_end(url: str) -> None:
+    load, watched = ask(url, 1.0)
+    assert load.problem is None
+    assert load.requests == len(Completions.asked) >= 6
+    assert load.tokens == sum(request["max_tokens"] for request in Completions.asked)
+    assert len({request["max_tokens"] for request in Completions.asked}) > 3
+    assert len({len(request["prompt"]) for request in Completions.asked}) > 3
+    assert watched >= 1
+
+
+def test_two_runs_ask_the_same(url: str) -> None:
+    ask(url, 0.3)
+    first, Completions.asked[:] = list(Completions.asked), []
+    ask(url, 0.3)
+    for stream in range(3):
+        of_stream = [
+            [one for one in asked if one["prompt"].startswith(f"{stream} ")]
+            for asked in (first, Completions.asked)
+        ]
+        length = min(map(len, of_stream))
+        assert length > 0
+        assert of_stream[0][:length] == of_stream[1][:length]
+
+
+@pytest.mark.parametrize(
+    ("then", "problem"),
+    [
+        ("refuses", "a request failed with 500"),
+        ("errs", "engine dead"),
+        ("hangs", "no token of any completion for"),
+    ],
+)
+def test_what_goes_wrong_ends_it_at_once(
+    then: str, problem: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Completions, "good", 5)
+    monkeypatch.setattr(Completions, "then", then)
+    load, _ = ask(url, 60, hang_seconds=1)
+    assert load.problem is not None
+    assert problem in load.problem
+
+
+@pytest.mark.parametrize(
+    ("values", "growth"),
+    [
+        ([9, 9, *[5] * 6, 7, 7], 2.0),
+        ([0, 0, *[5] * 8], 0.0),
+        (list(range(100)), 60.0),
+        ([1] * 9, None),
+        ([], None),
+    ],
+)
+def test_growth_leaves_warming_up_out(values: list[int], growth: float | None) -> None:
+    assert growth_mib(values) == growth
+
+
+def test_memory_of_a_session_is_that_of_all_its_processes() -> None:
+    script = (
+        "import subprocess, sys; held = bytearray(80 * 2**20); {}; print(1, flush=True); input()"
+    )
+    child = script.format("0")
+    started = f"child = subprocess.Popen([sys.executable, '-c', {child!r}], stdin=0)"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script.format(started)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        assert parent.stdout is not None
+        assert [parent.stdout.readline() for _ in range(2)] == [b"1\n"] * 2
+        assert 160 <= host_memory_mib(parent.pid) < 400
+        assert host_memory_mib(os.getsid(0)) != host_memory_mib(parent.pid)
+    finally:
+        parent.communicate(b"\n\n", timeout=10)
+
+
+def result(**changes: Any) -> StressResult:
+    nothing = dict.fromkeys(Versions.model_fields)
+    samples = [MemorySample(seconds=2 * one, host=9000, gpu=2000) for one in range(20)]
+    values = {
+        "name": "cpu",
+        "arm": "async",
+        "started": datetime.now(timezone.utc),
+        "seconds": 40,
+        "streams": 3,
+        "requests": 50,
+        "tokens": 4000,
+        "problem": None,
+        "evidence": Evidence(rearrangements=9, weight_checks=90, map_checks=90),
+        "logged_rearrangements": 9,
+        "memory": samples,
+        "memory_of_processes": True,
+        "gpu_growth_mib": 0.0,
+        "host_growth_mib": 0.0,
+        "machine": Machine(processor="p", accelerators=[], cores=1, memory_gib=1),
+        "versions": Versions(**{**nothing, "python": "3"}),
+        "config_sha256": "",
+        "command": [],
+    }
+    return StressResult(**{**values, **changes})
+
+
+def failed(plugin: bool = True, **changes: Any) -> list[str]:
+    rules = judge(result(**changes), plugin, plugin, 5, 60)
+    return [rule.rule for rule in rules if not rule.passed]
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"problem": "the server hangs"}, "answers"),
+        ({"requests": 0}, "answers"),
+        ({"gpu_growth_mib": 65.0}, "gpu_memory"),
+        ({"gpu_growth_mib": None}, "gpu_memory"),
+        ({"host_growth_mib": 600.0}, "host_memory"),
+    ],
+)
+def test_each_rule_fails_alone(changes: dict[str, Any], rule: str) -> None:
+    assert failed() == []
+    assert failed(**changes) == [rule]
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"rearrangements": 4}, "rearrangements"),
+        ({"abandoned": 1}, "no_stall"),
+        ({"under_way_seconds": 61.0}, "no_stall"),
+        ({"placements_rejected": 1}, "no_rejected_placements"),
+        ({"weight_mismatches": 1}, "weights"),
+        ({"weight_checks": 0}, "weights"),
+        ({"map_mismatches": 1}, "maps"),
+    ],
+)
+def test_each_rule_of_events_fails_alone(changes: dict[str, Any], rule: str) -> None:
+    evidence = result().evidence.model_copy(update=changes)
+    assert failed(evidence=evidence) == [rule]
+
+
+def test_without_the_plugin_vllm_s_log_counts() -> None:
+    assert failed(plugin=False, evidence=Evidence()) == []
+    assert failed(plugin=False, evidence=Evidence(), logged_rearrangements=4) == ["rearrangements"]
+
+
+def test_a_result_can_be_read_again_and_drawn(tmp_path: Path) -> None:
+    seen = result(memory=thinned(result().memory * 100))
+    assert 250 < len(seen.memory) <= 300
+    assert growths(seen.memory) == (0.0, 0.0)
+    seen.write(tmp_path / "stress.json")
+    assert StressResult.model_validate_json((tmp_path / "stress.json").read_text()) == seen
+    write_plot(seen, tmp_path / "stress.png")
+    assert (tmp_path / "stress.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        (["--arm", "asink"], "no such arm"),
+        (["--json", "nowhere/stress.json"], "there is no folder nowhere"),
+    ],
+)
+def test_what_cannot_run_is_said_before_anything_starts(options: list[str], rule: str) -> None:
+    done = CliRunner().invoke(app, ["eval/configs/cpu.yaml", *options])
+    assert rule in str(done.exception)
