@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One arm: its server is started, asked everything, measured and stopped."""
+"""Arms: their servers are started, asked everything, measured and stopped."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 
 from rich.console import Console
 
@@ -16,41 +18,69 @@ from eval.server import Server, choose_port
 from eval.server_log import count_rearrangements
 
 
-def run_arm(
+def run_arms(
     config: Config,
-    arm: Arm,
+    arms: Sequence[Arm],
     executable: str,
     files: Mapping[TaskName, Files | None],
     folder: RunFolder,
     console: Console,
 ) -> None:
-    """Run one arm and keep what it gave in its folder.
+    """Start the servers of some arms together, ask one after another, keep what they gave.
 
     Raises:
-        EvaluationError: The server did not start or stopped answering.
+        EvaluationError: A server did not start or stopped answering.
     """
-    here = folder.new_arm_folder(arm.name)
-    events = (here / "events").absolute()
-    port = choose_port(config.serve.port)
-    command = server_command(config, arm, executable, port, events)
-    server = Server(command, config.serve.environment, here / "server.log", port)
-    with server:
-        ready = server.wait_until_healthy(config.serve.start_timeout, console, f"arm {arm.name}")
-        console.print(f"arm {arm.name}: server ready after {ready:.1f} s, asking")
-        tokens = server.generated_tokens()
-        log_start = server.log.stat().st_size
-        try:
-            answers = [
-                ask(config.model, task, server.url, files[task.name], here / "ask.log")
-                for task in config.tasks_of(arm)
-            ]
-        except RequestError as error:
-            stopped = f"arm {arm.name}: the server stopped answering: {error}"
-            raise server.failure(stopped) from error
-        logged = count_rearrangements(server.log, log_start)
-        tokens = server.generated_tokens() - tokens
-    evidence = read_evidence(events, answers[0].started, answers[-1].finished)
-    finished = _summary(arm, answers, evidence, logged, ready, tokens, server, command)
+    with ExitStack() as running:
+        servers = [_ArmServer(config, arm, executable, folder) for arm in arms]
+        for one in servers:
+            running.enter_context(one.server)
+        timeout = config.serve.start_timeout
+        ready = [
+            one.server.wait_until_healthy(timeout, console, f"arm {one.arm.name}")
+            for one in servers
+        ]
+        for one, seconds in zip(servers, ready, strict=True):
+            console.print(f"arm {one.arm.name}: server ready after {seconds:.1f} s, asking")
+            _ask(config, one, seconds, files, folder, console)
+
+
+class _ArmServer:
+    """The server of one arm, and where it and the harness write."""
+
+    def __init__(self, config: Config, arm: Arm, executable: str, folder: RunFolder) -> None:
+        self.arm = arm
+        self.folder: Path = folder.new_arm_folder(arm.name)
+        self.events = (self.folder / "events").absolute()
+        port = choose_port(config.serve.port)
+        self.command = server_command(config, arm, executable, port, self.events)
+        environment, log = config.serve.environment, self.folder / "server.log"
+        self.server = Server(self.command, environment, log, port)
+
+
+def _ask(
+    config: Config,
+    one: _ArmServer,
+    ready: float,
+    files: Mapping[TaskName, Files | None],
+    folder: RunFolder,
+    console: Console,
+) -> None:
+    arm, server = one.arm, one.server
+    tokens = server.generated_tokens()
+    log_start = server.log.stat().st_size
+    try:
+        answers = [
+            ask(config.model, task, server.url, files[task.name], one.folder / "ask.log")
+            for task in config.tasks_of(arm)
+        ]
+    except RequestError as error:
+        stopped = f"arm {arm.name}: the server stopped answering: {error}"
+        raise server.failure(stopped) from error
+    logged = count_rearrangements(server.log, log_start)
+    tokens = server.generated_tokens() - tokens
+    evidence = read_evidence(one.events, answers[0].started, answers[-1].finished)
+    finished = _summary(arm, answers, evidence, logged, ready, tokens, server, one.command)
     samples = [sample for task in answers for sample in task.samples]
     folder.finish_arm(finished, samples)
     console.print(

@@ -58,6 +58,9 @@ def run_command(
     gate: _Gate = None,
     junit: _Junit = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Never resume.")] = False,
+    servers_at_once: Annotated[
+        int, typer.Option(min=1, help="Started together, asked one after another.")
+    ] = 1,
 ) -> None:
     """Serve, ask, judge. Exit code 0: passed; 1: failed or not tested; 2: could not run."""
     console = Console()
@@ -66,7 +69,7 @@ def run_command(
     if controls:
         config = add_controls(config, controls)
     try:
-        result, folder = run(config, Path("runs"), fresh, console)
+        result, folder = run(config, Path("runs"), fresh, console, servers_at_once)
     except KeyboardInterrupt:
         # typer's own exit code for this is 1, which here says that the run failed.
         raise typer.Exit(2) from None

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from eval.arm import run_arm
+from eval.arm import run_arms
 from eval.ask import SEEDS
 from eval.compare import arm_results
 from eval.config import REFERENCE_ARM, Config, TaskName
 from eval.controls import judge_all
 from eval.dataset import Files
-from eval.errors import EvaluationError
+from eval.errors import ConfigError, EvaluationError
 from eval.folder import RunFolder, open_run
 from eval.gates import judged, reasons, verdict
 from eval.interrupts import interrupts_raise, interrupts_wait
@@ -31,7 +31,9 @@ class Ended(NamedTuple):
     reason: str
 
 
-def run(config: Config, runs: Path, fresh: bool, console: Console) -> tuple[Result, Path]:
+def run(
+    config: Config, runs: Path, fresh: bool, console: Console, servers_at_once: int = 1
+) -> tuple[Result, Path]:
     """Evaluate and keep the result, also when it is that the evaluation could not run.
 
     Args:
@@ -39,6 +41,7 @@ def run(config: Config, runs: Path, fresh: bool, console: Console) -> tuple[Resu
         runs: The folder in which this run has its folder.
         fresh: Never resume.
         console: For what goes on.
+        servers_at_once: Started together; each is asked while the others have nothing to do.
 
     Returns:
         The result and the folder of the run.
@@ -46,13 +49,18 @@ def run(config: Config, runs: Path, fresh: bool, console: Console) -> tuple[Resu
     Raises:
         EvaluationError: Something is missing; nothing was started.
     """
+    if servers_at_once > 1 and config.serve.port is not None:
+        raise ConfigError(
+            f"--servers-at-once {servers_at_once}: they cannot all listen on serve.port "
+            f"{config.serve.port}. Set it to null for free ones"
+        )
     ready = preflight(config, console)
     ready.require_everything()
     with (
         interrupts_raise(),
         open_run(runs, config, installed_versions(), fresh) as folder,
     ):
-        ended = _attempt(config, ready.executable, ready.files, folder, console)
+        ended = _attempt(config, ready.executable, ready.files, folder, console, servers_at_once)
         with interrupts_wait():
             result = _result(config, folder, ended)
             folder.finish(result)
@@ -65,19 +73,25 @@ def _attempt(
     files: Mapping[TaskName, Files | None],
     folder: RunFolder,
     console: Console,
+    servers_at_once: int,
 ) -> Ended | None:
     """Do what is not done yet; None when everything is."""
     doing = ""
     try:
+        todo = []
         for arm in config.arms:
-            doing = f"arm {arm.name}"
             if folder.finished_arm(arm.name):
-                console.print(f"{doing}: finished before, not asked again")
+                console.print(f"arm {arm.name}: finished before, not asked again")
             else:
-                run_arm(config, arm, executable, files, folder, console)
-            if arm.name == REFERENCE_ARM and config.reference.transformers_prompts:
+                todo.append(arm)
+        while todo or _reference_is_due(config, folder):
+            if _reference_is_due(config, folder):
                 doing = "reference"
                 _compare_with_reference(config, folder, console)
+                continue
+            together, todo = todo[:servers_at_once], todo[servers_at_once:]
+            doing = f"arm {', '.join(arm.name for arm in together)}"
+            run_arms(config, together, executable, files, folder, console)
     except KeyboardInterrupt:
         why = f"interrupted during {doing}; the same command resumes there"
         return Ended("interrupted", why)
@@ -86,9 +100,12 @@ def _attempt(
     return None
 
 
+def _reference_is_due(config: Config, folder: RunFolder) -> bool:
+    wanted = config.reference.transformers_prompts > 0 and folder.reference() is None
+    return wanted and folder.finished_arm(REFERENCE_ARM) is not None
+
+
 def _compare_with_reference(config: Config, folder: RunFolder, console: Console) -> None:
-    if folder.reference() is not None:
-        return
     samples = folder.samples(REFERENCE_ARM)
     found = compare_with_transformers(config, samples, folder.path / "reference", console)
     folder.finish_reference(found)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What loopback on one GPU refuses before a model loads, and how it shares the GPU's memory."""
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,6 +42,8 @@ class Arguments:
 @pytest.fixture(autouse=True)
 def _gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_gate, "_memory_of_first_gpu", lambda: (78 * GIB, 80 * GIB))
+    platform = SimpleNamespace(device_count=lambda: 1)
+    monkeypatch.setitem(sys.modules, "vllm.platforms", SimpleNamespace(current_platform=platform))
 
 
 def test_two_ranks_share_the_gpu_and_run_eager() -> None:
@@ -49,6 +52,14 @@ def test_two_ranks_share_the_gpu_and_run_eager() -> None:
     assert arguments.enforce_eager
     assert arguments.gpu_memory_utilization == 0.43
     assert arguments.kv_cache_memory_bytes == GIB
+
+
+def test_a_gpu_that_is_hidden_is_missed_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    platform = SimpleNamespace(device_count=lambda: 0)
+    monkeypatch.setitem(sys.modules, "vllm.platforms", SimpleNamespace(current_platform=platform))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(LoopbackError, match=r"CUDA finds none here \(CUDA_VISIBLE_DEVICES is ''\)"):
+        prepare_arguments(Arguments())
 
 
 def test_what_a_user_asks_for_is_kept_if_it_fits() -> None:

@@ -2,6 +2,7 @@
 """The front end's part of loopback on one GPU: what it can serve, and each rank's memory."""
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ def prepare_arguments(arguments: Any) -> None:
     Raises:
         LoopbackError: Loopback cannot serve so, or the GPU has not enough memory.
     """
+    _refuse_without_gpu()
     _refuse_what_ranks_of_one_gpu_cannot_do(arguments)
     if not arguments.enforce_eager:
         from vllm.logger import init_logger
@@ -94,6 +96,18 @@ def share_of_each_rank(
 def checkpoint_bytes(model: str) -> int:
     """Size of the weights in a model's folder; 0 if it is none, and a name on the Hub."""
     return sum(file.stat().st_size for file in Path(model).glob("*.safetensors"))
+
+
+def _refuse_without_gpu() -> None:
+    from vllm.platforms import current_platform
+
+    if current_platform.device_count() == 0:
+        hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+        why = "" if hidden is None else f" (CUDA_VISIBLE_DEVICES is {hidden!r})"
+        raise LoopbackError(
+            f"loopback puts all ranks on one GPU, and CUDA finds none here{why}. Without a GPU, "
+            "use vLLM's build for the CPU (scripts/setup makes an environment with it)"
+        )
 
 
 def _refuse_what_ranks_of_one_gpu_cannot_do(arguments: Any) -> None:
