@@ -305,6 +305,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_starts(
 ) -> None:
     monkeypatch.setattr("eval.machine._accelerators", lambda: ["H100"] * gpus)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("eval.latency.__main__.measure_arms", lambda *_: pytest.fail("started"))
     done = CliRunner().invoke(app, [*options, "--folder", str(tmp_path)])
     assert rule in str(done.exception)
     assert not list(tmp_path.iterdir())
