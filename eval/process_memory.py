@@ -23,8 +23,8 @@ def gpu_memory_mib(session: int) -> int | None:
 
 
 def gpu_memory_of_devices_mib() -> int | None:
-    """Memory in use on all GPUs by whomever, in MiB; None: there is no nvidia-smi."""
-    used = _ask_nvidia("--query-gpu=memory.used").split()
+    """Memory in use on all GPUs by whomever, in MiB; None: nvidia-smi does not tell."""
+    used = [one for one in _ask_nvidia("--query-gpu=memory.used").split() if one.isdigit()]
     return sum(int(one) for one in used) if used else None
 
 
@@ -54,7 +54,9 @@ def _ask_nvidia(query: str) -> str:
     if program is None:
         return ""
     command = [program, query, "--format=csv,noheader,nounits"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    # What went wrong is written to standard output, too.
+    return answer.stdout if answer.returncode == 0 else ""
 
 
 def _session_of(pid: int) -> int | None:

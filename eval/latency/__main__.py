@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """``python -m eval.latency``."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,12 +14,22 @@ from eval.errors import EvaluationError, run_to_its_end
 from eval.interrupts import interrupts_raise
 from eval.latency.arm import FIRST_TOKENS, measure_arms
 from eval.latency.command import ArmName, Setup
+from eval.latency.gpus import RANKS, choose_gpus
 from eval.latency.model import SHAPES, ShapeName, write_model
 from eval.latency.plot import write_plot
 from eval.latency.result import LatencyResult
 from eval.machine import installed_versions, this_machine
 
 _DEFAULT_ARMS = (ArmName.off, ArmName.stock_async, ArmName.async_)
+
+_SHAPE_HELP = (
+    "wide: many layers and experts, hardly any arithmetic; or DeepSeek's real sizes, 31 GB."
+)
+
+
+def _instead(least: int, of_shapes: str) -> Any:
+    return typer.Option(min=least, help="Instead of the shape's.", show_default=of_shapes)
+
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -30,19 +42,25 @@ def run(
             "--arm", help="Only this one; repeatable.", show_default="off, stock-async, async"
         ),
     ] = None,
-    shape: Annotated[ShapeName, typer.Option(help="Of the model.")] = ShapeName.wide,
+    shape: Annotated[ShapeName, typer.Option(help=_SHAPE_HELP)] = ShapeName.wide,
     streams: Annotated[int, typer.Option(min=1, help="Completions at the same time.")] = 8,
     tokens: Annotated[int, typer.Option(min=2 * FIRST_TOKENS, max=4000, help="Of each.")] = 1000,
-    moe_layers: Annotated[int | None, typer.Option(min=1, help="Instead of the shape's.")] = None,
-    experts: Annotated[int | None, typer.Option(min=8, help="In each layer.")] = None,
-    redundant: Annotated[int | None, typer.Option(min=1, help="In each layer.")] = None,
+    moe_layers: Annotated[int | None, _instead(1, "58 or 26")] = None,
+    experts: Annotated[int | None, _instead(8, "256 or 64")] = None,
+    redundant: Annotated[int | None, _instead(1, "32 or 16")] = None,
     gpus: Annotated[
         int | None,
-        typer.Option(min=0, max=2, help="1: loopback.", show_default="all, at most 2"),
+        typer.Option(
+            min=0,
+            max=RANKS,
+            help="To use; 1: loopback, 0: loopback with vLLM built for a CPU.",
+            show_default="all, at most 2",
+        ),
     ] = None,
-    graphs: Annotated[bool, typer.Option("--graphs", help="CUDA graphs; not in loopback.")] = False,
+    graphs: Annotated[bool, typer.Option("--graphs", help="CUDA graphs; two GPUs only.")] = False,
     servers_at_once: Annotated[
-        int, typer.Option(min=1, help="Started together, measured one after another.")
+        int,
+        typer.Option(min=1, help="Started together, and measured one after another: sooner done."),
     ] = 1,
     folder: Annotated[Path, typer.Option(help="For servers' logs and step times.")] = Path(
         "runs/latency"
@@ -61,12 +79,12 @@ def run(
     )
     machine = this_machine()
     model = folder / "model"
-    used = _gpus(gpus, len(machine.accelerators))
+    used = choose_gpus(gpus, len(machine.accelerators), os.environ.get("CUDA_VISIBLE_DEVICES"))
     setup = Setup(find_executable(None), model, sizes, used, graphs, streams, tokens)
-    _refuse_what_cannot_be_measured(setup, json, plot)
+    names = arms or list(_DEFAULT_ARMS)
+    _refuse_what_cannot_be_measured(setup, names, json, plot)
     write_model(sizes, model)
     console = Console(highlight=False, soft_wrap=True)
-    names = arms or list(_DEFAULT_ARMS)
     with interrupts_raise():
         measured = list(measure_arms(names, setup, folder, servers_at_once, console))
     result = LatencyResult(
@@ -74,7 +92,7 @@ def run(
         streams=streams,
         tokens=tokens,
         loopback=setup.loopback,
-        gpus=used,
+        gpus=len(used),
         servers_at_once=servers_at_once,
         machine=machine,
         versions=installed_versions(),
@@ -90,24 +108,24 @@ def run(
         write_plot(result, plot)
 
 
-def _gpus(asked: int | None, there: int) -> int:
-    if asked is None:
-        return min(there, 2)
-    if asked > there:
-        raise EvaluationError(f"--gpus {asked}: nvidia-smi lists {there}. Leave it out to use all")
-    return asked
-
-
-def _refuse_what_cannot_be_measured(setup: Setup, *files: Path | None) -> None:
+def _refuse_what_cannot_be_measured(
+    setup: Setup, names: Sequence[ArmName], *files: Path | None
+) -> None:
+    if len(set(names)) < len(names):
+        given = ", ".join(name.value for name in names)
+        raise EvaluationError(f"--arm {given}: each has one folder. Give each once")
     shape = setup.shape
     slots = shape.experts + shape.redundant
-    if slots % 2:
+    if slots % RANKS:
         raise EvaluationError(
             f"{shape.experts} experts and {shape.redundant} redundant are {slots} slots, "
             "which two ranks cannot share evenly: make them an even number together"
         )
     if setup.graphs and setup.loopback:
-        raise EvaluationError("--graphs: CUDA graphs cannot capture loopback's collectives")
+        raise EvaluationError(
+            "--graphs: CUDA graphs cannot capture loopback's collectives, and with "
+            f"{len(setup.gpus)} of {RANKS} GPUs it is loopback. Use two, or leave --graphs out"
+        )
     for file in files:
         if file is not None and not file.parent.is_dir():
             raise EvaluationError(f"{file} cannot be written: there is no folder {file.parent}")

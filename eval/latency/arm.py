@@ -15,6 +15,7 @@ from rich.console import Console
 from eval.latency.command import ArmName, Setup, arm_command
 from eval.latency.result import ArmLatency, Distribution
 from eval.latency.streams import stream_together
+from eval.process_memory import gpu_memory_of_devices_mib
 from eval.server import Server, choose_port
 
 FIRST_TOKENS = 32
@@ -49,6 +50,8 @@ def measure_arms(
     Raises:
         EvaluationError: A server did not start or stopped answering.
     """
+    # Before any server: the memory of one that was just stopped is not free at once.
+    others = gpu_memory_of_devices_mib() if setup.gpus else None
     for first in range(0, len(names), at_once):
         with ExitStack() as running:
             arms = []
@@ -58,10 +61,10 @@ def measure_arms(
             started = [arm.server.wait_until_healthy(1200, console, arm.name.value) for arm in arms]
             for arm, seconds in zip(arms, started, strict=True):
                 console.print(f"{arm.name.value}: server ready after {seconds:.1f} s, streaming")
-                yield _measure(arm, seconds)
+                yield _measure(arm, seconds, others if len(arms) == 1 else None)
 
 
-def _measure(arm: _ArmServer, start_seconds: float) -> ArmLatency:
+def _measure(arm: _ArmServer, start_seconds: float, others_mib: int | None) -> ArmLatency:
     setup, server, model = arm.setup, arm.server, str(arm.setup.model)
     stream_together(server.url, model, setup.streams, FIRST_TOKENS)
     log_before = server.log.read_text(errors="replace")
@@ -82,10 +85,22 @@ def _measure(arm: _ArmServer, start_seconds: float) -> ArmLatency:
         state_manager=Distribution.of(rearranging),
         between_tokens=tokens,
         slow=round(float((np.array(between) > 2 * np.median(between)).mean()), 6),
-        gpu_memory_mib=server.gpu_memory_mib(),
+        gpu_memory_mib=_gpu_memory_mib(server, others_mib),
         # As anyone would type it: without this machine's paths.
         command=["vllm", *arm_command(arm.name, setup, arm.port, Path("steps"))[1:]],
     )
+
+
+def _gpu_memory_mib(server: Server, others_mib: int | None) -> int | None:
+    """What its processes have; inside a container the driver may name none.
+
+    Then what the GPUs have more than ``others_mib``, if the server is the only one.
+    """
+    own = server.gpu_memory_mib()
+    if own is not None or others_mib is None:
+        return own
+    now = gpu_memory_of_devices_mib()
+    return None if now is None else now - others_mib
 
 
 def _emptied(folder: Path) -> Path:

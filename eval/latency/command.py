@@ -2,13 +2,13 @@
 """The arms, and the command line of each one's server."""
 
 import json
-import os
 from enum import Enum
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from eval.command import HOST
+from eval.latency.gpus import RANKS
 from eval.latency.model import ModelShape
 
 _STEP_INTERVAL = {
@@ -18,11 +18,15 @@ _STEP_INTERVAL = {
     "sync": 64,
 }
 _KV_CACHE_BYTES = 2 * 2**30
+"""Of each rank, at least: 31,000 tokens of the wide shape, and a rank has half of the streams."""
+_KV_CACHE_BYTES_A_STREAM = _KV_CACHE_BYTES // 8
 _CPU_ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "OMP_NUM_THREADS": "1",
 }
+# Ranks of one GPU cannot make NCCL's communicators.
+_ONE_GPU_ENVIRONMENT = {"VLLM_DISABLE_PYNCCL": "1"}
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
@@ -57,7 +61,8 @@ class Setup(NamedTuple):
     executable: str
     model: Path
     shape: ModelShape
-    gpus: int
+    gpus: tuple[str, ...]
+    """Entries of ``CUDA_VISIBLE_DEVICES``."""
     graphs: bool
     streams: int
     tokens: int
@@ -65,15 +70,13 @@ class Setup(NamedTuple):
     @property
     def loopback(self) -> bool:
         """Fewer GPUs than ranks."""
-        return self.gpus < 2
+        return len(self.gpus) < RANKS
 
     def environment(self) -> dict[str, str]:
         """Of every server."""
-        if not self.gpus:
-            return {**_ENVIRONMENT, **_CPU_ENVIRONMENT}
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(self.gpus)))
-        first = ",".join(visible.split(",")[: self.gpus])
-        return {**_ENVIRONMENT, "CUDA_VISIBLE_DEVICES": first}
+        visible = {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)}
+        hardware = (_CPU_ENVIRONMENT, _ONE_GPU_ENVIRONMENT, {})[len(self.gpus)]
+        return {**_ENVIRONMENT, **visible, **hardware}
 
 
 def arm_command(name: ArmName, setup: Setup, port: int, steps: Path) -> list[str]:
@@ -85,12 +88,14 @@ def arm_command(name: ArmName, setup: Setup, port: int, steps: Path) -> list[str
         "dtype": "bfloat16" if setup.gpus else "float32",
         "max-model-len": 4096,
         "max-num-seqs": setup.streams,
-        "data-parallel-size": 2,
+        "data-parallel-size": RANKS,
         "api-server-count": 1,
     }
     if setup.gpus:
         # A cache of one size in every arm: what else differs in memory is EPLB's.
-        options |= {"kv-cache-memory-bytes": _KV_CACHE_BYTES, "gpu-memory-utilization": 0.1}
+        cache = max(_KV_CACHE_BYTES, setup.streams * _KV_CACHE_BYTES_A_STREAM)
+        # Of the share vLLM then only checks that it is free when a server starts.
+        options |= {"kv-cache-memory-bytes": cache, "gpu-memory-utilization": 0.1}
     if setup.graphs:
         # Graphs of decoding without torch.compile, whose minutes this benchmark does not need.
         sizes = [size for size in (1, 2, 4, 8, 16, 32) if size <= setup.streams]
@@ -101,8 +106,10 @@ def arm_command(name: ArmName, setup: Setup, port: int, steps: Path) -> list[str
     if name != ArmName.off:
         plugin |= {"step_times_dir": str(steps), "enabled": not name.stock}
         interval = _STEP_INTERVAL[name.mode]
-        eplb = {"window_size": interval, "step_interval": interval}
+        eplb: dict[str, Any] = {"window_size": interval, "step_interval": interval}
         eplb |= {"use_async": name.mode == "async", "num_redundant_experts": setup.shape.redundant}
+        if setup.gpus and setup.loopback:
+            eplb |= {"communicator": "torch_gloo"}
         flags += ["--enable-eplb", "--eplb-config", json.dumps(eplb)]
     options |= {"additional-config": json.dumps({"eplb_plugin": plugin})}
     pairs = chain.from_iterable((f"--{option}", str(value)) for option, value in options.items())

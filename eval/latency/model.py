@@ -32,6 +32,7 @@ class ModelShape(BaseModel):
     shared_experts: PositiveInt = 1
     attention_heads: PositiveInt = 2
     vocabulary: PositiveInt = 1024
+    max_positions: PositiveInt = 16384
 
 
 class ShapeName(str, Enum):
@@ -55,6 +56,7 @@ SHAPES = {
         shared_experts=2,
         attention_heads=16,
         vocabulary=102400,
+        max_positions=163840,
     ),
 }
 
@@ -62,9 +64,11 @@ SHAPES = {
 def write_model(shape: ModelShape, folder: Path) -> None:
     """Write a DeepSeek-V2 without weights: serve it with ``--load-format dummy``.
 
-    The tokenizer is gsm-tiny's.
+    The tokenizer is gsm-tiny's: tokens that it does not know are streamed as empty text.
     """
     config = json.loads((_GSM_TINY / "config.json").read_text(encoding="utf-8"))
+    rope = config["rope_scaling"]
+    original = rope["original_max_position_embeddings"]
     config |= {
         "num_hidden_layers": shape.moe_layers + config["first_k_dense_replace"],
         "n_routed_experts": shape.experts,
@@ -78,6 +82,8 @@ def write_model(shape: ModelShape, folder: Path) -> None:
         "qk_nope_head_dim": 128,
         "v_head_dim": 128,
         "vocab_size": shape.vocabulary,
+        "max_position_embeddings": shape.max_positions,
+        "rope_scaling": {**rope, "factor": shape.max_positions / original},
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

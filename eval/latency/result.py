@@ -42,6 +42,7 @@ class ArmLatency(BaseModel):
 
     name: str
     start_seconds: float
+    """Until it was found ready; of servers started together, after those before it."""
     rearrangements: int
     """That rank 0 said it began."""
     rearranging_steps: float
@@ -54,7 +55,7 @@ class ArmLatency(BaseModel):
     slow: float
     """Share of these that are more than twice the median."""
     gpu_memory_mib: int | None
-    """In use at the end by all processes of the server together; None: not known."""
+    """In use at the end by the server, on all its GPUs together; None: not known."""
     command: list[str]
 
 
@@ -122,6 +123,11 @@ class LatencyResult(BaseModel):
             if off and arm:
                 more = arm.between_tokens.p99 / off.between_tokens.p99 - 1
                 lines.append(f"between tokens, p99, {arm.name} against off: {more:+.1%}")
+        if any(arm and arm.state_manager for arm in (stock_sync, sync)):
+            lines.append(
+                "In sync mode all of a rearrangement happens inside one step: the time inside "
+                "EplbState.step is for how long it stalls the model, and every completion."
+            )
         if self.loopback:
             lines.append(
                 "In loopback, collectives over gloo slow every step, and hide part of what EPLB "

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,117 +15,131 @@ from typer.testing import CliRunner
 from eval.errors import ServerError
 from eval.latency import arm as arms
 from eval.latency.__main__ import app
-from eval.latency.command import ArmName, Setup, arm_command
-from eval.latency.model import SHAPES, ModelShape, ShapeName, write_model
+from eval.latency.arm import FIRST_TOKENS
+from eval.latency.command import ArmName, Setup
+from eval.latency.model import ModelShape
 from eval.latency.plot import write_plot
 from eval.latency.result import ArmLatency, Distribution, LatencyResult
 from eval.latency.streams import stream_together
-from eval.process_memory import sum_of_session
 from eval.result import Machine, Versions
 
-SETUP = Setup("/somewhere/vllm", Path("model"), ModelShape(), 0, False, 8, 100)
-
-
-def test_a_model_has_the_layers_and_experts_that_were_asked_for(tmp_path: Path) -> None:
-    write_model(ModelShape(moe_layers=5, experts=32, experts_per_token=3), tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    assert config["num_hidden_layers"] - config["first_k_dense_replace"] == 5
-    assert (config["n_routed_experts"], config["num_experts_per_tok"]) == (32, 3)
-    assert (tmp_path / "tokenizer.json").exists()
-
-
-def test_deepseek_v2_lite_has_its_real_size(tmp_path: Path) -> None:
-    write_model(SHAPES[ShapeName.deepseek_v2_lite], tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    expert = 3 * config["hidden_size"] * config["moe_intermediate_size"]
-    experts = (config["n_routed_experts"] + config["n_shared_experts"]) * expert
-    # 15.7 billion parameters, of which attention and embeddings are the rest.
-    assert experts * (config["num_hidden_layers"] - 1) == pytest.approx(14.8e9, rel=0.01)
-
-
-def option(command: list[str], name: str) -> Any:
-    return json.loads(command[command.index(name) + 1])
-
-
-@pytest.mark.parametrize("gpus", [0, 1, 2])
-def test_arms_differ_in_eplb_alone(gpus: int) -> None:
-    setup = SETUP._replace(gpus=gpus, graphs=gpus == 2)
-    commands = {name: arm_command(name, setup, 1234, Path("steps")) for name in ArmName}
-    plugin = {
-        name.value: option(command, "--additional-config")["eplb_plugin"]
-        for name, command in commands.items()
-    }
-    assert all(("loopback" in settings) is (gpus < 2) for settings in plugin.values())
-    assert {name: settings.get("enabled") for name, settings in plugin.items()} == {
-        "off": None,
-        "stock-sync": False,
-        "sync": True,
-        "stock-async": False,
-        "async": True,
-    }
-    assert all(settings.get("step_times_dir") == "steps" for settings in list(plugin.values())[1:])
-    assert "--enable-eplb" not in commands[ArmName.off]
-    assert all(("--enforce-eager" in command) is (gpus < 2) for command in commands.values())
-    assert all(("--kv-cache-memory-bytes" in one) is (gpus > 0) for one in commands.values())
-    for stock, own in (("stock-sync", "sync"), ("stock-async", "async")):
-        commands_of_mode = [list(commands[ArmName(name)]) for name in (stock, own)]
-        assert option(commands_of_mode[0], "--eplb-config")["use_async"] is (own == "async")
-        for command in commands_of_mode:
-            command[command.index("--additional-config") + 1] = ""
-        assert commands_of_mode[0] == commands_of_mode[1]
-
-
-@pytest.mark.parametrize(
-    ("gpus", "visible", "expected"),
-    [(0, "", None), (1, "", "0"), (2, "", "0,1"), (1, "3,2", "3"), (2, "5,6,7", "5,6")],
-)
-def test_servers_see_as_many_gpus_as_they_use(
-    gpus: int, visible: str, expected: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    environment = SETUP._replace(gpus=gpus).environment()
-    assert environment.get("CUDA_VISIBLE_DEVICES") == expected
-
-
-def test_gpu_memory_is_that_of_the_server_s_own_processes() -> None:
-    listing = "11, 500\n12, 700\n12, 40\n99, 8000\n13, [N/A]\n"
-    assert sum_of_session(listing, 1, {11: 1, 12: 1, 13: 1, 99: 2}.get) == 1240
-    assert sum_of_session("99, 8000\n", 1, {99: 2}.get) is None
-    assert sum_of_session("", 1, {}.get) is None
+BENCHMARKS = sorted((Path(__file__).parents[3] / "docs/benchmarks").glob("itl*.json"))
+SETUP = Setup("/somewhere/vllm", Path("model"), ModelShape(), (), False, 2, 100)
 
 
 class Servers:
-    """Stand-ins for servers, which note when they run and when they are measured."""
+    """Stand-ins for servers, which note when they run and when they are asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.noted: list[str] = []
+        self.steps: list[tuple[float, float, bool]] = []
+        self.memory_of_processes: int | None = None
 
-    def __call__(self, name: ArmName, *_: Any) -> Any:
-        servers = self
+    def __call__(self, command: list[str], _: Any, log: Path, port: int) -> Any:
+        servers, name = self, log.parent.name
+        settings = json.loads(command[command.index("--additional-config") + 1])["eplb_plugin"]
 
         class Stand:
+            url = name
+
+            def __init__(self) -> None:
+                self.log = log
+                log.write_text("Rearranging experts (profile)")
+
             def __enter__(self) -> None:
-                servers.noted.append(f"+{name.value}")
+                servers.noted.append(f"+{name}")
 
             def __exit__(self, *_: Any) -> None:
-                servers.noted.append(f"-{name.value}")
+                servers.noted.append(f"-{name}")
 
             def wait_until_healthy(self, *_: Any) -> float:
                 return 1.0
 
-        return SimpleNamespace(name=name, server=Stand())
+            def gpu_memory_mib(self) -> int | None:
+                return servers.memory_of_processes
+
+            def write_steps(self) -> None:
+                folder = Path(settings["step_times_dir"])
+                folder.mkdir()
+                lines = [
+                    json.dumps({"time": time, "seconds": seconds, "rearranging": rearranging})
+                    for time, seconds, rearranging in servers.steps
+                ]
+                (folder / "steps0.jsonl").write_text("\n".join([*lines, '{"time": 9']))
+
+        stand = Stand()
+        if "step_times_dir" in settings:
+            stand.write_steps()
+        return stand
+
+    def stream(self, url: str, _: str, streams: int, tokens: int) -> list[list[float]]:
+        """A token each second; the first ones are not noted."""
+        if tokens > FIRST_TOKENS:
+            self.noted.append(url)
+            with (self.folder / url / "server.log").open("a") as log:
+                log.write("Rearranging experts\nRearranging experts\n")
+        return [[float(second) for second in range(tokens)]] * streams
 
 
-def test_servers_are_started_together_and_measured_one_after_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    servers = Servers()
-    monkeypatch.setattr(arms, "_ArmServer", servers)
-    monkeypatch.setattr(arms, "_measure", lambda arm, _: servers.noted.append(arm.name.value))
-    names = [ArmName.off, ArmName.sync, ArmName.async_]
-    list(arms.measure_arms(names, SETUP, tmp_path, 2, Console(quiet=True)))
+@pytest.fixture
+def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Servers:
+    made_up = Servers(tmp_path)
+    monkeypatch.setattr(arms, "Server", made_up)
+    monkeypatch.setattr(arms, "stream_together", made_up.stream)
+    return made_up
+
+
+def measure(
+    servers: Servers, *names: ArmName, at_once: int = 1, gpus: tuple[str, ...] = ()
+) -> list[ArmLatency]:
+    setup = SETUP._replace(gpus=gpus)
+    return list(arms.measure_arms(names, setup, servers.folder, at_once, Console(quiet=True)))
+
+
+def test_servers_are_started_together_and_measured_one_after_another(servers: Servers) -> None:
+    names = (ArmName.off, ArmName.sync, ArmName.async_)
+    measured = measure(servers, *names, at_once=2)
+    assert [arm.name for arm in measured] == ["off", "sync", "async"]
     together = ["+off", "+sync", "off", "sync", "-sync", "-off"]
     assert servers.noted == [*together, "+async", "async", "-async"]
+
+
+def test_one_at_a_time_is_stopped_before_the_next_starts(servers: Servers) -> None:
+    measure(servers, ArmName.off, ArmName.async_)
+    assert servers.noted == ["+off", "off", "-off", "+async", "async", "-async"]
+
+
+def test_steps_that_rearrange_while_all_completions_are_streamed_are_the_stall(
+    servers: Servers,
+) -> None:
+    # Counted from the token after the first ones, at second 32, to the last, at second 99.
+    servers.steps = [(31, 9, True), (40, 0.001, False), (50, 0.3, True), (60, 0.5, True)]
+    servers.steps += [(70, 0.001, False), (100, 9, True)]
+    (arm,) = measure(servers, ArmName.sync)
+    assert arm.state_manager is not None
+    assert (arm.state_manager.count, arm.state_manager.p50, arm.state_manager.max) == (2, 400, 500)
+    assert arm.rearranging_steps == 0.5
+    assert arm.rearrangements == 2
+    assert (arm.between_tokens.count, arm.between_tokens.p50) == (2 * 67, 1000)
+
+
+@pytest.mark.parametrize(
+    ("of_processes", "at_once", "expected"),
+    [(700, 1, [700, 700]), (700, 2, [700, 700]), (None, 1, [900, 900]), (None, 2, [None, None])],
+)
+def test_memory_is_that_of_processes_or_of_the_only_server(
+    of_processes: int | None,
+    at_once: int,
+    expected: list[int | None],
+    servers: Servers,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    servers.memory_of_processes = of_processes
+    monkeypatch.setattr(arms, "gpu_memory_of_devices_mib", lambda: 1000 if servers.noted else 100)
+    names = (ArmName.off, ArmName.async_)
+    measured = measure(servers, *names, at_once=at_once, gpus=("0", "1"))
+    assert [arm.gpu_memory_mib for arm in measured] == expected
 
 
 class Completions(BaseHTTPRequestHandler):
@@ -231,6 +244,7 @@ def test_arms_are_set_beside_each_other(loopback: bool, tmp_path: Path) -> None:
         "between tokens, p99, stock-async against off: +200.0%",
         "between tokens, p99, async against off: +5.0%",
     ]
+    assert "for how long it stalls the model" in seen.conclusions()[6]
     rows = [str(cell) for cell in seen.table().columns[0].cells]
     assert ("GPU memory, MiB" in rows) is not loopback
     assert ("loopback" in " ".join(seen.conclusions())) is loopback
@@ -238,6 +252,39 @@ def test_arms_are_set_beside_each_other(loopback: bool, tmp_path: Path) -> None:
     assert LatencyResult.model_validate_json((tmp_path / "latency.json").read_text()) == seen
     write_plot(seen, tmp_path / "latency.png")
     assert (tmp_path / "latency.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_its_counterpart_an_arm_is_not_compared() -> None:
+    seen = result(loopback=False)
+    alone = {name: [arm for arm in seen.arms if arm.name == name] for name in ("sync", "async")}
+    sync, async_ = (seen.model_copy(update={"arms": arms}) for arms in alone.values())
+    assert len(sync.conclusions()) == 1
+    assert "for how long it stalls the model" in sync.conclusions()[0]
+    assert async_.conclusions() == []
+
+
+@pytest.mark.parametrize("file", BENCHMARKS, ids=lambda file: file.stem)
+def test_kept_results_can_be_read(file: Path) -> None:
+    seen = LatencyResult.model_validate_json(file.read_text())
+    assert {arm.name for arm in seen.arms} <= {name.value for name in ArmName}
+    assert seen.loopback is (seen.gpus < 2)
+
+
+def test_a_run_is_written_with_what_it_used(
+    servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers.steps = [(50, 0.3, True)]
+    monkeypatch.setattr("eval.machine._accelerators", lambda: ["H100"] * 8)
+    monkeypatch.setattr("eval.latency.__main__.find_executable", lambda _: "vllm")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
+    options = ["--graphs", "--servers-at-once", "3", "--shape", "deepseek-v2-lite"]
+    done = CliRunner().invoke(app, [*options, "--folder", str(tmp_path)])
+    assert done.exception is None, done.exception
+    seen = LatencyResult.model_validate_json((tmp_path / "latency.json").read_text())
+    assert (seen.gpus, seen.servers_at_once, seen.loopback) == (2, 3, False)
+    assert [arm.name for arm in seen.arms] == ["off", "stock-async", "async"]
+    assert (seen.model.moe_layers, seen.model.redundant) == (26, 16)
+    assert servers.noted[:4] == ["+off", "+stock-async", "+async", "off"]
 
 
 @pytest.mark.parametrize(
@@ -249,12 +296,16 @@ def test_arms_are_set_beside_each_other(loopback: bool, tmp_path: Path) -> None:
         (["--graphs"], 1, "CUDA graphs cannot capture loopback's collectives"),
         (["--graphs", "--gpus", "1"], 2, "CUDA graphs cannot capture loopback's collectives"),
         (["--gpus", "2"], 1, "--gpus 2: nvidia-smi lists 1"),
+        (["--shape", "deepseek-v2-lite", "--redundant", "3"], 0, "64 experts and 3 redundant"),
+        (["--arm", "async", "--arm", "async"], 0, "--arm async, async: each has one folder"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_before_anything_starts(
     options: list[str], gpus: int, rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("eval.machine._accelerators", lambda: ["H100"] * gpus)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("eval.latency.__main__.measure_arms", lambda *_: pytest.fail("started"))
     done = CliRunner().invoke(app, [*options, "--folder", str(tmp_path)])
     assert rule in str(done.exception)
     assert not list(tmp_path.iterdir())
