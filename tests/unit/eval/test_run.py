@@ -305,3 +305,33 @@ def test_an_interrupted_run_leaves_nothing_running_and_is_resumed(
     assert harness.result()["verdict"] == "passed"
     assert harness.result()["started"] == first_start
     assert [path.name for path in (harness.folder / "runs").glob("small*")] == ["small"]
+
+
+def test_servers_that_start_together_give_the_same_result(harness: Harness) -> None:
+    ended = harness.run("--servers-at-once", "2")
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    lines = [line for line in ended.stdout.splitlines() if line.startswith("arm ")]
+    assert [line.split(":")[0] for line in lines] == [
+        *["arm off"] * 2,
+        *["arm sync"] * 2,
+        *["arm async"] * 2,
+    ]
+    assert [arm["name"] for arm in harness.result()["arms"]] == ["off", "sync", "async"]
+
+
+def test_nothing_is_asked_before_all_servers_that_start_together_are_ready(
+    harness: Harness,
+) -> None:
+    harness.run("--servers-at-once", "3", sync={"die": "no memory"})
+
+    assert harness.result()["arms"] == []
+
+
+def test_servers_that_start_together_cannot_share_a_port(harness: Harness) -> None:
+    config = small_config()
+    config["serve"]["port"] = 4321
+    ended = harness.run("--servers-at-once", "2", config=config)
+
+    assert ended.returncode == 2
+    assert "they cannot all listen on serve.port 4321" in ended.stderr
