@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from eval.config_file import load_config
-from eval.errors import EvaluationError, run_to_its_end
+from eval.errors import ConfigError, EvaluationError, run_to_its_end
 from eval.interrupts import interrupts_raise
 from eval.stress.plot import write_plot
 from eval.stress.run import stress
@@ -41,12 +41,19 @@ def run(
     for file in (json, plot):
         if file is not None and not file.parent.is_dir():
             raise EvaluationError(f"{file} cannot be written: there is no folder {file.parent}")
-    config = load_config(config_file, settings or [], [arm])
+    config = load_config(config_file, settings or [])
+    names = [one.name for one in config.arms]
+    if arm not in names:
+        raise ConfigError(f"--arm {arm}: {config_file} has no such arm, it has {', '.join(names)}")
     console = Console(highlight=False, soft_wrap=True)
-    with interrupts_raise():
-        result = stress(
-            config, arm, seconds, streams, hang_seconds, rearrangements, folder, console
-        )
+    try:
+        with interrupts_raise():
+            result = stress(
+                config, arm, seconds, streams, hang_seconds, rearrangements, folder, console
+            )
+    except KeyboardInterrupt:
+        # typer's own exit code for this is 1, which here says that something broke.
+        raise typer.Exit(2) from None
     for file in (folder / "stress.json", json):
         if file is not None:
             result.write(file)

@@ -39,6 +39,7 @@ class Load:
     requests: int = 0
     """Completions that came to their end."""
     tokens: int = 0
+    """That these have."""
     last_token: float = field(default_factory=time.monotonic)
     problem: str | None = None
     """Why it ended before its time."""
@@ -62,7 +63,8 @@ def keep_asking(
         url: Of the server.
         model: Its name there.
         streams: Completions at the same time.
-        seconds: After which no more are asked for; those under way still come to their end.
+        seconds: After which no more are asked for, but one of each; those under way still come to
+            their end.
         hang_seconds: Without any token, after which the server counts as hanging.
         watch: Called every two seconds, in a thread of its own.
 
@@ -93,40 +95,59 @@ async def _keep_asking(
             asyncio.create_task(_stream(client, model, one, end, load)) for one in range(streams)
         ]
         waiting = {watching, *asking}
-        while waiting != {watching}:
-            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        watching.cancel()
+        try:
+            while waiting != {watching}:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+        finally:
+            # Before the client is closed: requests under way would fail then, and say only that.
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def _stream(
     client: httpx.AsyncClient, model: str, number: int, end: float, load: Load
 ) -> None:
     choose = random.Random(number)
-    while time.monotonic() < end:
+    asked = False
+    while not asked or time.monotonic() < end:
+        asked = True
         words = [f"{number}", *choose.choices(_WORDS, k=choose.randint(*_PROMPT_WORDS))]
+        tokens = choose.randint(*_TOKENS)
         request = {
             "model": model,
             "prompt": " ".join(words),
-            "max_tokens": choose.randint(*_TOKENS),
+            "max_tokens": tokens,
             # Greedy answers of a small model repeat themselves, and so do the experts they take.
             "temperature": 1.0,
             "seed": choose.randrange(2**31),
             "ignore_eos": True,
             "stream": True,
+            "stream_options": {"include_usage": True},
         }
+        generated = 0
         async with client.stream("POST", "/v1/completions", json=request) as response:
             if response.is_error:
                 await response.aread()
                 raise _LoadError(f"a request failed with {response.status_code}: {response.text}")
             async for line in response.aiter_lines():
-                if line.startswith("data: {"):
-                    if "error" in json.loads(line.removeprefix("data: ")):
-                        raise _LoadError(f"a request failed: {line}")
-                    load.tokens += 1
+                if not line.startswith("data: {"):
+                    continue
+                chunk = json.loads(line.removeprefix("data: "))
+                if "error" in chunk:
+                    raise _LoadError(f"a request failed: {line}")
+                if chunk["choices"]:
                     load.last_token = time.monotonic()
+                else:
+                    generated = chunk["usage"]["completion_tokens"]
+        if generated < tokens:
+            raise _LoadError(
+                f"a completion has {generated} of {tokens} tokens: the server ended it"
+            )
         load.requests += 1
+        load.tokens += generated
 
 
 async def _watch(hang_seconds: float, watch: Callable[[Load], None], load: Load) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether memory grows."""
 
+from bisect import bisect
 from collections.abc import Sequence
 from statistics import median
 
@@ -19,6 +20,8 @@ class MemorySample(BaseModel):
     host: int
     gpu: int | None
     """None: there is none, or the driver does not tell."""
+    rearrangements: int | None = None
+    """Finished by then; none: without the plugin nothing tells of their end."""
 
 
 class MemoryProbe:
@@ -34,6 +37,21 @@ class MemoryProbe:
         gpu = gpu_memory_mib(self._session) if self.of_processes else gpu_memory_of_devices_mib()
         host = host_memory_mib(self._session)
         self.samples.append(MemorySample(seconds=round(seconds, 1), host=host, gpu=gpu))
+
+
+def with_rearrangements(
+    samples: Sequence[MemorySample], finished: Sequence[float]
+) -> list[MemorySample]:
+    """The samples with how many rearrangements were finished by then.
+
+    Args:
+        samples: From a probe.
+        finished: When each one was, in seconds since the load began, in order.
+    """
+    return [
+        sample.model_copy(update={"rearrangements": bisect(finished, sample.seconds)})
+        for sample in samples
+    ]
 
 
 def growth_mib(values: Sequence[int]) -> float | None:

@@ -1,14 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory over time, drawn."""
+"""Memory and rearrangements over time, drawn."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 from eval.errors import EvaluationError
 from eval.stress.result import StressResult
 
 
+class _Panel(NamedTuple):
+    part: str
+    """Of a sample."""
+    title: str
+    unit: int
+    """What is drawn as 1."""
+
+
+_PANELS = (
+    _Panel("gpu", "GPU memory of the server, GiB", 1024),
+    _Panel("host", "host memory of the server, GiB", 1024),
+    _Panel("rearrangements", "rearrangements finished", 1),
+)
+
+
 def write_plot(result: StressResult, file: Path) -> None:
-    """Draw what the server's processes had, one panel for the GPU and one for the host.
+    """Draw what the server's processes had, and how often experts had moved by then.
 
     Raises:
         EvaluationError: matplotlib is not installed.
@@ -17,23 +33,28 @@ def write_plot(result: StressResult, file: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise EvaluationError(f"--plot needs matplotlib: {error}") from error
-    panels = [("host", "host memory of the server, GiB", result.host_growth_mib)]
-    if any(sample.gpu is not None for sample in result.memory):
-        panels.insert(0, ("gpu", "GPU memory of the server, GiB", result.gpu_growth_mib))
-    figure = Figure(figsize=(5.5 * len(panels), 3.6), layout="constrained")
-    for axes, (part, title, growth) in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
-    ):
-        points = [
-            (sample.seconds / 60, value / 1024)
-            for sample in result.memory
-            if (value := getattr(sample, part)) is not None
-        ]
-        axes.plot(*zip(*points, strict=True), color="#2f6f9f", lw=1.8)
-        axes.set_ylim(0, 1.15 * max(value for _, value in points))
+    points = {panel: _points(result, panel) for panel in _PANELS}
+    drawn = [panel for panel in _PANELS if points[panel]]
+    if not drawn:
+        raise EvaluationError("--plot: the server ended before its memory was sampled")
+    growth = {"gpu": result.gpu_growth_mib, "host": result.host_growth_mib}
+    figure = Figure(figsize=(4.6 * len(drawn), 3.6), layout="constrained")
+    for axes, panel in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
+        axes.plot(*zip(*points[panel], strict=True), color="#2f6f9f", lw=1.8)
+        axes.set_ylim(0, 1.15 * max(value for _, value in points[panel]) or 1)
         axes.set_xlabel("minutes under load")
-        grown = "" if growth is None else f" ({growth:+.0f} MiB)"
-        axes.set_title(f"{title}{grown}", loc="left", fontsize=11)
+        grown = growth.get(panel.part)
+        more = "" if grown is None else f" ({grown:+.0f} MiB)"
+        axes.set_title(f"{panel.title}{more}", loc="left", fontsize=11)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, dpi=120)
+
+
+def _points(result: StressResult, panel: _Panel) -> list[tuple[float, float]]:
+    """Minutes and values; empty if there are none."""
+    return [
+        (sample.seconds / 60, value / panel.unit)
+        for sample in result.memory
+        if (value := getattr(sample, panel.part)) is not None
+    ]

@@ -46,6 +46,10 @@ class StressResult(BaseModel):
     problem: str | None
     """Why it ended before its time."""
     evidence: Evidence
+    ranks: int
+    """Of expert parallelism."""
+    checking_ranks: list[int]
+    """Those that compared weights after a commit."""
     logged_rearrangements: int
     """That vLLM's log tells of; all there is to know when the plugin is off."""
     memory: list[MemorySample]
@@ -136,13 +140,20 @@ def judge(
         ):
             saw = f"{wrong} of {checks} wrong"
             yield StressRule(rule=rule, passed=checks > 0 and not wrong, saw=saw)
+        checking, expected = set(result.checking_ranks), set(range(result.ranks))
+        yield StressRule(
+            rule="every_rank_checked",
+            passed=checking == expected,
+            saw=f"ranks {sorted(checking)} of {result.ranks} compared weights after a commit",
+        )
     if any(sample.gpu is not None for sample in result.memory):
-        yield _growth("gpu_memory", result.gpu_growth_mib, _GPU_GROWTH_MIB)
+        whose = "" if result.memory_of_processes else ", of the GPUs, whoever uses them"
+        yield _growth("gpu_memory", result.gpu_growth_mib, _GPU_GROWTH_MIB, whose)
     yield _growth("host_memory", result.host_growth_mib, _HOST_GROWTH_MIB)
 
 
-def _growth(rule: str, growth: float | None, most: int) -> StressRule:
+def _growth(rule: str, growth: float | None, most: int, whose: str = "") -> StressRule:
     if growth is None:
         return StressRule(rule=rule, passed=False, saw="too few samples: let it run longer")
-    saw = f"{growth:+.0f} MiB from the second fifth of the time to the last, at most {most}"
+    saw = f"{growth:+.0f} MiB from the second fifth of the time to the last, at most {most}{whose}"
     return StressRule(rule=rule, passed=growth <= most, saw=saw)

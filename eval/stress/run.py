@@ -14,8 +14,9 @@ from eval.machine import installed_versions, this_machine
 from eval.preflight import preflight
 from eval.server import Server, choose_port
 from eval.server_log import count_rearrangements
+from eval.stress.evidence import checking_ranks, finished_after
 from eval.stress.load import Load, keep_asking
-from eval.stress.memory import MemoryProbe
+from eval.stress.memory import MemoryProbe, with_rearrangements
 from eval.stress.result import StressResult, growths, judge, thinned
 
 
@@ -71,7 +72,12 @@ def stress(
         if load.problem is not None:
             load.problem = str(server.failure(load.problem))
         logged = count_rearrangements(server.log, log_start)
-    first = started.timestamp()
+    first, last = started.timestamp(), started.timestamp() + asked
+    settings = config.plugin_settings(arm)
+    plugin = arm.eplb is not None and settings is not None and settings.get("enabled") is not False
+    samples = thinned(probe.samples)
+    if plugin:
+        samples = with_rearrangements(samples, finished_after(events, first, last))
     gpu_growth, host_growth = growths(probe.samples)
     result = StressResult(
         name=config.name,
@@ -82,9 +88,12 @@ def stress(
         requests=load.requests,
         tokens=load.tokens,
         problem=load.problem,
-        evidence=read_evidence(events, first, first + asked),
+        evidence=read_evidence(events, first, last),
+        ranks=config.serve.degree("data-parallel-size")
+        * config.serve.degree("tensor-parallel-size"),
+        checking_ranks=checking_ranks(events, first, last),
         logged_rearrangements=logged,
-        memory=thinned(probe.samples),
+        memory=samples,
         memory_of_processes=probe.of_processes,
         gpu_growth_mib=gpu_growth,
         host_growth_mib=host_growth,
@@ -94,8 +103,6 @@ def stress(
         # As anyone would type it: without this machine's paths.
         command=["vllm", *server_command(config, arm, "", port, Path("events"))[1:]],
     )
-    settings = config.plugin_settings(arm)
-    plugin = arm.eplb is not None and settings is not None and settings.get("enabled") is not False
     checked = plugin and settings is not None and settings.get("check_weights") is True
     least = least_rearrangements if arm.eplb is not None else 0
     result.rules = list(judge(result, plugin, checked, least, hang_seconds))

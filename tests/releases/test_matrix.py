@@ -110,6 +110,12 @@ def test_a_fault_of_the_weights_is_noticed(fault: str, use_async: bool, ranks: R
     assert all(report["wrong_maps"] == 0 for report in reports)
 
 
+def test_a_slow_transfer_changes_nothing(ranks: Ranks) -> None:
+    reports = ranks(transfer_delay_ms=5, use_async=True, rearrangements=2)
+    assert_nothing_wrong(reports)
+    assert len(reports[0]["placements"]) == 2
+
+
 @pytest.mark.parametrize("use_async", [False, True], ids=["sync", "async"])
 def test_a_fault_of_the_maps_is_noticed(use_async: bool, ranks: Ranks) -> None:
     fault = "replica_count_off_by_one"

@@ -142,6 +142,16 @@ class TestFault:
         assert [event["event"] for event in read_events(tmp_path, 0)] == ["placement"]
 
 
+def test_a_delay_holds_every_layer_up_and_changes_nothing(installed: Ranks, tmp_path: Path) -> None:
+    job = {"use_async": True, "rearrangements": 3}
+    delayed = installed(transfer_delay_ms=40, events_dir=str(tmp_path), **job)
+    assert_nothing_wrong(delayed)
+    assert delayed[0]["placements"] == installed(**job)[0]["placements"]
+    seconds = [event["seconds"] for event in read_kind(tmp_path, "rearrangement_finished")]
+    # Three layers, one after another.
+    assert len(seconds) >= 6 and min(seconds) >= 3 * 0.040
+
+
 @pytest.mark.parametrize(
     ("policy", "reasons"),
     [

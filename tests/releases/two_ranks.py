@@ -38,6 +38,7 @@ class Job:
 
     plugin: bool = True
     fault: str | None = None
+    transfer_delay_ms: float = 0.0
     use_async: bool = False
     redundant: int = 4
     models: int = 1
@@ -147,9 +148,10 @@ def run_rank(job: Job, rank: int, port: int, connection: Connection) -> None:
         answer_with(connection, lambda: {"read": [parse(options) for options in commands]})
 
     import vllm_eplb_plugin
-    from vllm_eplb_plugin.install import bind, select
-    from vllm_eplb_plugin.loopback.faults import FAULTS
+    from vllm_eplb_plugin.install import bind
+    from vllm_eplb_plugin.loopback.on_purpose import overrides_on_purpose
     from vllm_eplb_plugin.releases import installed_support
+    from vllm_eplb_plugin.settings import Settings
 
     torch.set_num_threads(1)
     support = installed_support()
@@ -158,8 +160,9 @@ def run_rank(job: Job, rank: int, port: int, connection: Connection) -> None:
     if job.plugin:
         for _ in range(2):  # vLLM does it again in a forked process
             vllm_eplb_plugin.register()
-    if job.fault is not None:
-        bind(select(FAULTS[job.fault], support.release))
+    harm = {"fault": job.fault, "transfer_delay_ms": job.transfer_delay_ms}
+    settings = Settings.model_validate({"loopback": True, **harm})
+    bind(overrides_on_purpose(settings, support.release))
 
     def do() -> dict[str, Any]:
         config = vllm_config(job)
@@ -236,6 +239,7 @@ def vllm_config(job: Job) -> Any:
         "events_dir": job.events_dir,
         "loopback": True,
         "fault": job.fault,
+        "transfer_delay_ms": job.transfer_delay_ms,
     }
     additional = {"eplb_plugin": settings} if job.plugin else {}
     return VllmConfig(parallel_config=parallel, additional_config=additional)

@@ -2,11 +2,16 @@
 """Transfers that take longer on purpose."""
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
+from vllm_eplb_plugin.loopback import delay
 from vllm_eplb_plugin.loopback.delay import delay_overrides
 from vllm_eplb_plugin.loopback.on_purpose import overrides_on_purpose
 from vllm_eplb_plugin.settings import Settings, SettingsError, load_settings
@@ -37,6 +42,49 @@ def test_a_transfer_that_is_a_coroutine_stays_one(slept: list[Any]) -> None:
     delayed = delay_overrides(30)[0].replace(transfer_layer)
     assert asyncio.run(delayed(1, cuda_stream=None)) == "metadata"
     assert slept == [0.015, "moved", 0.015]
+
+
+class OnGpu(torch.Stream):
+    """A stream of a GPU, as vLLM 0.31 and later make it: a torch.Stream."""
+
+    device = torch.device("cuda", 0)  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("properties", [{"clock_rate": 2_000_000}, {}], ids=["told", "measured"])
+def test_on_a_gpu_the_stream_of_the_transfer_is_kept_busy(
+    properties: dict[str, int], slept: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy: list[tuple[Any, int]] = []
+    current: list[Any] = [None]
+
+    @contextlib.contextmanager
+    def make_current(stream: Any) -> Iterator[None]:
+        current.append(stream)
+        yield
+        current.pop()
+
+    class Event:
+        def __init__(self, device: Any, enable_timing: bool) -> None: ...
+        def record(self) -> None: ...
+        def synchronize(self) -> None: ...
+        def elapsed_time(self, _: Any) -> float:
+            return 10.0
+
+    for name, value in {
+        "get_device_properties": lambda _: SimpleNamespace(**properties),
+        "stream": make_current,
+        "device": contextlib.nullcontext,
+        "_sleep": lambda cycles: busy.append((current[-1], cycles)),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(torch, "Event", Event)
+    delay._cycles_a_millisecond.cache_clear()
+    stream = OnGpu(device="cpu")
+    delayed = delay_overrides(30)[-1].replace(lambda *_, stream: "metadata")
+    assert delayed(1, stream=stream) == "metadata"
+    # 20 million cycles in 10 ms, where it is measured: the same clock.
+    assert [cycles for on, cycles in busy if on is stream] == [30_000_000] * 2
+    assert slept == []
 
 
 def test_every_release_gets_one_delay_and_only_if_asked() -> None:

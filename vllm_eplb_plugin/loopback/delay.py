@@ -13,8 +13,7 @@ from vllm_eplb_plugin.install import Override
 
 _Function = Callable[..., Any]
 
-_CYCLES_A_MILLISECOND = 1_700_000
-"""Of an H100's clock under load: a delay on another GPU is about as long as it says."""
+_MEASURED_CYCLES = 20_000_000
 
 _LAYER = (
     "(old_layer_indices, new_layer_indices, expert_weights, expert_weights_buffer, ep_group, "
@@ -36,7 +35,8 @@ _SIGNATURES = {
 def delay_overrides(milliseconds: float) -> tuple[Override, ...]:
     """Make every layer's transfer in async mode take so much longer, on every release.
 
-    In sync mode the model waits for a transfer anyway.
+    In sync mode the model waits for a transfer anyway, and what moves a layer there is already
+    overridden: by faults, and on 0.18 and 0.19 by the plugin itself.
     """
     return tuple(
         Override(
@@ -78,9 +78,26 @@ def _delayed(milliseconds: float, original: _Function) -> _Function:
 
 
 def _keep_busy(stream: Any, milliseconds: float) -> None:
-    if isinstance(stream, torch.cuda.Stream):
-        with torch.cuda.stream(stream):
-            cycles = int(milliseconds * _CYCLES_A_MILLISECOND)
+    # From 0.31 on it is a torch.Stream, which is no torch.cuda.Stream even on a GPU.
+    if isinstance(stream, torch.Stream) and stream.device.type == "cuda":
+        cycles = int(milliseconds * _cycles_a_millisecond(stream.device))
+        with torch.cuda.stream(stream):  # type: ignore[arg-type]
             torch.cuda._sleep(cycles)  # type: ignore[no-untyped-call]
     else:
         time.sleep(milliseconds / 1000)
+
+
+@functools.cache
+def _cycles_a_millisecond(device: torch.device) -> float:
+    """Of a GPU's clock at its fastest, so that no delay is shorter than it says; where PyTorch does
+    not tell, of the clock as it is when this is first asked."""
+    rate = getattr(torch.cuda.get_device_properties(device), "clock_rate", None)
+    if rate is not None:  # in kHz
+        return float(rate)
+    with torch.cuda.device(device):
+        started, ended = (torch.Event(device, enable_timing=True) for _ in range(2))
+        started.record()
+        torch.cuda._sleep(_MEASURED_CYCLES)  # type: ignore[no-untyped-call]
+        ended.record()
+        ended.synchronize()
+        return _MEASURED_CYCLES / float(started.elapsed_time(ended))

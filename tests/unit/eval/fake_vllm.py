@@ -37,6 +37,8 @@ def kind_of_arm(options: dict[str, str]) -> str:
 
 class FakeServer(ThreadingHTTPServer):
     daemon_threads = True
+    # Of the standard library's five, the rest of many requests at once would be reset.
+    request_queue_size = 128
 
     def __init__(self, options: dict[str, str], behaviour: dict[str, Any], mode: str) -> None:
         super().__init__(("127.0.0.1", int(options["port"])), Handler)
@@ -126,8 +128,18 @@ class Handler(BaseHTTPRequestHandler):
             print("RuntimeError: the engine core died", flush=True)
             os._exit(3)
         time.sleep(behaviour.get("seconds_per_request", 0))
+        if request.get("stream"):
+            self.stream(request["max_tokens"])
+            return
         text = self.server.answer(request["prompt"])
         self.reply(json.dumps({"choices": [{"index": 0, "text": text}]}))
+
+    def stream(self, tokens: int) -> None:
+        self.send_response(200)
+        self.end_headers()
+        chunks: list[dict[str, Any]] = [{"choices": [{"text": "a"}]}] * tokens
+        for chunk in [*chunks, {"choices": [], "usage": {"completion_tokens": tokens}}]:
+            self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
 
     def reply(self, body: str) -> None:
         data = body.encode()

@@ -3,31 +3,35 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from eval.events import Evidence
 from eval.process_memory import host_memory_mib
 from eval.result import Machine, Versions
 from eval.stress.__main__ import app
+from eval.stress.evidence import checking_ranks, finished_after
 from eval.stress.load import Load, keep_asking
-from eval.stress.memory import MemorySample, growth_mib
+from eval.stress.memory import MemorySample, growth_mib, with_rearrangements
 from eval.stress.plot import write_plot
 from eval.stress.result import StressResult, growths, judge, thinned
+from tests.unit.eval.conftest import Harness, small_config
 
 
 class Completions(BaseHTTPRequestHandler):
-    """Streams tokens; after ``good`` requests it hangs, refuses, or tells of an error."""
+    """Streams tokens, two of them together; after ``good`` requests it fails in some way."""
 
     good = 10**9
     then = ""
@@ -45,10 +49,12 @@ class Completions(BaseHTTPRequestHandler):
         if bad and self.then == "hangs":
             time.sleep(5)
             return
-        chunk: dict[str, Any] = {"choices": [{"text": "a"}]}
-        if bad:
-            chunk = {"error": {"message": "engine dead"}}
-        for _ in range(request["max_tokens"]):
+        tokens = request["max_tokens"] - (bad and self.then == "ends early")
+        chunks: list[dict[str, Any]] = [{"choices": [{"text": "a"}]}] * (tokens - 1)
+        chunks.append({"choices": [], "usage": {"completion_tokens": tokens}})
+        if bad and self.then == "errs":
+            chunks = [{"error": {"message": "engine dead"}}]
+        for chunk in chunks:
             self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
         self.wfile.write(b"data: [DONE]\n\n")
 
@@ -77,10 +83,10 @@ def ask(url: str, seconds: float, hang_seconds: float = 60) -> tuple[Load, int]:
 def test_completions_of_all_lengths_are_asked_for_until_the_end(url: str) -> None:
     load, watched = ask(url, 1.0)
     assert load.problem is None
-    assert load.requests == len(Completions.asked) >= 6
+    assert load.requests == len(Completions.asked) >= 3
     assert load.tokens == sum(request["max_tokens"] for request in Completions.asked)
-    assert len({request["max_tokens"] for request in Completions.asked}) > 3
-    assert len({len(request["prompt"]) for request in Completions.asked}) > 3
+    assert len({request["max_tokens"] for request in Completions.asked}) >= 3
+    assert len({len(request["prompt"]) for request in Completions.asked}) >= 3
     assert watched >= 1
 
 
@@ -103,6 +109,7 @@ def test_two_runs_ask_the_same(url: str) -> None:
     [
         ("refuses", "a request failed with 500"),
         ("errs", "engine dead"),
+        ("ends early", "tokens: the server ended it"),
         ("hangs", "no token of any completion for"),
     ],
 )
@@ -128,6 +135,30 @@ def test_what_goes_wrong_ends_it_at_once(
 )
 def test_growth_leaves_warming_up_out(values: list[int], growth: float | None) -> None:
     assert growth_mib(values) == growth
+
+
+def test_samples_tell_how_many_rearrangements_were_finished_by_then() -> None:
+    samples = [MemorySample(seconds=seconds, host=1, gpu=None) for seconds in (0, 2, 4.5)]
+    counted = with_rearrangements(samples, [0.5, 1.9, 2.1, 9.0])
+    assert [sample.rearrangements for sample in counted] == [0, 2, 3]
+
+
+def test_events_tell_when_and_on_which_ranks(tmp_path: Path) -> None:
+    def write(rank: int, *kinds: tuple[float, str]) -> None:
+        lines = [
+            {"schema": 1, "event": kind, "time": seconds, "rank": rank, "model": "m"}
+            for seconds, kind in kinds
+        ]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (tmp_path / f"rank{rank}.jsonl").write_text(text)
+
+    finished, checked = "rearrangement_finished", "weights_checked"
+    write(0, (90, finished), (101, checked), (102, finished), (107, finished), (130, finished))
+    write(1, (103, finished), (130, checked))
+    write(2, (104, checked))
+    assert finished_after(tmp_path, 100, 120) == [2, 7]
+    assert checking_ranks(tmp_path, 100, 120) == [0, 2]
+    assert finished_after(tmp_path / "none", 100, 120) == []
 
 
 def test_memory_of_a_session_is_that_of_all_its_processes() -> None:
@@ -164,6 +195,8 @@ def result(**changes: Any) -> StressResult:
         "tokens": 4000,
         "problem": None,
         "evidence": Evidence(rearrangements=9, weight_checks=90, map_checks=90),
+        "ranks": 2,
+        "checking_ranks": [0, 1],
         "logged_rearrangements": 9,
         "memory": samples,
         "memory_of_processes": True,
@@ -187,6 +220,7 @@ def failed(plugin: bool = True, **changes: Any) -> list[str]:
     [
         ({"problem": "the server hangs"}, "answers"),
         ({"requests": 0}, "answers"),
+        ({"checking_ranks": [0]}, "every_rank_checked"),
         ({"gpu_growth_mib": 65.0}, "gpu_memory"),
         ({"gpu_growth_mib": None}, "gpu_memory"),
         ({"host_growth_mib": 600.0}, "host_memory"),
@@ -219,8 +253,15 @@ def test_without_the_plugin_vllm_s_log_counts() -> None:
     assert failed(plugin=False, evidence=Evidence(), logged_rearrangements=4) == ["rearrangements"]
 
 
+def test_memory_of_whole_gpus_is_said_to_be_so() -> None:
+    rules = judge(result(memory_of_processes=False), True, True, 5, 60)
+    (gpu,) = [rule for rule in rules if rule.rule == "gpu_memory"]
+    assert "of the GPUs, whoever uses them" in gpu.saw
+
+
 def test_a_result_can_be_read_again_and_drawn(tmp_path: Path) -> None:
-    seen = result(memory=thinned(result().memory * 100))
+    samples = with_rearrangements(result().memory, [3.0, 9.0])
+    seen = result(memory=thinned(samples * 100))
     assert 250 < len(seen.memory) <= 300
     assert growths(seen.memory) == (0.0, 0.0)
     seen.write(tmp_path / "stress.json")
@@ -232,10 +273,95 @@ def test_a_result_can_be_read_again_and_drawn(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "rule"),
     [
-        (["--arm", "asink"], "no such arm"),
+        (["--arm", "asink"], "--arm asink: eval/configs/cpu.yaml has no such arm, it has off, sy"),
+        (["--set", "arms.async.eplb.windw_size=1"], "unknown key, the nearest is 'window_size'"),
         (["--json", "nowhere/stress.json"], "there is no folder nowhere"),
     ],
 )
 def test_what_cannot_run_is_said_before_anything_starts(options: list[str], rule: str) -> None:
     done = CliRunner().invoke(app, ["eval/configs/cpu.yaml", *options])
     assert rule in str(done.exception)
+
+
+@pytest.fixture
+def run(
+    harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, dict[str, Any], str]]:
+    """The whole command with the stand-in for vLLM: exit code, result, what it prints."""
+
+    def run(*options: str, arm: str = "async", **behaviour: Any) -> tuple[int, dict[str, Any], str]:
+        values = small_config()
+        values["serve"] = {"executable": str(harness.executable), **values["serve"]}
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+        for name, value in {**harness.environment, "FAKE_VLLM": json.dumps(behaviour)}.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.chdir(tmp_path)
+        # Ten samples are the least.
+        monkeypatch.setattr("eval.stress.load._WATCH_SECONDS", 0.1)
+        limits = ["--seconds", "2", "--hang-seconds", "1", "--rearrangements", "3"]
+        command = ["config.yaml", "--arm", arm, *limits, *options]
+        done = CliRunner().invoke(app, command)
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        found = json.loads((tmp_path / "runs/stress/stress.json").read_text())
+        return done.exit_code, found, done.output
+
+    return run
+
+
+def rules_failed(found: dict[str, Any]) -> list[str]:
+    return [rule["rule"] for rule in found["rules"] if not rule["passed"]]
+
+
+def test_an_arm_under_load_passes(run: Any, tmp_path: Path) -> None:
+    # One answer of the stand-in takes a moment, so that its events stay few.
+    behaviour = {"seconds_per_request": 0.05}
+    code, found, output = run("--json", "copy.json", "--plot", "plot.png", **behaviour)
+    assert (code, rules_failed(found)) == (0, []), output
+    assert found == json.loads((tmp_path / "copy.json").read_text())
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    assert found["requests"] >= 16
+    assert found["ranks"] == 2 and found["checking_ranks"] == [0, 1]
+    counted = [sample["rearrangements"] for sample in found["memory"]]
+    assert counted == sorted(counted)
+    assert 3 <= counted[-1] <= found["evidence"]["rearrangements"]
+    assert "every_rank_checked" in output
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "rule", "said"),
+    [
+        ({"hang_after": 20}, "answers", "no token of any completion for"),
+        ({"exit_after": 20}, "answers", "RuntimeError: the engine core died"),
+        ({"mismatched_slots": [3]}, "weights", "wrong"),
+        ({"rearrangements": 1}, "rearrangements", "0, at least 3 were wanted"),
+    ],
+)
+def test_what_breaks_under_load_fails_and_says_why(
+    behaviour: dict[str, Any], rule: str, said: str, run: Any
+) -> None:
+    code, found, _ = run(seconds_per_request=0.05, **behaviour)
+    assert code == 1
+    assert rule in rules_failed(found)
+    (saw,) = [one["saw"] for one in found["rules"] if one["rule"] == rule]
+    assert said in saw
+    if rule == "answers":
+        assert "The end of its log" in saw
+
+
+def test_an_arm_without_eplb_owes_no_rearrangements(run: Any) -> None:
+    code, found, output = run(arm="off", seconds_per_request=0.05)
+    assert (code, rules_failed(found)) == (0, []), output
+    assert all(sample["rearrangements"] is None for sample in found["memory"])
+    assert "weights" not in {rule["rule"] for rule in found["rules"]}
+
+
+def test_an_interrupted_run_has_no_verdict(run: Any, tmp_path: Path) -> None:
+    interrupt = threading.Timer(3.0, os.kill, (os.getpid(), signal.SIGTERM))
+    interrupt.start()
+    try:
+        with pytest.raises(FileNotFoundError):
+            run("--seconds", "60", seconds_per_request=0.05)
+    finally:
+        interrupt.cancel()
+    assert (tmp_path / "runs/stress/server.log").exists()
