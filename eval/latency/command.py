@@ -25,8 +25,6 @@ _CPU_ENVIRONMENT = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "OMP_NUM_THREADS": "1",
 }
-# Ranks of one GPU cannot make NCCL's communicators.
-_ONE_GPU_ENVIRONMENT = {"VLLM_DISABLE_PYNCCL": "1"}
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
@@ -75,8 +73,7 @@ class Setup(NamedTuple):
     def environment(self) -> dict[str, str]:
         """Of every server."""
         visible = {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)}
-        hardware = (_CPU_ENVIRONMENT, _ONE_GPU_ENVIRONMENT, {})[len(self.gpus)]
-        return {**_ENVIRONMENT, **visible, **hardware}
+        return {**_ENVIRONMENT, **visible, **({} if self.gpus else _CPU_ENVIRONMENT)}
 
 
 def arm_command(name: ArmName, setup: Setup, port: int, steps: Path) -> list[str]:
@@ -108,8 +105,6 @@ def arm_command(name: ArmName, setup: Setup, port: int, steps: Path) -> list[str
         interval = _STEP_INTERVAL[name.mode]
         eplb: dict[str, Any] = {"window_size": interval, "step_interval": interval}
         eplb |= {"use_async": name.mode == "async", "num_redundant_experts": setup.shape.redundant}
-        if setup.gpus and setup.loopback:
-            eplb |= {"communicator": "torch_gloo"}
         flags += ["--enable-eplb", "--eplb-config", json.dumps(eplb)]
     options |= {"additional-config": json.dumps({"eplb_plugin": plugin})}
     pairs = chain.from_iterable((f"--{option}", str(value)) for option, value in options.items())
