@@ -248,6 +248,14 @@ def test_each_rule_of_events_fails_alone(changes: dict[str, Any], rule: str) -> 
     assert failed(evidence=evidence) == [rule]
 
 
+def test_on_a_cpu_memory_is_told_and_not_judged() -> None:
+    on_cpu = [MemorySample(seconds=2 * one, host=9000, gpu=None) for one in range(20)]
+    assert failed(memory=on_cpu, host_growth_mib=600.0, gpu_growth_mib=None) == []
+    rows = result(memory=on_cpu, host_growth_mib=600.0).table().columns
+    assert list(rows[0].cells)[-1] == "host memory"
+    assert list(rows[2].cells)[-1] == "+600 MiB"
+
+
 def test_without_the_plugin_vllm_s_log_counts() -> None:
     assert failed(plugin=False, evidence=Evidence()) == []
     assert failed(plugin=False, evidence=Evidence(), logged_rearrangements=4) == ["rearrangements"]
