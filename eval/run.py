@@ -84,11 +84,12 @@ def _attempt(
                 console.print(f"arm {arm.name}: finished before, not asked again")
             else:
                 todo.append(arm)
-        while todo or _reference_is_due(config, folder):
+        while True:
             if _reference_is_due(config, folder):
                 doing = "reference"
                 _compare_with_reference(config, folder, console)
-                continue
+            if not todo:
+                break
             together, todo = todo[:servers_at_once], todo[servers_at_once:]
             doing = f"arm {', '.join(arm.name for arm in together)}"
             run_arms(config, together, executable, files, folder, console)

@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from eval.errors import EvaluationError
+from eval.figure import finish_axes, new_figure
 from eval.latency.result import LatencyResult
 
 # Sync is a shade lighter than async.
@@ -26,11 +26,7 @@ def write_plot(result: LatencyResult, file: Path) -> None:
     Raises:
         EvaluationError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise EvaluationError(f"--plot needs matplotlib: {error}") from error
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure = new_figure(11, 4.2)
     for axes, (part, title) in zip(figure.subplots(1, 2), _PANELS, strict=True):
         for arm in result.arms:
             found = getattr(arm, part)
@@ -49,8 +45,6 @@ def write_plot(result: LatencyResult, file: Path) -> None:
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xlabel("percent of the times")
         axes.set_ylabel("stay below, ms")
-        axes.set_title(title, loc="left", fontsize=11)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
+        finish_axes(axes, title)
         axes.legend(frameon=False)
     figure.savefig(file, dpi=120)

@@ -5,7 +5,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import httpx
@@ -72,39 +72,39 @@ def keep_asking(
         What was asked; its problem says whether and why that ended early.
     """
     load = Load()
+
+    async def ask() -> None:
+        end = time.monotonic() + seconds
+        async with httpx.AsyncClient(base_url=url, timeout=None, trust_env=False) as client:
+            watching = asyncio.create_task(_watch(hang_seconds, watch, load))
+            numbers = range(streams)
+            asking = [
+                asyncio.create_task(_stream(client, model, one, end, load)) for one in numbers
+            ]
+            await _until_asked(asking, watching)
+
     try:
-        asyncio.run(_keep_asking(url, model, streams, seconds, hang_seconds, watch, load))
+        asyncio.run(ask())
     except (_LoadError, httpx.HTTPError) as error:
         load.problem = str(error) or repr(error)
     return load
 
 
-async def _keep_asking(
-    url: str,
-    model: str,
-    streams: int,
-    seconds: float,
-    hang_seconds: float,
-    watch: Callable[[Load], None],
-    load: Load,
+async def _until_asked(
+    asking: Sequence["asyncio.Task[None]"], watching: "asyncio.Task[None]"
 ) -> None:
-    end = time.monotonic() + seconds
-    async with httpx.AsyncClient(base_url=url, timeout=None, trust_env=False) as client:
-        watching = asyncio.create_task(_watch(hang_seconds, watch, load))
-        asking = [
-            asyncio.create_task(_stream(client, model, one, end, load)) for one in range(streams)
-        ]
-        waiting = {watching, *asking}
-        try:
-            while waiting != {watching}:
-                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
-        finally:
-            # Before the client is closed: requests under way would fail then, and say only that.
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+    """Wait for all that ask; the first of all tasks that fails ends them."""
+    waiting = {watching, *asking}
+    try:
+        while waiting != {watching}:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+    finally:
+        # Before the client is closed: requests under way would fail then, and say only that.
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def _stream(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from eval.errors import EvaluationError
+from eval.figure import finish_axes, new_figure
 from eval.stress.result import StressResult
 
 
@@ -29,25 +30,19 @@ def write_plot(result: StressResult, file: Path) -> None:
     Raises:
         EvaluationError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise EvaluationError(f"--plot needs matplotlib: {error}") from error
     points = {panel: _points(result, panel) for panel in _PANELS}
     drawn = [panel for panel in _PANELS if points[panel]]
     if not drawn:
         raise EvaluationError("--plot: the server ended before its memory was sampled")
     growth = {"gpu": result.gpu_growth_mib, "host": result.host_growth_mib}
-    figure = Figure(figsize=(4.6 * len(drawn), 3.6), layout="constrained")
+    figure = new_figure(4.6 * len(drawn), 3.6)
     for axes, panel in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
         axes.plot(*zip(*points[panel], strict=True), color="#2f6f9f", lw=1.8)
         axes.set_ylim(0, 1.15 * max(value for _, value in points[panel]) or 1)
         axes.set_xlabel("minutes under load")
         grown = growth.get(panel.part)
         more = "" if grown is None else f" ({grown:+.0f} MiB)"
-        axes.set_title(f"{panel.title}{more}", loc="left", fontsize=11)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
+        finish_axes(axes, f"{panel.title}{more}")
     figure.savefig(file, dpi=120)
 
 
