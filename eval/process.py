@@ -62,6 +62,12 @@ class ChildProcess:
         with interrupts_wait():
             self._stop()
 
+    def restart(self) -> None:
+        """End it with its whole group, and start it again; the log goes on."""
+        with interrupts_wait():
+            self._stop()
+        self.__enter__()
+
     def running(self) -> bool:
         """Whether the process itself, not its children, is alive."""
         # WNOWAIT leaves the ended process in the table, so that the number of its group stays

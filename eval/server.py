@@ -17,6 +17,10 @@ from eval.process import ChildProcess, last_lines
 from eval.process_memory import gpu_memory_mib
 
 _POLL_SECONDS = 0.5
+# vLLM chooses the ports of its ranks a minute or two before it listens on them, so that servers
+# which start together take them from each other now and then.
+_RESTARTS = 2
+_PORT_WAS_TAKEN = re.compile(rb"EADDRINUSE|address already in use", re.IGNORECASE)
 _GENERATED_TOKENS = "vllm:generation_tokens_total"
 
 # vLLM closes a connection that was idle for 5 s. A question sent over it at that moment fails, and
@@ -37,14 +41,17 @@ class Server(ChildProcess):
 
     def __enter__(self) -> Self:
         self._started = time.monotonic()
+        self._log_start = self.log.stat().st_size if self.log.exists() else 0
         return super().__enter__()
 
     def wait_until_healthy(self, timeout: float, console: Console, label: str) -> float:
         """Wait for the first good answer of ``/health``.
 
+        A server that ends because another program took one of its ports is started again.
+
         Args:
             timeout: Seconds since the process was started.
-            console: Where the seconds are counted.
+            console: Where the seconds are counted, and a restart is told.
             label: What is being started, for the person.
 
         Returns:
@@ -53,10 +60,16 @@ class Server(ChildProcess):
         Raises:
             ServerError: The process ended or the time is over; has the end of its log.
         """
+        restarts = _RESTARTS
         with console.status(f"{label}: starting the server") as status:
             while not self._healthy():
                 seconds = time.monotonic() - self._started
                 if not self.running():
+                    if restarts and self._port_was_taken():
+                        restarts -= 1
+                        console.print(f"{label}: a port of the server was taken, starting it again")
+                        self.restart()
+                        continue
                     raise self.failure(f"{label}: the server ended while it was starting")
                 if seconds > timeout:
                     raise self.failure(
@@ -90,6 +103,11 @@ class Server(ChildProcess):
             message += f" (exit status {self.wait()})"
         lines = last_lines(self.log) or "(empty)"
         return ServerError(f"{message}\nThe end of its log {self.log}:\n{lines}")
+
+    def _port_was_taken(self) -> bool:
+        with self.log.open("rb") as log:
+            log.seek(self._log_start)
+            return _PORT_WAS_TAKEN.search(log.read()) is not None
 
     def _healthy(self) -> bool:
         try:

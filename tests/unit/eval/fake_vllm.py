@@ -153,6 +153,17 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+def why_to_die(die: str | list[str] | None) -> str | None:
+    """Always the same, or of each process in turn; those after the last one live."""
+    if not isinstance(die, list):
+        return die
+    with Path("deaths").open("a+", encoding="utf-8") as deaths:
+        deaths.seek(0)
+        number = len(deaths.readlines())
+        deaths.write("one\n")
+    return die[number] if number < len(die) else None
+
+
 def main() -> None:
     options = parse(sys.argv[3:])
     mode = kind_of_arm(options)
@@ -160,9 +171,9 @@ def main() -> None:
     settings = json.loads(options.get("additional-config", "{}")).get("eplb_plugin", {})
     for kind in (mode, settings.get("fault")):
         behaviour = {**behaviour, **behaviour.get(kind, {})}
-    if "die" in behaviour:
+    if last_words := why_to_die(behaviour.get("die")):
         for line in range(40):
-            print(f"line {line}: {behaviour['die']}")
+            print(f"line {line}: {last_words}")
         sys.exit(7)
     # A worker in the same group, as vLLM has: it must not outlive the server.
     worker = subprocess.Popen(["sleep", behaviour.get("worker_seconds", "600")])

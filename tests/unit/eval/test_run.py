@@ -136,6 +136,32 @@ def test_a_server_that_dies_at_start_shows_the_end_of_its_log(harness: Harness) 
     assert [arm["name"] for arm in harness.result()["arms"]] == ["off"]
 
 
+def test_a_server_that_lost_a_port_to_another_is_started_again(harness: Harness) -> None:
+    ended = harness.run("--only", "sync", sync={"die": ["name: EADDRINUSE", "address already in use"]})
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout.count("arm sync: a port of the server was taken, starting it again") == 2
+    assert harness.workers_alive() == []
+
+
+def test_a_server_that_keeps_losing_ports_is_given_up(harness: Harness) -> None:
+    ended = harness.run(sync={"die": "[Errno 98] Address already in use"})
+
+    assert ended.returncode == 2
+    assert ended.stdout.count("starting it again") == 2
+    assert "arm sync: the server ended while it was starting (exit status 7)" in ended.stdout
+
+
+def test_a_server_that_lost_a_port_and_then_dies_of_something_else_is_given_up(
+    harness: Harness,
+) -> None:
+    ended = harness.run(sync={"die": ["Address already in use", "out of luck"]})
+
+    assert ended.returncode == 2
+    assert ended.stdout.count("starting it again") == 1
+    assert "line 39: out of luck" in ended.stdout
+
+
 def test_a_server_that_never_gets_healthy_is_given_up(harness: Harness) -> None:
     ended = harness.run("--set", "serve.start_timeout=2", seconds_to_start=60)
 
