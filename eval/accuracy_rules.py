@@ -4,6 +4,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from scipy.stats import beta
+
 from eval.compare import identical_texts
 from eval.config import Gate, Task
 from eval.judged import JudgedArm, outcome, plural
@@ -48,18 +50,21 @@ class Comparison(NamedTuple):
         return len(answers) - identical_texts(answers, others)[self.task.name]
 
 
-def identical_answers(comparison: Comparison) -> RuleResult:
-    """Where arithmetic is exact enough, every answer has to be the same."""
+def identical_answers(comparison: Comparison, allowed: int) -> RuleResult:
+    """Where arithmetic is exact enough, every answer has to be the same, but for ``allowed``."""
     questions = len(comparison.arm.answers(comparison.task.name))
     different = comparison.different_texts()
-    share = 100 * (1 - (1 - CONFIDENCE) ** (1 / questions))
+    # The share of which so few are found only once in twenty times: Clopper and Pearson's bound.
+    share = beta.ppf(CONFIDENCE, allowed + 1, questions - allowed) if allowed < questions else 1.0
+    limit = f"at most {allowed}" if allowed else "none"
     return _about(
         comparison,
         "identical_answers",
-        not different,
+        different <= allowed,
         f"{different} of {plural(questions, 'answer')} differ from arm {comparison.off.name}",
-        limit="none, character for character",
-        detectable=f"a fault that changes {share:.1f} % of answers, with probability {CONFIDENCE}",
+        limit=f"{limit}, character for character",
+        detectable=f"a fault that changes {100 * share:.1f} % of answers, with probability "
+        f"{CONFIDENCE}",
     )
 
 

@@ -149,6 +149,8 @@ class Gate(_Section):
 
     identical: bool = False
     """Every answer must be, character for character, that of arm ``off``."""
+    different_answers: NonNegativeInt = 0
+    """With ``identical``: so many may differ, of questions that ``off`` answers in two ways."""
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
     """Share of runs without a loss that the paired test may fail, over all arms and tasks."""
     margin_points: PositiveFloat | None = 3.0
@@ -163,6 +165,15 @@ class Gate(_Section):
     """Finished while the questions were asked, in every arm with EPLB."""
     moe_layers: NonNegativeInt = 0
     """At least so many MoE layers, each with changed slots."""
+
+    @model_validator(mode="after")
+    def _different_of_identical(self) -> "Gate":
+        if self.different_answers and not self.identical:
+            raise ValueError(
+                f"different_answers {self.different_answers} belongs to identical: set identical "
+                "to true, or leave different_answers out"
+            )
+        return self
 
 
 class Controls(_Section):

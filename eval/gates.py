@@ -135,7 +135,7 @@ def _answer_rules(
     gate = config.gate
     alpha = alpha_of_one_comparison(config)
     if gate.identical:
-        yield accuracy.identical_answers(comparison)
+        yield accuracy.identical_answers(comparison, gate.different_answers)
     if comparison.arm.name in [repeat.name for repeat in repeats]:
         yield accuracy.noise_of_repeat(comparison, alpha)
         return

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from scipy.stats import binom
 
 from eval.ask import Sample
 from eval.config import Config
@@ -115,6 +116,25 @@ def test_one_different_answer_fails_where_all_must_be_identical() -> None:
     assert reasons(run.rules()) == [
         "identical_answers, arm async, gsm8k: 1 of 12 answers differ from arm off"
     ]
+
+
+def test_as_many_answers_may_differ_as_the_gate_allows_and_no_more() -> None:
+    run = Run(gate=gate(different_answers=1))
+    run.answers["async"] = samples(q3="other")
+    assert run.bad() == []
+
+    run.answers["async"] = samples(q3="other", q4="other")
+    assert run.bad() == [("identical_answers", "async", "failed")]
+
+
+@pytest.mark.parametrize(("allowed", "share"), [(0, "0.6"), (2, "1.3"), (500, "100.0")])
+def test_what_an_allowance_can_miss_is_told(allowed: int, share: str) -> None:
+    run = paired(scored(right=500), gate=gate(identical=True, different_answers=allowed))
+
+    (rule,) = (one for one in run.rules() if one.rule == "identical_answers")
+    assert rule.detectable == f"a fault that changes {share} % of answers, with probability 0.95"
+    found = binom.cdf(allowed, 500, min(1, float(share) / 100 + 0.0005))
+    assert allowed == 500 or found < 0.05 < binom.cdf(allowed, 500, float(share) / 100 - 0.0005)
 
 
 @pytest.mark.parametrize(
