@@ -42,6 +42,7 @@ def write_plot(result: LatencyResult, file: Path) -> None:
         axes.set_xticks([50, 10, 1, 0.1], ["50", "90", "99", "99.9"])
         axes.set_xlim(100, 0.05)
         axes.minorticks_off()
+        axes.yaxis.get_major_locator().set_params(subs=(1, 2, 5))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xlabel("percent of the times")
         axes.set_ylabel("stay below, ms")
