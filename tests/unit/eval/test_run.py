@@ -137,7 +137,8 @@ def test_a_server_that_dies_at_start_shows_the_end_of_its_log(harness: Harness) 
 
 
 def test_a_server_that_lost_a_port_to_another_is_started_again(harness: Harness) -> None:
-    ended = harness.run("--only", "sync", sync={"die": ["name: EADDRINUSE", "address already in use"]})
+    died = ["name: EADDRINUSE", "address already in use"]
+    ended = harness.run("--only", "sync", sync={"die": died})
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ended.stdout.count("arm sync: a port of the server was taken, starting it again") == 2
