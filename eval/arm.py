@@ -32,7 +32,10 @@ def run_arms(
         EvaluationError: A server did not start or stopped answering.
     """
     with ExitStack() as running:
-        servers = [_ArmServer(config, arm, executable, folder) for arm in arms]
+        servers: list[_ArmServer] = []
+        for arm in arms:
+            taken = [one.port for one in servers]
+            servers.append(_ArmServer(config, arm, executable, folder, taken))
         for one in servers:
             running.enter_context(one.server)
         timeout = config.serve.start_timeout
@@ -48,14 +51,16 @@ def run_arms(
 class _ArmServer:
     """The server of one arm, and where it and the harness write."""
 
-    def __init__(self, config: Config, arm: Arm, executable: str, folder: RunFolder) -> None:
+    def __init__(
+        self, config: Config, arm: Arm, executable: str, folder: RunFolder, taken: Sequence[int]
+    ) -> None:
         self.arm = arm
         self.folder: Path = folder.new_arm_folder(arm.name)
         self.events = (self.folder / "events").absolute()
-        port = choose_port(config.serve.port)
-        self.command = server_command(config, arm, executable, port, self.events)
+        self.port = choose_port(config.serve.port, taken)
+        self.command = server_command(config, arm, executable, self.port, self.events)
         environment, log = config.serve.environment, self.folder / "server.log"
-        self.server = Server(self.command, environment, log, port)
+        self.server = Server(self.command, environment, log, self.port)
 
 
 def _ask(

@@ -10,16 +10,16 @@ from rich.console import Console
 
 from eval.config_file import load_config, load_gate
 from eval.controls import add_controls
-from eval.errors import run_to_its_end
+from eval.errors import EvaluationError, run_to_its_end
 from eval.folder import read_result
 from eval.judge_again import judge_again
-from eval.junit import write_junit
+from eval.junit import write_junit, write_junit_of_no_run
 from eval.power import PairedTest
 from eval.power_table import power_table
 from eval.preflight import findings_table, preflight
 from eval.report import print_report
 from eval.reporting.files import write_reports
-from eval.result import EXIT_CODES, Result
+from eval.result import EXIT_CODES
 from eval.run import run
 
 _DEFAULT_CONFIG = Path(__file__).parent / "configs" / "cpu.yaml"
@@ -73,6 +73,12 @@ def run_command(
     except KeyboardInterrupt:
         # typer's own exit code for this is 1, which here says that the run failed.
         raise typer.Exit(2) from None
+    except EvaluationError as error:
+        if junit is not None:
+            write_junit_of_no_run(config.name, str(error), junit)
+        raise
+    if junit is not None:
+        write_junit(result, junit)
     print_report(result, console)
     write_reports([folder], folder / "report.md", folder / "report.html")
     console.print(
@@ -80,7 +86,7 @@ def run_command(
         highlight=False,
         soft_wrap=True,
     )
-    _end(result, junit)
+    raise typer.Exit(EXIT_CODES[result.verdict])
 
 
 @app.command("gate")
@@ -92,7 +98,9 @@ def gate_command(
     """Judge a run again, with the arms of further runs beside its arm off. Writes nothing."""
     result = judge_again(folders, load_gate(gate) if gate else None)
     print_report(result, Console())
-    _end(result, junit)
+    if junit is not None:
+        write_junit(result, junit)
+    raise typer.Exit(EXIT_CODES[result.verdict])
 
 
 @app.command("power")
@@ -137,12 +145,6 @@ def report_command(
             print_report(read_result(folder), Console())
         return
     write_reports(folders, markdown, html)
-
-
-def _end(result: Result, junit: Path | None) -> None:
-    if junit is not None:
-        write_junit(result, junit)
-    raise typer.Exit(EXIT_CODES[result.verdict])
 
 
 def main() -> None:

@@ -6,6 +6,15 @@ from typing import Any
 from eval.errors import EvaluationError
 
 
+def require_matplotlib() -> None:
+    """Before anything long: a plot is drawn at its end.
+
+    Raises:
+        EvaluationError: It is not installed.
+    """
+    new_figure(1, 1)
+
+
 def new_figure(width: float, height: float) -> Any:
     """An empty matplotlib figure, in inches.
 

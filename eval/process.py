@@ -41,16 +41,24 @@ class ChildProcess:
         self._grace_seconds = grace_seconds
 
     def __enter__(self) -> Self:
-        # A session of its own: Ctrl-C in the terminal is for the harness, which then stops it.
-        with self.log.open("ab") as log, interrupts_wait():
-            self._process = subprocess.Popen(
-                self._command,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        started = False
+        try:
+            # A session of its own: Ctrl-C in the terminal is for the harness, which then stops it.
+            with self.log.open("ab") as log, interrupts_wait():
+                self._process = subprocess.Popen(
+                    self._command,
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+                started = True
+        except KeyboardInterrupt:
+            # Where entering fails there is no context whose end would stop the process.
+            if started:
+                self._stop()
+            raise
         return self
 
     def __exit__(
@@ -88,6 +96,8 @@ class ChildProcess:
         return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
     def _stop(self) -> None:
+        if self._process.returncode is not None:
+            return
         if self.running():
             os.kill(self._process.pid, signal.SIGTERM)
             deadline = time.monotonic() + self._grace_seconds

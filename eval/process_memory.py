@@ -54,7 +54,10 @@ def _ask_nvidia(query: str) -> str:
     if program is None:
         return ""
     command = [program, query, "--format=csv,noheader,nounits"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except subprocess.TimeoutExpired:
+        return ""
     # What went wrong is written to standard output, too.
     return answer.stdout if answer.returncode == 0 else ""
 

@@ -58,7 +58,7 @@ def run(
     ready.require_everything()
     with (
         interrupts_raise(),
-        open_run(runs, config, installed_versions(), fresh) as folder,
+        open_run(runs, config, installed_versions(ready.served), fresh) as folder,
     ):
         ended = _attempt(config, ready.executable, ready.files, folder, console, servers_at_once)
         with interrupts_wait():

@@ -4,7 +4,7 @@
 import re
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -62,7 +62,8 @@ class Server(ChildProcess):
         """
         restarts = _RESTARTS
         with console.status(f"{label}: starting the server") as status:
-            while not self._healthy():
+            # Whatever else listens on the port would answer for a process that has ended.
+            while not (self.running() and self._healthy()):
                 seconds = time.monotonic() - self._started
                 if not self.running():
                     if restarts and self._port_was_taken():
@@ -116,8 +117,8 @@ class Server(ChildProcess):
             return False
 
 
-def choose_port(configured: int | None) -> int:
-    """A port of 127.0.0.1 on which nobody listens.
+def choose_port(configured: int | None, taken: Collection[int] = ()) -> int:
+    """A port of 127.0.0.1 on which nobody listens, and none of ``taken``.
 
     Raises:
         ServerError: The configured port is taken.
@@ -133,7 +134,7 @@ def choose_port(configured: int | None) -> int:
                 "Stop what listens there, or set serve.port to null for a free one"
             ) from error
         port: int = probe.getsockname()[1]
-        return port
+    return choose_port(configured, taken) if port in taken else port
 
 
 def sum_of_metric(exposition: str, name: str) -> float:

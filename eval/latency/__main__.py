@@ -11,6 +11,7 @@ from rich.console import Console
 
 from eval.command import find_executable
 from eval.errors import EvaluationError, run_to_its_end
+from eval.figure import require_matplotlib
 from eval.interrupts import interrupts_raise
 from eval.latency.arm import FIRST_TOKENS, measure_arms
 from eval.latency.command import ArmName, Setup
@@ -83,6 +84,8 @@ def run(
     setup = Setup(find_executable(None), model, sizes, used, graphs, streams, tokens)
     names = arms or list(_DEFAULT_ARMS)
     _refuse_what_cannot_be_measured(setup, names, json, plot)
+    if plot is not None:
+        require_matplotlib()
     write_model(sizes, model)
     console = Console(highlight=False, soft_wrap=True)
     with interrupts_raise():

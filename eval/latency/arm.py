@@ -2,7 +2,6 @@
 """Servers, started together or one by one, asked and measured one by one."""
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
@@ -17,20 +16,20 @@ from eval.latency.result import ArmLatency, Distribution
 from eval.latency.streams import stream_together
 from eval.process_memory import gpu_memory_of_devices_mib
 from eval.server import Server, choose_port
+from eval.server_log import count_rearrangements
 
 FIRST_TOKENS = 32
 """Of each completion, which are not counted: prompts are read meanwhile."""
-_REARRANGEMENT = re.compile(r"Rearranging experts", re.MULTILINE)
 
 
 class _ArmServer:
     """The server of one arm, with what it writes in a folder of its own."""
 
-    def __init__(self, name: ArmName, setup: Setup, folder: Path) -> None:
+    def __init__(self, name: ArmName, setup: Setup, folder: Path, taken: Sequence[int]) -> None:
         self.name = name
         self.setup = setup
         self.steps = (folder / "steps").absolute()
-        self.port = choose_port(None)
+        self.port = choose_port(None, taken)
         command = arm_command(name, setup, self.port, self.steps)
         self.server = Server(command, setup.environment(), folder / "server.log", self.port)
 
@@ -54,9 +53,10 @@ def measure_arms(
     others = gpu_memory_of_devices_mib() if setup.gpus else None
     for first in range(0, len(names), at_once):
         with ExitStack() as running:
-            arms = []
+            arms: list[_ArmServer] = []
             for name in names[first : first + at_once]:
-                arms.append(_ArmServer(name, setup, _emptied(folder / name.value)))
+                taken = [arm.port for arm in arms]
+                arms.append(_ArmServer(name, setup, _emptied(folder / name.value), taken))
                 running.enter_context(arms[-1].server)
             started = [arm.server.wait_until_healthy(1200, console, arm.name.value) for arm in arms]
             for arm, seconds in zip(arms, started, strict=True):
@@ -67,9 +67,9 @@ def measure_arms(
 def _measure(arm: _ArmServer, start_seconds: float, others_mib: int | None) -> ArmLatency:
     setup, server, model = arm.setup, arm.server, str(arm.setup.model)
     stream_together(server.url, model, setup.streams, FIRST_TOKENS)
-    log_before = server.log.read_text(errors="replace")
+    log_start = server.log.stat().st_size
     arrived = stream_together(server.url, model, setup.streams, setup.tokens)
-    log = server.log.read_text(errors="replace")[len(log_before) :]
+    rearrangements = count_rearrangements(server.log, log_start)
     counted = [times[FIRST_TOKENS:] for times in arrived]
     between = [after - before for times in counted for before, after in pairwise(times)]
     start, end = max(times[0] for times in counted), min(times[-1] for times in counted)
@@ -80,7 +80,7 @@ def _measure(arm: _ArmServer, start_seconds: float, others_mib: int | None) -> A
     return ArmLatency(
         name=arm.name.value,
         start_seconds=round(start_seconds, 1),
-        rearrangements=len(_REARRANGEMENT.findall(log)),
+        rearrangements=rearrangements,
         rearranging_steps=round(len(rearranging) / len(inside), 4) if inside else 0.0,
         state_manager=Distribution.of(rearranging),
         between_tokens=tokens,

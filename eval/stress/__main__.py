@@ -9,6 +9,7 @@ from rich.console import Console
 
 from eval.config_file import load_config
 from eval.errors import ConfigError, EvaluationError, run_to_its_end
+from eval.figure import require_matplotlib
 from eval.interrupts import interrupts_raise
 from eval.stress.plot import write_plot
 from eval.stress.run import stress
@@ -41,6 +42,8 @@ def run(
     for file in (json, plot):
         if file is not None and not file.parent.is_dir():
             raise EvaluationError(f"{file} cannot be written: there is no folder {file.parent}")
+    if plot is not None:
+        require_matplotlib()
     config = load_config(config_file, settings or [])
     names = [one.name for one in config.arms]
     if arm not in names:
@@ -57,10 +60,10 @@ def run(
     for file in (folder / "stress.json", json):
         if file is not None:
             result.write(file)
-    if plot is not None:
-        write_plot(result, plot)
     console.print(result.table())
     console.print("passed" if result.passed else "failed")
+    if plot is not None and result.memory:
+        write_plot(result, plot)
     raise typer.Exit(0 if result.passed else 1)
 
 

@@ -27,16 +27,22 @@ class MemorySample(BaseModel):
 class MemoryProbe:
     """Samples a server's memory: of its processes, or of the GPUs if the driver names none."""
 
-    def __init__(self, session: int) -> None:
+    def __init__(self, session: int, on_gpus: bool) -> None:
         self._session = session
-        self.of_processes = gpu_memory_mib(session) is not None
+        self._on_gpus = on_gpus
+        self.of_processes = on_gpus and gpu_memory_mib(session) is not None
         self.samples: list[MemorySample] = []
 
     def sample(self, seconds: float) -> None:
         """Take one."""
-        gpu = gpu_memory_mib(self._session) if self.of_processes else gpu_memory_of_devices_mib()
+        gpu = self._gpu()
         host = host_memory_mib(self._session)
         self.samples.append(MemorySample(seconds=round(seconds, 1), host=host, gpu=gpu))
+
+    def _gpu(self) -> int | None:
+        if self.of_processes:
+            return gpu_memory_mib(self._session)
+        return gpu_memory_of_devices_mib() if self._on_gpus else None
 
 
 def with_rearrangements(

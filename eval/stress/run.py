@@ -50,15 +50,16 @@ def stress(
     arm = next(arm for arm in config.arms if arm.name == name)
     events = (folder / "events").absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    for file in (folder / "server.log", *events.glob("rank*.jsonl")):
+    for file in (folder / "server.log", folder / "stress.json", *events.glob("rank*.jsonl")):
         file.unlink(missing_ok=True)
     port = choose_port(config.serve.port)
+    on_gpus = ready.installation is None or not ready.installation.on_cpu
     command = server_command(config, arm, ready.executable, port, events)
     server = Server(command, config.serve.environment, folder / "server.log", port)
     with server:
         started_after = server.wait_until_healthy(config.serve.start_timeout, console, name)
         console.print(f"{name}: server ready after {started_after:.1f} s, asking")
-        probe, log_start = MemoryProbe(server.session), server.log.stat().st_size
+        probe, log_start = MemoryProbe(server.session, on_gpus), server.log.stat().st_size
         clock, started = time.monotonic(), datetime.now(timezone.utc)
 
         def watch(load: Load) -> None:
@@ -98,7 +99,7 @@ def stress(
         gpu_growth_mib=gpu_growth,
         host_growth_mib=host_growth,
         machine=this_machine(),
-        versions=installed_versions(),
+        versions=installed_versions(ready.served),
         config_sha256=config.sha256(),
         # As anyone would type it: without this machine's paths.
         command=["vllm", *server_command(config, arm, "", port, Path("events"))[1:]],

@@ -392,6 +392,13 @@ def test_of_an_arm_with_the_plugin_off_vllm_s_log_has_to_tell_of_rearrangements(
     }  # fmt: skip
 
 
+def test_an_arm_that_tells_the_plugin_nothing_owes_no_events() -> None:
+    run = Run(arms=[{"name": "off"}, {"name": "sync", "eplb": {"use_async": False}}], plugin=None)
+    run.runs["sync"] = arm("off").model_copy(update={"name": "sync", "logged_rearrangements": 5})
+
+    assert run.bad() == []
+
+
 def test_the_answers_of_an_arm_with_the_plugin_off_are_judged_like_all_others() -> None:
     run = stock(logged_rearrangements=5)
     run.answers["stock"] = samples(q1="other")

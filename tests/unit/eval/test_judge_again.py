@@ -193,3 +193,12 @@ def test_arms_that_were_asked_other_questions_are_invalid(tmp_path: Path) -> Non
     (folder / "arms/sync/arm.json").write_text(other.model_dump_json())
 
     assert judge_again([folder]).verdict == "invalid"
+
+
+def test_runs_in_different_precision_cannot_be_compared(tmp_path: Path) -> None:
+    serve = small_config()["serve"]
+    in_low = {**serve, "options": {**serve["options"], "dtype": "bfloat16"}}
+    folders = [write_run(tmp_path), write_run(tmp_path, "low", serve=in_low)]
+
+    with pytest.raises(EvaluationError, match="their dtype differ, None and bfloat16"):
+        judge_again(folders)

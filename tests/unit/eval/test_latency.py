@@ -45,7 +45,7 @@ class Servers:
 
             def __init__(self) -> None:
                 self.log = log
-                log.write_text("Rearranging experts (profile)")
+                log.write_text("Rearranging experts (sync mode) (profile)...\n")
 
             def __enter__(self) -> None:
                 servers.noted.append(f"+{name}")
@@ -78,7 +78,7 @@ class Servers:
         if tokens > FIRST_TOKENS:
             self.noted.append(url)
             with (self.folder / url / "server.log").open("a") as log:
-                log.write("Rearranging experts\nRearranging experts\n")
+                log.write("Rearranging experts (sync mode) ...\n" * 2)
         return [[float(second) for second in range(tokens)]] * streams
 
 

@@ -3,9 +3,11 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +49,44 @@ def test_a_child_of_the_child_is_stopped_too(tmp_path: Path) -> None:
         grandchild = int(wait_for(log, "\n").split()[1])
 
     assert gone(grandchild)
+
+
+@pytest.mark.parametrize("moment", ["start", "restart"])
+def test_an_interrupt_while_a_process_starts_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    started: list[int] = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            started.append(self.pid)
+            if moment == "start" or len(started) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    child = ChildProcess(["sleep", "600"], {}, tmp_path / "log")
+    with pytest.raises(KeyboardInterrupt), interrupts_raise(), child:
+        child.restart()
+
+    assert len(started) == (1 if moment == "start" else 2)
+    assert all(gone(pid) for pid in started)
+
+
+def test_an_interrupt_between_end_and_new_start_stays_an_interrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = ChildProcess(["sleep", "600"], {}, tmp_path / "log")
+    stop = child._stop
+
+    def stop_interrupted() -> None:
+        monkeypatch.undo()
+        stop()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt), interrupts_raise(), child:
+        monkeypatch.setattr(child, "_stop", stop_interrupted)
+        child.restart()
 
 
 def test_what_a_dead_child_left_is_stopped(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import signal
 import socket
 import time
 from pathlib import Path
+from xml.etree import ElementTree as Xml
 
 import pytest
 
@@ -17,6 +18,10 @@ def test_equal_answers_with_all_evidence_are_the_same(harness: Harness) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
     result = harness.result()
     assert (result["verdict"], result["reasons"]) == ("passed", [])
+    assert (result["versions"]["vllm"], result["versions"]["vllm_distribution"]) == (
+        "0.33.0",
+        "vllm",
+    )
     off, sync, async_ = result["arms"]
     assert [arm["name"] for arm in result["arms"]] == ["off", "sync", "async"]
     for arm in result["arms"]:
@@ -232,6 +237,18 @@ def test_an_arm_with_the_plugin_off_is_judged_by_vllm_s_log(harness: Harness) ->
     arm = harness.result()["arms"][1]
     # One more began before the first question and must not be counted.
     assert (arm["logged_rearrangements"], arm["rearrangements"]) == (6, 0)
+
+
+def test_a_run_that_lacks_something_says_so_in_junit(harness: Harness) -> None:
+    harness.install(works=False, problems=["vLLM 0.17.1 is not supported"])
+    ended = harness.run("--junit", "junit.xml")
+
+    assert ended.returncode == 2
+    suite = Xml.parse(harness.folder / "junit.xml").getroot()
+    assert (suite.get("tests"), suite.get("errors")) == ("1", "1")
+    error = suite.find("testcase/error")
+    assert error is not None
+    assert "vLLM 0.17.1 is not supported" in str(error.text)
 
 
 def test_a_run_is_judged_again_and_written_as_junit(harness: Harness) -> None:

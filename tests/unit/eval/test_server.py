@@ -3,9 +3,13 @@
 
 import socket
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from eval.errors import ServerError
 from eval.server import Server, choose_port, sum_of_metric
@@ -43,6 +47,38 @@ def test_idle_connections_stay_open_unless_the_configuration_says_otherwise(
     with Server([sys.executable, "-c", program], environment, tmp_path / "log", 1) as server:
         server.wait()
     assert (tmp_path / "log").read_text().split() == [seconds]
+
+
+def test_a_server_that_ended_is_not_healthy_because_another_answers_on_its_port(
+    tmp_path: Path,
+) -> None:
+    class Healthy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+    other = HTTPServer(("127.0.0.1", 0), Healthy)
+    threading.Thread(target=other.serve_forever, daemon=True).start()
+    ended = Server([sys.executable, "-c", ""], {}, tmp_path / "log", other.server_port)
+    with ended, pytest.raises(ServerError, match="the server ended while it was starting"):
+        ended.wait()
+        ended.wait_until_healthy(20, Console(quiet=True), "arm off")
+    other.shutdown()
+
+
+def test_ports_of_servers_that_start_together_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    offered = iter([7, 7, 7, 8])
+
+    class Socket(socket.socket):
+        def bind(self, address: Any) -> None:
+            pass
+
+        def getsockname(self) -> tuple[str, int]:
+            return "127.0.0.1", next(offered)
+
+    monkeypatch.setattr(socket, "socket", Socket)
+    assert choose_port(None) == 7
+    assert choose_port(None, [7]) == 8
 
 
 def test_a_free_port_can_be_listened_on() -> None:
