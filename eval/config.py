@@ -100,6 +100,11 @@ class Serve(_Section):
             raise ValueError(f"serve.options.{option} must be a whole number, not {value!r}")
         return value
 
+    @property
+    def ranks(self) -> int:
+        """Of expert parallelism."""
+        return self.degree("data-parallel-size") * self.degree("tensor-parallel-size")
+
     def gpus(self) -> int:
         """GPUs of this machine that a server takes."""
         local = "data-parallel-size-local"

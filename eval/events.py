@@ -41,6 +41,8 @@ class Evidence(BaseModel):
     """Slots whose weights were compared with those of their logical expert, all ranks."""
     weight_mismatches: int = 0
     """Of those, slots with other weights."""
+    checking_ranks: list[int] = []
+    """The EP ranks that compared weights."""
     map_checks: int = 0
     """Logical experts that the router's maps were checked for, summed over ranks and commits."""
     map_mismatches: int = 0
@@ -81,6 +83,7 @@ def count(events: Sequence[dict[str, Any]]) -> Evidence:
         placements_rejected=len(_of_kind(first_rank, "placement_rejected")),
         weight_checks=sum(event["slots"] for event in checks),
         weight_mismatches=sum(len(event["mismatched_slots"]) for event in checks),
+        checking_ranks=sorted({event["rank"] for event in checks}),
         map_checks=sum(event["experts"] for event in map_checks),
         map_mismatches=sum(len(event["mismatched_experts"]) for event in map_checks),
         balancedness_before=_mean(event["balancedness_before"] for event in finished),

@@ -172,12 +172,16 @@ def _mode(arm: JudgedArm, expected: str) -> RuleResult:
 
 def _weights(arm: JudgedArm) -> RuleResult:
     checks, mismatches = arm.run.weight_checks, arm.run.weight_mismatches
+    silent = [str(rank) for rank in range(arm.ranks) if rank not in arm.run.checking_ranks]
+    saw = (
+        f"{mismatches} of {checks} checked slots hold other weights than those of the expert that "
+        "the map names"
+    )
     return outcome(
         "weights",
-        False if mismatches else True if checks else None,
-        f"{mismatches} of {checks} checked slots hold other weights than those of the expert that "
-        "the map names",
-        limit="none",
+        False if mismatches else None if silent or not checks else True,
+        f"{saw}; no check by rank {', '.join(silent)}" if silent else saw,
+        limit=f"none, on {plural(arm.ranks, 'rank')}",
         detectable="a single slot with other weights after a commit",
         arm=arm.name,
     )

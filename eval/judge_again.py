@@ -129,7 +129,7 @@ def _require_comparable(first: _Left, other: _Left) -> None:
     values: Mapping[str, tuple[object, object]] = {
         "model": (mine.model, its.model),
         "model files": (first.folder.state.model_files, other.folder.state.model_files),
-        "dtype": (mine.serve.options.get("dtype"), its.serve.options.get("dtype")),
+        "dtype": (mine.serve.option("dtype"), its.serve.option("dtype")),
         "tasks": (
             [task.model_dump() for task in mine.tasks],
             [task.model_dump() for task in its.tasks],

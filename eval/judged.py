@@ -20,6 +20,8 @@ class JudgedArm(NamedTuple):
     """Settings of the plugin; none: nothing is passed."""
     run: ArmRun
     samples: Sequence[Sample]
+    ranks: int
+    """Of expert parallelism."""
 
     @property
     def is_stock(self) -> bool:
@@ -38,7 +40,8 @@ class JudgedArm(NamedTuple):
 
 def judged(config: Config, arm: Arm, run: ArmRun, samples: Sequence[Sample]) -> JudgedArm:
     """An arm of ``config`` that is finished."""
-    return JudgedArm(arm.name, arm.eplb, config.plugin_settings(arm), run, samples)
+    plugin = config.plugin_settings(arm)
+    return JudgedArm(arm.name, arm.eplb, plugin, run, samples, config.serve.ranks)
 
 
 def outcome(

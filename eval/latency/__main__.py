@@ -88,8 +88,6 @@ def run(
         require_matplotlib()
     write_model(sizes, model)
     console = Console(highlight=False, soft_wrap=True)
-    with interrupts_raise():
-        measured = list(measure_arms(names, setup, folder, servers_at_once, console))
     result = LatencyResult(
         model=sizes,
         streams=streams,
@@ -99,9 +97,13 @@ def run(
         servers_at_once=servers_at_once,
         machine=machine,
         versions=installed_versions(),
-        arms=measured,
+        arms=[],
     )
-    result.write(folder / "latency.json")
+    with interrupts_raise():
+        for arm in measure_arms(names, setup, folder, servers_at_once, console):
+            # After each: the next one may fail.
+            result.arms.append(arm)
+            result.write(folder / "latency.json")
     console.print(result.table())
     for line in result.conclusions():
         console.print(line)

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a long run asks of the events besides their sums: when, and on which ranks."""
+"""What a long run asks of the events besides their sums: when."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from eval.events import read_events
 
@@ -18,28 +16,12 @@ def finished_after(folder: Path, started: float, ended: float) -> list[float]:
     Raises:
         EventsError: A line is no event.
     """
-    events = _between(folder / "rank0.jsonl", started, ended)
+    file = folder / "rank0.jsonl"
+    if not file.exists():
+        return []
+    others = ("placement", "layer_committed", "weights_checked", "maps_checked")
     return [
-        event["time"] - started for event in events if event["event"] == "rearrangement_finished"
+        event["time"] - started
+        for event in read_events(file, without=others)
+        if event["event"] == "rearrangement_finished" and started <= event["time"] <= ended
     ]
-
-
-def checking_ranks(folder: Path, started: float, ended: float) -> list[int]:
-    """The EP ranks that compared weights between two times, after a layer was committed.
-
-    Raises:
-        EventsError: A line is no event.
-    """
-    checks = (
-        event
-        for file in folder.glob("rank*.jsonl")
-        for event in _between(file, started, ended)
-        if event["event"] == "weights_checked"
-    )
-    return sorted({event["rank"] for event in checks})
-
-
-def _between(file: Path, started: float, ended: float) -> Iterator[dict[str, Any]]:
-    if file.exists():
-        events = read_events(file, without=("placement", "layer_committed", "maps_checked"))
-        yield from (event for event in events if started <= event["time"] <= ended)

@@ -14,7 +14,7 @@ from eval.machine import installed_versions, this_machine
 from eval.preflight import preflight
 from eval.server import Server, choose_port
 from eval.server_log import count_rearrangements
-from eval.stress.evidence import checking_ranks, finished_after
+from eval.stress.evidence import finished_after
 from eval.stress.load import Load, keep_asking
 from eval.stress.memory import MemoryProbe, with_rearrangements
 from eval.stress.result import StressResult, growths, judge, thinned
@@ -90,9 +90,7 @@ def stress(
         tokens=load.tokens,
         problem=load.problem,
         evidence=read_evidence(events, first, last),
-        ranks=config.serve.degree("data-parallel-size")
-        * config.serve.degree("tensor-parallel-size"),
-        checking_ranks=checking_ranks(events, first, last),
+        ranks=config.serve.ranks,
         logged_rearrangements=logged,
         memory=samples,
         memory_of_processes=probe.of_processes,

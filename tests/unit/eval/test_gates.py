@@ -104,6 +104,13 @@ def test_equal_answers_with_all_evidence_pass_and_every_rule_is_told() -> None:
     assert all(result.saw and result.limit and result.detectable for result in results)
 
 
+def test_weights_that_a_rank_did_not_check_are_not_tested() -> None:
+    run = Run().change("async", checking_ranks=[0])
+
+    assert run.bad() == [("weights", "async", "not tested")]
+    assert run.only("weights", "async").saw.endswith("; no check by rank 1")
+
+
 def test_a_gate_without_rules_is_not_tested() -> None:
     assert verdict([]) == "not tested"
 

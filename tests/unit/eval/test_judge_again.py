@@ -25,7 +25,7 @@ LAYERS = 4
 def write_events(folder: Path, mode: str) -> None:
     """Six rearrangements while the questions are asked, from 0 to 1."""
     folder.mkdir()
-    lines = []
+    lines: list[dict[str, Any]] = []
     for number in range(1, 7):
         common = {"rearrangement": number, "step": 10 * number, "mode": mode}
         events: list[tuple[str, dict[str, Any]]] = [("rearrangement_started", common)]
@@ -40,8 +40,10 @@ def write_events(folder: Path, mode: str) -> None:
         events.append(("rearrangement_finished", {**common, **balance, **changed}))
         for kind, fields in events:
             head = {"schema": 1, "event": kind, "time": number / 10, "rank": 0, "model": "m"}
-            lines.append(json.dumps(head | fields) + "\n")
-    (folder / "rank0.jsonl").write_text("".join(lines), encoding="utf-8")
+            lines.append(head | fields)
+    for rank in (0, 1):
+        text = "".join(json.dumps(line | {"rank": rank}) + "\n" for line in lines)
+        (folder / f"rank{rank}.jsonl").write_text(text, encoding="utf-8")
 
 
 def write_run(runs: Path, name: str = "small", **changes: Any) -> Path:
