@@ -241,9 +241,9 @@ class Config(_Section):
     def _eplb_needs_ranks(self) -> "Config":
         if all(arm.eplb is None for arm in self.arms):
             return self
-        data = self.serve.degree("data-parallel-size")
-        tensor = self.serve.degree("tensor-parallel-size")
-        if data * tensor < 2:
+        if self.serve.ranks < 2:
+            data = self.serve.degree("data-parallel-size")
+            tensor = self.serve.degree("tensor-parallel-size")
             raise ValueError(
                 "EPLB moves experts between ranks and there is only one: serve.options has "
                 f"data-parallel-size {data} x tensor-parallel-size {tensor}, make it 2 or more"

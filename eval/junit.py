@@ -20,9 +20,9 @@ def write_junit(result: Result, file: Path) -> None:
 
 def write_junit_of_no_run(name: str, reason: str, file: Path) -> None:
     """Write one test suite for a run that found something missing and never started."""
-    suite = Xml.Element("testsuite", name=name, tests="1", failures="0", errors="1")
-    case = Xml.SubElement(suite, "testcase", classname=name, name="evaluation")
-    _add(case, "error", "could not run", reason)
+    suite = Xml.Element("testsuite", name=name)
+    _add_no_verdict(suite, name, "could not run", reason)
+    _count(suite)
     _write(suite, file)
 
 
@@ -39,12 +39,19 @@ def junit(result: Result) -> Xml.Element:
     for rule in result.rules:
         _add_rule(suite, result.name, rule)
     if result.verdict in _UNJUDGED or not result.rules:
-        case = Xml.SubElement(suite, "testcase", classname=result.name, name="evaluation")
-        _add(case, "error", result.verdict, "\n".join(result.reasons))
-    for attribute, tag in (("tests", "testcase"), ("failures", "failure"), ("errors", "error")):
-        suite.set(attribute, str(len(list(suite.iter(tag)))))
+        _add_no_verdict(suite, result.name, result.verdict, "\n".join(result.reasons))
+    _count(suite)
     suite.set("time", f"{sum(arm.start_seconds + arm.seconds for arm in result.arms):.1f}")
     return suite
+
+
+def _add_no_verdict(suite: Xml.Element, run: str, why: str, text: str) -> None:
+    _add(Xml.SubElement(suite, "testcase", classname=run, name="evaluation"), "error", why, text)
+
+
+def _count(suite: Xml.Element) -> None:
+    for attribute, tag in (("tests", "testcase"), ("failures", "failure"), ("errors", "error")):
+        suite.set(attribute, str(len(list(suite.iter(tag)))))
 
 
 def _add_rule(suite: Xml.Element, run: str, rule: RuleResult) -> None:
