@@ -97,6 +97,24 @@ def test_loopback_names_the_releases_it_serves_with() -> None:
     )
 
 
+@pytest.mark.parametrize(("loopback", "methods"), [(True, "fork spawn"), (False, "spawn spawn")])
+def test_only_loopbacks_coordinator_is_a_fork_and_its_ranks_are_not(
+    loopback: bool, methods: str
+) -> None:
+    arguments = (
+        "model='eval/models/gsm-tiny', enforce_eager=True, "
+        f"additional_config={{'eplb_plugin': {{'loopback': {loopback}}}}}"
+    )
+    done = python(
+        REGISTER + "from vllm.engine.arg_utils import EngineArgs; "
+        f"EngineArgs({arguments}).create_engine_config(); "
+        "from vllm.v1.engine import coordinator, utils; "
+        "print(*(m.get_mp_context().get_start_method() for m in (coordinator, utils)))",
+        VLLM_WORKER_MULTIPROC_METHOD="spawn",
+    )
+    assert done.stdout.splitlines()[-1] == methods, done.stderr
+
+
 def test_the_doctor_prints_the_same_as_json_and_the_table_of_releases() -> None:
     done = doctor("--json")
     report = json.loads(done.stdout)

@@ -33,6 +33,7 @@ class Arguments:
     data_parallel_size: int = 2
     data_parallel_size_local: int | None = None
     data_parallel_backend: str = "mp"
+    distributed_executor_backend: str | None = None
     all2all_backend: str = "allgather_reducescatter"
     gpu_memory_utilization: float = 0.92
     kv_cache_memory_bytes: int | None = None
@@ -52,6 +53,7 @@ def test_two_ranks_share_the_gpu_and_run_eager() -> None:
     assert arguments.enforce_eager
     assert arguments.gpu_memory_utilization == 0.43
     assert arguments.kv_cache_memory_bytes == GIB
+    assert arguments.distributed_executor_backend == "uni"
 
 
 def test_a_gpu_that_is_hidden_is_missed_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,8 +65,13 @@ def test_a_gpu_that_is_hidden_is_missed_by_name(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_what_a_user_asks_for_is_kept_if_it_fits() -> None:
-    arguments = Arguments(gpu_memory_utilization=0.3, kv_cache_memory_bytes=5 * GIB)
+    arguments = Arguments(
+        gpu_memory_utilization=0.3,
+        kv_cache_memory_bytes=5 * GIB,
+        distributed_executor_backend="mp",
+    )
     prepare_arguments(arguments)
+    assert arguments.distributed_executor_backend == "mp"
     assert (arguments.gpu_memory_utilization, arguments.kv_cache_memory_bytes) == (0.3, 5 * GIB)
 
 

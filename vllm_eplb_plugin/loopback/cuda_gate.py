@@ -34,6 +34,8 @@ def prepare_arguments(arguments: Any) -> None:
             "Loopback runs eager: CUDA graphs cannot capture collectives over gloo."
         )
         arguments.enforce_eager = True
+    # With several ranks vLLM makes the worker a process of its own, which imports everything again.
+    arguments.distributed_executor_backend = arguments.distributed_executor_backend or "uni"
     free, total = _memory_of_first_gpu()
     default = type(arguments).__dataclass_fields__["gpu_memory_utilization"].default
     asked = arguments.gpu_memory_utilization

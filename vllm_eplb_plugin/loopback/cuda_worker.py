@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """vLLM's GPU worker with the loopback overrides bound, named by ``worker_cls``."""
 
+import os
 from typing import Any
 
+import torch
 from vllm.v1.worker.gpu_worker import Worker
 
 from vllm_eplb_plugin.install import bind
@@ -19,6 +21,9 @@ class LoopbackCudaWorker(Worker):  # type: ignore[misc]
         support = installed_support()
         bind(support.load().loopback_cuda)
         bind(overrides_on_purpose(settings, support.release))
+        if "OMP_NUM_THREADS" not in os.environ:
+            # As in vLLM's worker processes: ranks of one machine would fight for its cores.
+            torch.set_num_threads(1)
         super().__init__(vllm_config, *args, **kwargs)
 
     def init_device(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from vllm_eplb_plugin.install import Override, bind, is_among
 from vllm_eplb_plugin.loopback import cuda_device, cuda_gate
+from vllm_eplb_plugin.loopback.coordinator import FORK_COORDINATOR
 from vllm_eplb_plugin.loopback.errors import LoopbackError
 from vllm_eplb_plugin.releases import installed_support
 from vllm_eplb_plugin.settings import load_settings
@@ -62,12 +63,13 @@ def _override(original: Callable[..., Any]) -> Callable[..., Any]:
 
         if current_platform.is_cpu():
             _refuse_release_without_serving(SERVED, "a CPU")
-            bind([ALLOW_EPLB])
+            bind([ALLOW_EPLB, FORK_COORDINATOR])
             use_async = self.eplb_config.use_async
             config = original(self, usage_context, headless)
             _prepare_for_cpu(config, use_async)
         elif current_platform.is_cuda():
             _refuse_release_without_serving((cuda_device.RELEASES,), "a GPU")
+            bind([FORK_COORDINATOR])
             cuda_gate.prepare_arguments(self)
             config = original(self, usage_context, headless)
             cuda_gate.prepare_config(config)

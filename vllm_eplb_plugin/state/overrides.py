@@ -2,6 +2,7 @@
 """Every override of every release, in one place."""
 
 from vllm_eplb_plugin.loopback import (
+    coordinator,
     cpu_device,
     cpu_runner,
     cpu_v018,
@@ -17,6 +18,11 @@ OVERRIDES = Overrides(
     state=(*manager.OVERRIDES, *commits.OVERRIDES, *moves.OVERRIDES, *v018.OVERRIDES),
     runner=controller.OVERRIDES,
     loopback=(gate.ALLOW_EPLB, *cpu_device.OVERRIDES),
-    loopback_serving=(*cpu_runner.OVERRIDES, *cpu_v018.OVERRIDES, *cpu_v032.OVERRIDES),
-    loopback_cuda=cuda_device.OVERRIDES,
+    loopback_serving=(
+        coordinator.FORK_COORDINATOR,
+        *cpu_runner.OVERRIDES,
+        *cpu_v018.OVERRIDES,
+        *cpu_v032.OVERRIDES,
+    ),
+    loopback_cuda=(coordinator.FORK_COORDINATOR, *cuda_device.OVERRIDES),
 )
