@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The folder of a run: what is kept, what a rerun finds finished, what is moved aside."""
 
-import fcntl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -13,7 +12,8 @@ from pydantic import BaseModel, ValidationError
 from eval.ask import Sample
 from eval.config import Config
 from eval.errors import RunFolderError
-from eval.machine import files_digest
+from eval.lock import alone_in
+from eval.machine import files_digest, plugin_digest
 from eval.result import ArmRun, ReferenceResult, Result, Versions
 
 UNFINISHED = ("interrupted", "could not run")
@@ -29,6 +29,8 @@ class RunState(BaseModel):
     model_files: str
     """From `eval.machine.files_digest`."""
     versions: Versions
+    plugin: str = ""
+    """From `eval.machine.plugin_digest`; earlier runs have none."""
     started: datetime
 
 
@@ -95,25 +97,19 @@ class RunFolder:
 def open_run(runs: Path, config: Config, versions: Versions, fresh: bool) -> Iterator[RunFolder]:
     """The folder of this configuration's run, for nobody else inside the context.
 
-    An unfinished run of the same configuration, model and releases is resumed, unless ``fresh``;
-    anything else of that name is moved aside.
+    An unfinished run of the same configuration, model, plugin and releases is resumed, unless
+    ``fresh``; anything else of that name is moved aside.
 
     Raises:
         RunFolderError: Another evaluation is using it.
     """
     path = runs / config.name
-    runs.mkdir(parents=True, exist_ok=True)
-    with (runs / f".{config.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunFolderError(
-                f"another evaluation is using {path}: wait for it, or give this one a --name"
-            ) from error
+    with alone_in(path, "give this one a --name"):
         new = RunState(
             config_sha256=config.sha256(),
             model_files=files_digest(Path(config.model)),
             versions=versions,
+            plugin=plugin_digest(),
             started=datetime.now(timezone.utc),
         )
         old = None if fresh else _resumable(path, new)

@@ -2,6 +2,7 @@
 """Where an evaluation runs and with which releases."""
 
 import hashlib
+import importlib.util
 import os
 import platform
 import re
@@ -56,6 +57,17 @@ def files_digest(folder: Path) -> str:
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     seen = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return hashlib.sha256(repr(seen).encode()).hexdigest()
+
+
+def plugin_digest() -> str:
+    """Tells the code of the plugin in this Python's environment, also between two releases."""
+    spec = importlib.util.find_spec("vllm_eplb_plugin")
+    digest = hashlib.sha256()
+    for folder in (spec and spec.submodule_search_locations) or []:
+        for file in sorted(Path(folder).rglob("*.py")):
+            digest.update(f"{file.relative_to(folder)} {file.stat().st_size}\n".encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _version(distribution: str) -> str | None:

@@ -19,6 +19,7 @@ from eval.latency.gpus import RANKS, choose_gpus
 from eval.latency.model import SHAPES, ShapeName, write_model
 from eval.latency.plot import write_plot
 from eval.latency.result import LatencyResult
+from eval.lock import alone_in
 from eval.machine import installed_versions, this_machine
 
 _DEFAULT_ARMS = (ArmName.off, ArmName.stock_async, ArmName.async_)
@@ -86,7 +87,6 @@ def run(
     _refuse_what_cannot_be_measured(setup, names, json, plot)
     if plot is not None:
         require_matplotlib()
-    write_model(sizes, model)
     console = Console(highlight=False, soft_wrap=True)
     result = LatencyResult(
         model=sizes,
@@ -99,7 +99,8 @@ def run(
         versions=installed_versions(),
         arms=[],
     )
-    with interrupts_raise():
+    with interrupts_raise(), alone_in(folder, "give this one another --folder"):
+        write_model(sizes, model)
         for arm in measure_arms(names, setup, folder, servers_at_once, console):
             # After each: the next one may fail.
             result.arms.append(arm)

@@ -11,6 +11,7 @@ from eval.config_file import load_config
 from eval.errors import ConfigError, EvaluationError, run_to_its_end
 from eval.figure import require_matplotlib
 from eval.interrupts import interrupts_raise
+from eval.lock import alone_in
 from eval.stress.plot import write_plot
 from eval.stress.run import stress
 
@@ -50,7 +51,7 @@ def run(
         raise ConfigError(f"--arm {arm}: {config_file} has no such arm, it has {', '.join(names)}")
     console = Console(highlight=False, soft_wrap=True)
     try:
-        with interrupts_raise():
+        with interrupts_raise(), alone_in(folder, "give this one another --folder"):
             result = stress(
                 config, arm, seconds, streams, hang_seconds, rearrangements, folder, console
             )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """When a run is resumed, and that nothing is lost when it is not."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from eval.ask import SEEDS
 from eval.config import Config
 from eval.errors import RunFolderError
 from eval.folder import open_run, read_result
-from eval.machine import this_machine
+from eval.machine import plugin_digest, this_machine
 from eval.result import Result, Verdict, Versions
 from tests.unit.eval.conftest import gsm8k_task, small_config
 from tests.unit.eval.test_compare import arm, samples
@@ -94,6 +95,35 @@ def test_a_run_with_another_release_is_moved_aside(tmp_path: Path) -> None:
 
     assert not resumed(tmp_path, config(), VERSIONS.model_copy(update={"vllm": "0.33.0"}))
     assert folders(tmp_path) == 2
+
+
+def test_a_run_with_a_changed_plugin_is_moved_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(tmp_path, None)
+    monkeypatch.setattr("eval.folder.plugin_digest", lambda: "of other code")
+
+    assert not resumed(tmp_path, config())
+    assert folders(tmp_path) == 2
+
+
+def test_the_digest_of_a_plugin_is_that_of_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = tmp_path / "vllm_eplb_plugin" / "state" / "commit.py"
+    code.parent.mkdir(parents=True)
+    (code.parents[1] / "__init__.py").touch()
+    code.write_text("rows = 1")
+    monkeypatch.delitem(sys.modules, "vllm_eplb_plugin", raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = plugin_digest()
+
+    code.write_text("rows = 2")
+    changed = plugin_digest()
+    code.write_text("rows = 1")
+
+    assert changed != before
+    assert plugin_digest() == before
 
 
 def test_a_fresh_run_never_resumes(tmp_path: Path) -> None:

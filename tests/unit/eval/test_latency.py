@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from eval.errors import ServerError
+from eval.errors import RunFolderError, ServerError
 from eval.latency import arm as arms
 from eval.latency.__main__ import app
 from eval.latency.arm import FIRST_TOKENS
@@ -21,6 +21,7 @@ from eval.latency.model import ModelShape
 from eval.latency.plot import write_plot
 from eval.latency.result import ArmLatency, Distribution, LatencyResult
 from eval.latency.streams import stream_together
+from eval.lock import alone_in
 from eval.result import Machine, Versions
 
 BENCHMARKS = sorted((Path(__file__).parents[3] / "docs/benchmarks").glob("itl*.json"))
@@ -285,6 +286,16 @@ def test_a_run_is_written_with_what_it_used(
     assert [arm.name for arm in seen.arms] == ["off", "stock-async", "async"]
     assert (seen.model.moe_layers, seen.model.redundant) == (26, 16)
     assert servers.noted[:4] == ["+off", "+stock-async", "+async", "off"]
+
+
+def test_another_run_of_a_folder_in_use_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eval.latency.__main__.measure_arms", lambda *_: pytest.fail("started"))
+    with alone_in(tmp_path, ""):
+        done = CliRunner().invoke(app, ["--gpus", "0", "--folder", str(tmp_path)])
+    assert isinstance(done.exception, RunFolderError)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from eval.errors import RunFolderError
 from eval.events import Evidence
+from eval.lock import alone_in
 from eval.process_memory import host_memory_mib
 from eval.result import Machine, Versions
 from eval.stress.__main__ import app
@@ -361,6 +363,18 @@ def test_an_arm_without_eplb_owes_no_rearrangements(run: Any) -> None:
     assert (code, rules_failed(found)) == (0, []), output
     assert all(sample["rearrangements"] is None for sample in found["memory"])
     assert "weights" not in {rule["rule"] for rule in found["rules"]}
+
+
+def test_another_run_of_a_folder_in_use_is_refused(run: Any, tmp_path: Path) -> None:
+    kept = tmp_path / "runs" / "stress" / "stress.json"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    with (
+        alone_in(kept.parent, ""),
+        pytest.raises(RunFolderError, match="runs/stress: wait for it, or give .* --folder"),
+    ):
+        run()
+    assert kept.exists()
 
 
 def test_an_interrupted_run_has_no_verdict(run: Any, tmp_path: Path) -> None:
