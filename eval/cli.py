@@ -32,7 +32,9 @@ _Gate = Annotated[
 ]
 _Junit = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Write the rules as JUnit XML.", show_default=False),
+    typer.Option(
+        metavar="FILE", help="Write the rules as JUnit XML; FOLDER: NAME.xml.", show_default=False
+    ),
 ]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)

@@ -14,8 +14,13 @@ _UNJUDGED = ("interrupted", "could not run")
 
 
 def write_junit(result: Result, file: Path) -> None:
-    """Write one test suite; what was not tested counts as failed, never as skipped."""
-    _write(junit(result), file)
+    """Write one test suite; what was not tested counts as failed, never as skipped.
+
+    Args:
+        result: Whose rules are its test cases.
+        file: Where to; in a folder the file is named after the run.
+    """
+    _write(junit(result), result.name, file)
 
 
 def write_junit_of_no_run(name: str, reason: str, file: Path) -> None:
@@ -23,10 +28,12 @@ def write_junit_of_no_run(name: str, reason: str, file: Path) -> None:
     suite = Xml.Element("testsuite", name=name)
     _add_no_verdict(suite, name, "could not run", reason)
     _count(suite)
-    _write(suite, file)
+    _write(suite, name, file)
 
 
-def _write(suite: Xml.Element, file: Path) -> None:
+def _write(suite: Xml.Element, name: str, file: Path) -> None:
+    if file.is_dir():
+        file /= f"{name}.xml"
     Xml.indent(suite)
     text = Xml.tostring(suite, encoding="unicode")
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as Xml
 from eval.ask import SEEDS
 from eval.config import Config
 from eval.gates import reasons, verdict
-from eval.junit import write_junit
+from eval.junit import write_junit, write_junit_of_no_run
 from eval.machine import this_machine
 from eval.result import Result, RuleResult
 from tests.unit.eval.conftest import small_config
@@ -26,7 +26,7 @@ NOT_TESTED = RuleResult(
 )
 
 
-def suite(file: Path, rules: list[RuleResult], **changes: Any) -> Xml.Element:
+def result(rules: list[RuleResult], **changes: Any) -> Result:
     config = Config.model_validate(small_config())
     values: dict[str, Any] = {
         "name": "small", "verdict": verdict(rules), "reasons": reasons(rules), "rules": rules,
@@ -34,7 +34,11 @@ def suite(file: Path, rules: list[RuleResult], **changes: Any) -> Xml.Element:
         "versions": VERSIONS, "machine": this_machine(), "seeds": SEEDS, "task_hashes": {},
         "config": config, "config_sha256": config.sha256(), "reference": None, "arms": [],
     }  # fmt: skip
-    write_junit(Result.model_validate({**values, **changes}), file)
+    return Result.model_validate({**values, **changes})
+
+
+def suite(file: Path, rules: list[RuleResult], **changes: Any) -> Xml.Element:
+    write_junit(result(rules, **changes), file)
     return Xml.parse(file).getroot()
 
 
@@ -57,6 +61,17 @@ def test_every_rule_is_a_test_case_and_what_is_not_tested_fails(tmp_path: Path) 
     failure = root[1][0]
     assert failure.get("message") == "failed: 40 < 60 & lost"
     assert "could have detected: two points" in (failure.text or "")
+
+
+def test_in_a_folder_the_file_has_the_name_of_the_run(tmp_path: Path) -> None:
+    folder_of_one, folder_of_none = tmp_path / "one", tmp_path / "none"
+    folder_of_one.mkdir()
+    folder_of_none.mkdir()
+    write_junit(result([PASSED]), folder_of_one)
+    write_junit_of_no_run("small", "no GPU", folder_of_none)
+
+    assert Xml.parse(folder_of_one / "small.xml").getroot()[0].get("name") == "weights [sync]"
+    assert Xml.parse(folder_of_none / "small.xml").getroot().get("errors") == "1"
 
 
 def test_a_run_without_a_verdict_is_an_error(tmp_path: Path) -> None:
