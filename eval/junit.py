@@ -20,7 +20,7 @@ def write_junit(result: Result, file: Path) -> None:
         result: Whose rules are its test cases.
         file: Where to; in a folder the file is named after the run.
     """
-    _write(junit(result), result.name, file)
+    _write(junit(result), file)
 
 
 def write_junit_of_no_run(name: str, reason: str, file: Path) -> None:
@@ -28,12 +28,12 @@ def write_junit_of_no_run(name: str, reason: str, file: Path) -> None:
     suite = Xml.Element("testsuite", name=name)
     _add_no_verdict(suite, name, "could not run", reason)
     _count(suite)
-    _write(suite, name, file)
+    _write(suite, file)
 
 
-def _write(suite: Xml.Element, name: str, file: Path) -> None:
+def _write(suite: Xml.Element, file: Path) -> None:
     if file.is_dir():
-        file /= f"{name}.xml"
+        file /= f"{suite.get('name')}.xml"
     Xml.indent(suite)
     text = Xml.tostring(suite, encoding="unicode")
     file.parent.mkdir(parents=True, exist_ok=True)
