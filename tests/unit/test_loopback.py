@@ -21,10 +21,16 @@ def moe(
     return (experts[ids.long()] * weights).sum(dim=1, keepdim=True) * hidden
 
 
+def choices(tokens: int, experts: int, top_k: int) -> torch.Tensor:
+    """``[tokens, top_k]`` int32, each token's all different."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(tokens, experts, generator=generator).argsort(dim=1)[:, :top_k].int()
+
+
 def test_two_ranks_that_keep_their_local_experts_add_up_to_the_whole() -> None:
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(9, 4, generator=generator)
-    ids = torch.randint(0, 6, (9, 2), generator=generator, dtype=torch.int32)
+    ids = choices(tokens=9, experts=6, top_k=2)
     weights = torch.rand(9, 2, generator=generator)
     experts = torch.arange(1.0, 7.0)
     maps = (torch.tensor([0, 1, 2, -1, -1, -1]), torch.tensor([-1, -1, -1, 0, 1, 2]))
@@ -33,6 +39,28 @@ def test_two_ranks_that_keep_their_local_experts_add_up_to_the_whole() -> None:
         for expert_map, local in zip(maps, experts.split(3), strict=True)
     ]
     torch.testing.assert_close(sum(parts), moe(hidden, ids, weights, experts))
+
+
+@pytest.mark.parametrize(("top_k", "local"), [(1, 1), (2, 3), (3, 3), (6, 8)])
+def test_a_token_names_each_local_slot_once_at_most(top_k: int, local: int) -> None:
+    expert_map = torch.full((2 * local,), -1).index_copy_(
+        0, torch.arange(local) * 2, torch.arange(local)
+    )
+    ids = choices(tokens=50, experts=2 * local, top_k=top_k)
+    kept, weights = keep_local_experts(ids, torch.ones(50, top_k), expert_map)
+    assert kept.dtype == torch.int32
+    assert kept.min() >= 0
+    assert kept.max() < local
+    assert all(len(set(row)) == top_k for row in kept.tolist())
+    assert torch.equal(weights, (expert_map[ids.long()] >= 0).float())
+
+
+def test_more_choices_than_local_slots_are_kept_in_range() -> None:
+    expert_map = torch.tensor([0, 1, -1, -1, -1, -1])
+    kept, weights = keep_local_experts(choices(20, 6, 4), torch.ones(20, 4), expert_map)
+    assert kept.min() >= 0
+    assert kept.max() < 2
+    assert (weights.sum(dim=1) <= 2).all()
 
 
 def record(num_unpadded: int | None, enabled: bool = True) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,10 +3,10 @@
 
 from typing import Any
 
+import torch
 from vllm.v1.worker.cpu_worker import CPUWorker
 
 from vllm_eplb_plugin.install import bind
-from vllm_eplb_plugin.loopback.errors import LoopbackError
 from vllm_eplb_plugin.loopback.on_purpose import overrides_on_purpose
 from vllm_eplb_plugin.releases import installed_support
 from vllm_eplb_plugin.settings import load_settings
@@ -21,8 +21,8 @@ class LoopbackCPUWorker(CPUWorker):  # type: ignore[misc]
         overrides = support.load()
         bind((*overrides.loopback, *overrides.loopback_serving))
         bind(overrides_on_purpose(settings, support.release))
+        # vLLM's bfloat16 experts use AMX without asking Linux for its registers. Other kernels ask,
+        # but not where all weights are small and a rank's first step has 4 tokens or fewer: the
+        # rank then dies of an illegal instruction, without a word.
+        torch.cpu._init_amx()
         super().__init__(vllm_config, *args, **kwargs)
-        if getattr(self, "use_v2_model_runner", False):  # 0.18 has no other runner on a CPU
-            raise LoopbackError(
-                "loopback on the CPU uses model runner V1: set VLLM_USE_V2_MODEL_RUNNER=0"
-            )

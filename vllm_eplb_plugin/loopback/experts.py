@@ -10,19 +10,28 @@ _HASH_MULTIPLIER = 2654435769
 def keep_local_experts(
     topk_ids: torch.Tensor, topk_weights: torch.Tensor, expert_map: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Turn global slots into local ones; those of other ranks become slot 0 with weight 0.
+    """Turn global slots into local ones; those of other ranks become idle slots with weight 0.
+
+    A token names each local slot once at most, if there are as many as its choices: vLLM 0.18
+    counts a slot that a token names twice as one (``cpu_fused_moe_torch``, which it takes with AMX
+    or without AVX-512).
 
     Args:
-        topk_ids: ``[tokens, top_k]``, global slots.
+        topk_ids: ``[tokens, top_k]``, global slots, each token's all different.
         topk_weights: ``[tokens, top_k]``.
         expert_map: ``[physical]``, the local slot or -1.
 
     Returns:
         Ids int32 and weights, both contiguous.
     """
-    local = expert_map[topk_ids.long()]
+    local = expert_map[topk_ids.long()].long()
     elsewhere = local < 0
-    ids = local.masked_fill(elsewhere, 0).to(torch.int32)
+    slots = int(expert_map.max()) + 1
+    used = torch.zeros((len(local), slots + 1), dtype=torch.bool, device=local.device)
+    used.scatter_(1, local.masked_fill(elsewhere, slots), True)
+    idle_first = used[:, :slots].byte().argsort(dim=1, stable=True)
+    number = (elsewhere.cumsum(dim=1) - 1).clamp(min=0) % slots
+    ids = torch.where(elsewhere, idle_first.gather(1, number), local).to(torch.int32)
     return ids.contiguous(), topk_weights.masked_fill(elsewhere, 0.0).contiguous()
 
 

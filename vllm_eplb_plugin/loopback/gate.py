@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vllm_eplb_plugin.install import Override, bind, is_among
-from vllm_eplb_plugin.loopback import cuda_device, cuda_gate
+from vllm_eplb_plugin.loopback import cpu_gate, cuda_device, cuda_gate
 from vllm_eplb_plugin.loopback.coordinator import FORK_COORDINATOR
 from vllm_eplb_plugin.loopback.errors import LoopbackError
 from vllm_eplb_plugin.releases import installed_support
@@ -14,8 +14,6 @@ from vllm_eplb_plugin.settings import load_settings
 
 SERVED = ("<0.19", ">=0.32")
 """Releases that loopback serves models with on a CPU; EPLB alone runs on one with every release."""
-
-CPU_WORKER = "vllm_eplb_plugin.loopback.cpu_worker.LoopbackCPUWorker"
 
 
 class _PlatformAllowedEplb:
@@ -40,19 +38,6 @@ def _refuse_release_without_serving(served: tuple[str, ...], where: str) -> None
         )
 
 
-def _prepare_for_cpu(config: Any, use_async: bool) -> None:
-    if not config.model_config.enforce_eager:
-        raise LoopbackError("loopback needs --enforce-eager: compiled CPU experts bypass it")
-    if config.quant_config is not None:
-        raise LoopbackError(
-            f"loopback serves unquantized models, not {config.model_config.quantization!r}: "
-            "vLLM's quantized CPU experts ignore which experts are local"
-        )
-    config.parallel_config.worker_cls = CPU_WORKER
-    # 0.18 and 0.19 turn async off for fear of NCCL, which nothing uses here.
-    config.parallel_config.eplb_config.use_async = use_async
-
-
 def _override(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def create_engine_config(self: Any, usage_context: Any = None, headless: bool = False) -> Any:
@@ -65,8 +50,9 @@ def _override(original: Callable[..., Any]) -> Callable[..., Any]:
             _refuse_release_without_serving(SERVED, "a CPU")
             bind([ALLOW_EPLB, FORK_COORDINATOR])
             use_async = self.eplb_config.use_async
+            cpu_gate.prepare_arguments(self)
             config = original(self, usage_context, headless)
-            _prepare_for_cpu(config, use_async)
+            cpu_gate.prepare_config(config, use_async)
         elif current_platform.is_cuda():
             _refuse_release_without_serving((cuda_device.RELEASES,), "a GPU")
             bind([FORK_COORDINATOR])
