@@ -2,7 +2,6 @@
 """The derivation in place, in each of its ways: one result, that of plain Python."""
 
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

@@ -33,6 +33,6 @@ def numba_cache_problem() -> str | None:
         return None
     return (
         "numba cannot cache what it compiles for EPLB, so every process compiles again when it "
-        "starts, for some 3 s: set NUMBA_CACHE_DIR to an empty folder that the server's user can "
+        "starts, for 1 to 3 s: set NUMBA_CACHE_DIR to an empty folder that the server's user can "
         f"write ({_cache_problems[0]})"
     )
