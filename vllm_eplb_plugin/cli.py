@@ -20,9 +20,24 @@ main = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-
-
 main.add_typer(bench, name="bench")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"vllm-eplb-plugin {__version__}")
+        raise typer.Exit
+
+
+@main.callback()
+def _main(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print it, and exit."
+        ),
+    ] = False,
+) -> None: ...
 
 
 @main.command()
@@ -54,6 +69,9 @@ def _show(report: Report) -> None:
         names = ", ".join(row.target.partition(":")[2] for row in rows)
         fitting = sum(row.fits for row in rows)
         console.print(f"bound when {moment}, {fitting} of {len(rows)} fit: {escape(names)}")
+    if report.fast_ways:
+        ways = [f"{way.name}: {'no' if way.problem else 'yes'}" for way in report.fast_ways]
+        console.print(f"fast ways: {', '.join(ways)}")
     for problem in report.problems:
         console.print(f"[red]problem:[/] {escape(problem)}", soft_wrap=True)
     for hint in report.hints:

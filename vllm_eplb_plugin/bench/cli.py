@@ -5,12 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from rich.console import Console
 
-from vllm_eplb_plugin.bench.commit import bench_commit
-from vllm_eplb_plugin.bench.plan import bench_plan
+from vllm_eplb_plugin.bench.requirements import (
+    require_compiled_policy,
+    require_device,
+    require_files,
+    require_vllm,
+)
 from vllm_eplb_plugin.bench.result import BenchError, Result, Row
 from vllm_eplb_plugin.bench.shapes import SHAPES, Shape, parse_shape
 
@@ -20,7 +23,8 @@ Shapes = Annotated[
     list[str] | None,
     typer.Option(
         "--shape",
-        help="LAYERSxLOGICAL+REDUNDANT[/GROUPSxNODESxRANKS], or a model's name; repeatable. "
+        help="LAYERSxLOGICAL+REDUNDANT, such as 58x256+32; to plan on several ranks with "
+        "/GROUPSxNODESxRANKS behind it; or a model's name; repeatable. "
         f"Without: {', '.join(shape.name for shape in SHAPES)}.",
     ),
 ]
@@ -38,8 +42,17 @@ def commit(
     plot: PlotFile = None,
 ) -> None:
     """Make a placement visible: one layer, and a whole map."""
-    where = torch.device(device)
-    _run("commit", str(where), shape, rounds, json, plot, lambda s: bench_commit(s, rounds, where))
+
+    def prepare() -> Callable[[Shape], list[Row]]:
+        require_vllm("vllm.distributed.eplb.eplb_state")
+        require_device(device)
+        import torch
+
+        from vllm_eplb_plugin.bench.commit import bench_commit
+
+        return lambda shape: bench_commit(shape, rounds, torch.device(device))
+
+    _run("commit", device, shape, rounds, json, plot, prepare)
 
 
 @bench.command()
@@ -47,7 +60,15 @@ def plan(
     shape: Shapes = None, rounds: Rounds = 30, json: JsonFile = None, plot: PlotFile = None
 ) -> None:
     """Plan a placement from a load, on one core."""
-    _run("plan", "cpu", shape, rounds, json, plot, lambda s: bench_plan(s, rounds))
+
+    def prepare() -> Callable[[Shape], list[Row]]:
+        require_vllm("vllm.distributed.eplb.policy")
+        require_compiled_policy()
+        from vllm_eplb_plugin.bench.plan import bench_plan
+
+        return lambda shape: bench_plan(shape, rounds)
+
+    _run("plan", "cpu", shape, rounds, json, plot, prepare)
 
 
 def _run(
@@ -57,14 +78,27 @@ def _run(
     rounds: int,
     json: Path | None,
     plot: Path | None,
-    measure: Callable[[Shape], list[Row]],
+    prepare: Callable[[], Callable[[Shape], list[Row]]],
 ) -> None:
-    console = Console(highlight=False, width=None if Console().is_terminal else 190)
+    """Measure every shape, then show and write.
+
+    Args:
+        command: Its name.
+        device: Of torch.
+        names: Shapes; None: all of `SHAPES`.
+        rounds: Calls that are counted.
+        json: Where to write everything.
+        plot: Where to draw it.
+        prepare: Looks whether there is what the command needs; returns what measures a shape.
+    """
+    width = None if Console().is_terminal else 190
+    console = Console(highlight=False, markup=False, width=width)
     try:
         shapes = [parse_shape(name) for name in names] if names else list(SHAPES)
-        for file in (json, plot):
-            if file is not None and not file.parent.is_dir():
-                raise BenchError(f"{file} cannot be written: there is no folder {file.parent}")
+        require_files(json, plot)
+        measure = prepare()
+        import torch
+
         torch.set_num_threads(1)
         rows = [row for shape in shapes for row in measure(shape)]
         result = Result(command, device, rounds, rows)

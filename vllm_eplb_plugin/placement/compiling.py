@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compile with numba, and keep the result where numba can keep it."""
+
+from collections.abc import Callable
+from typing import Any
+
+_cache_problems: list[str] = []
+
+
+def compiled(signatures: str | list[str], **options: Any) -> Callable[[Any], Any]:
+    """As ``numba.njit``: compile now, never while serving; from numba's cache where it has one.
+
+    A cache only saves time. Where a package folder and a home cannot be written, a disk is full
+    or an index is broken, numba raises instead of going without.
+    """
+
+    def compile_now(function: Any) -> Any:
+        import numba
+
+        try:
+            return numba.njit(signatures, cache=True, **options)(function)
+        except Exception as error:  # numba's, pickle's or the file system's
+            without = numba.njit(signatures, **options)(function)  # fails if not for the cache
+            _cache_problems.append(f"{type(error).__name__}: {error}")
+            return without
+
+    return compile_now
+
+
+def numba_cache_problem() -> str | None:
+    """What it costs here that numba's cache could not be used, and what helps; None if it was."""
+    if not _cache_problems:
+        return None
+    return (
+        "numba cannot cache what it compiles for EPLB, so every process compiles again when it "
+        "starts, for 1 to 3 s: set NUMBA_CACHE_DIR to an empty folder that the server's user can "
+        f"write ({_cache_problems[0]})"
+    )
