@@ -28,6 +28,8 @@ _CONSEQUENCE = re.compile(
     r"|^Dumping (?:input|scheduler)",
     re.IGNORECASE,
 )
+# What a process says of an exception that it goes on after, such as one of a plugin.
+_SURVIVED = re.compile(r"^(?:Failed to load|Exception ignored)")
 # Of these the message says all; the line that raised it is only where the rule is kept.
 _SAYS_ALL = re.compile(r"^vllm_eplb_plugin\.|(?:^|\.)ValidationError$")
 _OF_THE_PLUGIN = re.compile(r"^vllm_eplb_plugin\.")
@@ -135,9 +137,13 @@ def _of_traceback(traceback: Traceback, lines: Sequence[Line]) -> _Candidate | N
         text += f", raised at {first.at}"
     if later and not says_all:
         text += f"; then {_describe(later[-1])}"
-    told = traceback.lines[0].level in ("DEBUG", "INFO", "WARNING")
+    survived = (
+        traceback.lines[0].level in ("DEBUG", "INFO", "WARNING")
+        or _SURVIVED.match(traceback.heading) is not None
+        or _wrote_on(lines[traceback.end :])
+    )
     return _Candidate(
-        _Grade.WENT_ON if told or _wrote_on(lines[traceback.end :]) else _Grade.FAILED,
+        _Grade.WENT_ON if survived else _Grade.FAILED,
         traceback.lines[-1].number,
         text + _by(traceback.process),
         () if says_all else _context(traceback.lines),

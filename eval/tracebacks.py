@@ -34,6 +34,8 @@ class Traceback(NamedTuple):
 
     chain: Sequence[Raised]
     """The first one first."""
+    heading: str
+    """The line before it."""
     process: str
     """Who printed it; empty where nobody says."""
     lines: Sequence[Line]
@@ -75,7 +77,8 @@ def short_frame(text: str) -> str:
 
 def _read_chain(lines: Sequence[Line], start: int) -> Traceback:
     chain: list[Raised] = []
-    before = _PROCESS.match(lines[start - 1].text) if start else None
+    heading = lines[start - 1].text if start else ""
+    before = _PROCESS.match(heading)
     process = lines[start].writer or (before["name"] if before else "")
     index, of_first = start, start
     while index < len(lines) and lines[index].text == _HEADER:
@@ -88,7 +91,7 @@ def _read_chain(lines: Sequence[Line], start: int) -> Traceback:
         if following == len(lines) or lines[following].text not in _CHAINED:
             break
         index = _skip_blank(lines, following + 1)
-    return Traceback(chain, process, lines[start:of_first], index)
+    return Traceback(chain, heading, process, lines[start:of_first], index)
 
 
 def _read_one(lines: Sequence[Line], index: int) -> tuple[Raised | None, int]:

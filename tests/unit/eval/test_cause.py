@@ -68,6 +68,17 @@ def traceback(exception: str, prefix: str = PREFIX, function: str = "load") -> s
             "ValidationError: 1 validation error for ModelConfig: Value error, User-specified "
             "max_model_len (1000000) is greater than the derived max_model_len",
         ),
+        (
+            "port_in_use",
+            "OSError: [Errno 98] Address already in use, raised at "
+            "vllm/entrypoints/launchers/launcher.py:348 in create_server_socket",
+        ),
+        (
+            "missing_model_file",
+            "RuntimeError: Cannot find any model weights with `/srv/models/nofile`, raised at "
+            "vllm/model_executor/model_loader/default_loader.py:259 in _prepare_weights (Worker_",
+        ),
+        ("plugin_that_fails_before", "ValidationError: 1 validation error for ModelConfig: Value"),
         ("wrong_option", "unrecognized arguments: --no-such-option"),
         ("wrong_value", "argument --dtype: invalid choice: 'float33' (choose from 'auto', "),
         (
