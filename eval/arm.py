@@ -80,8 +80,8 @@ def _ask(
             for task in config.tasks_of(arm)
         ]
     except RequestError as error:
-        stopped = f"arm {arm.name}: the server stopped answering: {error}"
-        raise server.failure(stopped) from error
+        stopped = f"arm {arm.name}: the server stopped answering"
+        raise server.stopped_answering(stopped, str(error)) from error
     logged = count_rearrangements(server.log, log_start)
     tokens = server.generated_tokens() - tokens
     evidence = read_evidence(one.events, answers[0].started, answers[-1].finished)

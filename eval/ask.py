@@ -114,7 +114,9 @@ def ask(model: str, task: Task, url: str, files: Files | None, log: Path) -> Ans
                 f"{task.name}: no answer within request_timeout, {task.request_timeout} s"
             ) from error
         except (aiohttp.ClientError, requests.RequestException, ConnectionError) as error:
-            raise RequestError(f"{task.name}: a request failed ({error!r}); see {log}") from error
+            # What aiohttp knows of a response fills a page when it is shown by repr.
+            text = f"{type(error).__name__}: {error}" if str(error) else repr(error)
+            raise RequestError(f"{task.name}: a request failed ({text}); see {log}") from error
     return Answers(
         samples=_samples(task.name, output["samples"][task.name]),
         summary=_summary(task, output),

@@ -3,7 +3,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -267,6 +267,11 @@ class Config(_Section):
             task.model_copy(update={"questions": min(most, task.questions or most)})
             for task in self.tasks
         ]
+
+    def without_tasks(self, names: Collection[str]) -> "Config":
+        """The same, with the tasks that are left."""
+        tasks = [task for task in self.tasks if task.name not in names]
+        return self.model_copy(update={"tasks": tasks})
 
     def sha256(self) -> str:
         """Digest of every value, defaults included."""

@@ -5,15 +5,21 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 
 import datasets
 import httpx
+import huggingface_hub
 
 from eval.config import TaskName
 from eval.errors import DatasetError
+from eval.hub import HUB_ERRORS, first_line
 
 FOLDER_VARIABLE = "GSM8K_DIR"
 _SPLITS = ("train", "test")
+_ON_THE_HUB = "openai/gsm8k"
+_SECONDS_FOR_THE_HUB = 5
 _TASKS_FOLDER = Path(__file__).parent / "tasks"
 _SHARED_FOLDER = Path(__file__).resolve().parents[2] / "shared" / "gsm8k"
 _WHAT_TO_DO = (
@@ -80,15 +86,44 @@ def find_gsm8k(
 def download_gsm8k() -> None:
     """Get the questions from the Hub into its cache, before any server waits for them.
 
+    A Hub that does not answer in a few seconds is not asked again by this process, which then
+    takes them from the cache.
+
     Raises:
-        DatasetError: The Hub did not give them.
+        DatasetError: They are not in the cache, and the Hub did not give them.
     """
+    problem = _problem_of_the_hub()
+    if problem is not None:
+        # Otherwise each look into the cache, by lm-eval too, first tries the Hub for half a minute.
+        huggingface_hub.constants.HF_HUB_OFFLINE = True
+        datasets.config.HF_HUB_OFFLINE = True
     try:
-        datasets.load_dataset("openai/gsm8k", "main")
+        datasets.load_dataset(_ON_THE_HUB, "main")
     except (OSError, httpx.HTTPError) as error:
         raise DatasetError(
-            f"GSM8K is not here and the Hub did not give it ({error}). {_WHAT_TO_DO}"
+            f"GSM8K is not here and the Hub did not give it ({problem or first_line(error)}). "
+            f"{_WHAT_TO_DO}"
         ) from error
+
+
+def _problem_of_the_hub() -> str | None:
+    """Why the Hub does not give the questions; None: it does."""
+    answer: SimpleQueue[str | None] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            huggingface_hub.HfApi().dataset_info(_ON_THE_HUB, timeout=_SECONDS_FOR_THE_HUB)
+        except HUB_ERRORS as error:
+            answer.put(first_line(error))
+        else:
+            answer.put(None)
+
+    # In a thread that nobody waits for: looking up a name has no timeout of its own.
+    Thread(target=ask, daemon=True).start()
+    try:
+        return answer.get(timeout=_SECONDS_FOR_THE_HUB)
+    except Empty:
+        return f"no answer within {_SECONDS_FOR_THE_HUB} s"
 
 
 def _check(file: Path, what_to_do: str) -> None:

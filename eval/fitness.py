@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from eval.config import Config
 from eval.installation import Gpu, Installation
 
-Status = Literal["found", "missing", "not checked"]
+Status = Literal["found", "missing", "left out", "not checked"]
 
 # vLLM 0.18 and 0.19; later ones have 0.92.
 _GPU_MEMORY_UTILIZATION = 0.9

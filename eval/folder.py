@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The folder of a run: what is kept, what a rerun finds finished, what is moved aside."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from eval.ask import Sample
-from eval.config import Config
+from eval.config import Config, TaskName
 from eval.errors import RunFolderError
 from eval.lock import alone_in
 from eval.machine import files_digest, plugin_digest
@@ -31,6 +31,8 @@ class RunState(BaseModel):
     versions: Versions
     plugin: str = ""
     """From `eval.machine.plugin_digest`; earlier runs have none."""
+    left_out: dict[TaskName, str] = {}
+    """Tasks that no arm is asked, and why."""
     started: datetime
 
 
@@ -94,14 +96,22 @@ class RunFolder:
 
 
 @contextmanager
-def open_run(runs: Path, config: Config, versions: Versions, fresh: bool) -> Iterator[RunFolder]:
+def open_run(
+    runs: Path,
+    config: Config,
+    versions: Versions,
+    fresh: bool,
+    left_out: Mapping[TaskName, str] = {},
+) -> Iterator[RunFolder]:
     """The folder of this configuration's run, for nobody else inside the context.
 
     An unfinished run of the same configuration, model, plugin and releases is resumed, unless
-    ``fresh``; anything else of that name is moved aside.
+    ``fresh``; anything else of that name is moved aside. All arms of a run are asked the same: a
+    resumed one leaves out what its finished arms were not asked.
 
     Raises:
-        RunFolderError: Another evaluation is using it.
+        RunFolderError: Another evaluation is using it, or its finished arms were asked a task
+            that is among ``left_out``.
     """
     path = runs / config.name
     with alone_in(path, "give this one a --name"):
@@ -110,6 +120,7 @@ def open_run(runs: Path, config: Config, versions: Versions, fresh: bool) -> Ite
             model_files=files_digest(Path(config.model)),
             versions=versions,
             plugin=plugin_digest(),
+            left_out=dict(left_out),
             started=datetime.now(timezone.utc),
         )
         old = None if fresh else _resumable(path, new)
@@ -171,8 +182,20 @@ def _resumable(path: Path, new: RunState) -> RunState | None:
         state = read_state(path)
     except RunFolderError:
         return None
-    same = state.model_copy(update={"started": new.started}) == new
-    return state if same and not _complete(path) else None
+    free = {"started": new.started, "left_out": new.left_out}
+    if state.model_copy(update=free) != new or _complete(path):
+        return None
+    if state.left_out.keys() == new.left_out.keys():
+        return state
+    if not any((path / "arms").glob("*/arm.json")):
+        return None
+    for task, why in new.left_out.items():
+        if task not in state.left_out:
+            raise RunFolderError(
+                f"{path} cannot be resumed: its finished arms were asked {task}, and the others "
+                f"cannot be. {why}; or start again without {task}: --fresh"
+            )
+    return state
 
 
 def _complete(path: Path) -> bool:

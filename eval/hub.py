@@ -14,7 +14,7 @@ from eval.model_files import problem_with
 _TIMEOUT_SECONDS = 15
 _YES = ("1", "ON", "YES", "TRUE")
 # The others are those of its HTTP client, which is another one from release to release.
-_HUB_ERRORS: tuple[type[Exception], ...] = (
+HUB_ERRORS: tuple[type[Exception], ...] = (
     OSError,
     *(base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception)),
 )
@@ -53,13 +53,18 @@ def find_on_hub(model: str, environment: Mapping[str, str]) -> str:
         huggingface_hub.HfApi(endpoint=environment.get("HF_ENDPOINT")).model_info(
             model, timeout=_TIMEOUT_SECONDS, token=environment.get("HF_TOKEN")
         )
-    except _HUB_ERRORS as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+    except HUB_ERRORS as error:
         raise ConfigError(
-            f"model {model}: {problem}, and the Hub does not give it ({reason}). Set model to a "
-            "folder, or let this machine reach the Hub"
+            f"model {model}: {problem}, and the Hub does not give it ({first_line(error)}). Set "
+            "model to a folder, or let this machine reach the Hub"
         ) from error
     return f"{model}, on the Hub: the first server downloads it"
+
+
+def first_line(error: Exception) -> str:
+    """Of its message, which may have many."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else repr(error)
 
 
 def _cache(environment: Mapping[str, str]) -> Path:

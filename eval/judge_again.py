@@ -13,7 +13,7 @@ from eval.errors import GateError
 from eval.events import read_evidence
 from eval.folder import RunFolder, read_result, read_state
 from eval.gates import reasons, verdict
-from eval.judged import JudgedArm, judged
+from eval.judged import JudgedArm, judged, without_tasks
 from eval.result import ArmRun, Result
 
 
@@ -30,7 +30,7 @@ def judge_again(folders: Sequence[Path], gate: Gate | None = None) -> Result:
     """Judge the first run, together with the arms of the others beside its arm ``off``.
 
     Nothing is written. An arm of another run is named ``RUN.ARM``; its ``off`` repeats that of the
-    first.
+    first. A task that one of the runs left out is left out.
 
     Args:
         folders: Of runs with the same model and the same tasks.
@@ -44,6 +44,7 @@ def judge_again(folders: Sequence[Path], gate: Gate | None = None) -> Result:
     for other in others:
         _require_comparable(first, other)
     config = first.result.config.model_copy(update={"gate": gate or first.result.config.gate})
+    left_out = _left_out(first, others)
     arms = _arms(first)
     for other in others:
         for arm in _arms(other):
@@ -56,7 +57,9 @@ def judge_again(folders: Sequence[Path], gate: Gate | None = None) -> Result:
             arms.append(arm._replace(name=named, run=run))
             added = Arm(name=named, eplb=arm.eplb, plugin=dict(arm.plugin or {}))
             config = config.model_copy(update={"arms": [*config.arms, added]})
-    rules, controls = judge_all(config, arms, first.result.reference)
+    arms = [without_tasks(arm, left_out) for arm in arms]
+    asked = config.without_tasks(left_out)
+    rules, controls = judge_all(asked, arms, first.result.reference)
     return first.result.model_copy(
         update={
             "verdict": verdict(rules),
@@ -65,9 +68,24 @@ def judge_again(folders: Sequence[Path], gate: Gate | None = None) -> Result:
             "controls": controls,
             "config": config,
             "config_sha256": config.sha256(),
+            "task_hashes": {task.name: task.task_hash for task in arms[0].run.tasks},
+            "left_out": left_out,
             "arms": arm_results([arm.run for arm in arms], {arm.name: arm.samples for arm in arms}),
         }
     )
+
+
+def _left_out(first: _Left, others: Sequence[_Left]) -> dict[str, str]:
+    left_out = dict(first.result.left_out)
+    for other in others:
+        for task, why in other.result.left_out.items():
+            left_out.setdefault(task, f"run {other.result.name} left it out. {why}")
+    if not first.result.config.without_tasks(left_out).tasks:
+        raise GateError(
+            f"{first.folder.path} cannot be judged with the others: each task was left out by one "
+            "of the runs"
+        )
+    return left_out
 
 
 def _arms(left: _Left) -> list[JudgedArm]:
@@ -94,7 +112,7 @@ def _read(path: Path) -> _Left:
         runs.append(run.model_copy(update=dict(evidence)))
         samples[arm.name] = folder.samples(arm.name)
         _require_complete(folder, run, samples[arm.name])
-    _require_the_configured(path, result.config, runs)
+    _require_the_configured(path, result.config.without_tasks(result.left_out), runs)
     return _Left(folder, result, runs, samples)
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the rules of the gate look at: one arm with everything that is known of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from pydantic import JsonValue
@@ -36,6 +36,13 @@ class JudgedArm(NamedTuple):
             (sample for sample in self.samples if sample.task == task),
             key=lambda sample: sample.doc_id,
         )
+
+
+def without_tasks(arm: JudgedArm, names: Collection[str]) -> JudgedArm:
+    """The arm as if it had not been asked some tasks."""
+    tasks = [task for task in arm.run.tasks if task.name not in names]
+    samples = [sample for sample in arm.samples if sample.task not in names]
+    return arm._replace(run=arm.run.model_copy(update={"tasks": tasks}), samples=samples)
 
 
 def judged(config: Config, arm: Arm, run: ArmRun, samples: Sequence[Sample]) -> JudgedArm:

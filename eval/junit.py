@@ -47,13 +47,19 @@ def junit(result: Result) -> Xml.Element:
         _add_rule(suite, result.name, rule)
     if result.verdict in _UNJUDGED or not result.rules:
         _add_no_verdict(suite, result.name, result.verdict, "\n".join(result.reasons))
+    if result.left_out:
+        notes = [f"{task} left out: {why}" for task, why in result.left_out.items()]
+        Xml.SubElement(suite, "system-out").text = "\n".join(notes).translate(_REMOVED)
     _count(suite)
     suite.set("time", f"{sum(arm.start_seconds + arm.seconds for arm in result.arms):.1f}")
     return suite
 
 
 def _add_no_verdict(suite: Xml.Element, run: str, why: str, text: str) -> None:
-    _add(Xml.SubElement(suite, "testcase", classname=run, name="evaluation"), "error", why, text)
+    # The first line, and what it announces: one line is what most programs show.
+    first = text.replace(":\n", ": ").partition("\n")[0]
+    case = Xml.SubElement(suite, "testcase", classname=run, name="evaluation")
+    _add(case, "error", f"{why}: {first}" if first else why, text, why)
 
 
 def _count(suite: Xml.Element) -> None:

@@ -2,7 +2,7 @@
 """Everything that an evaluation needs, looked at before anything long starts."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from eval.command import find_executable
-from eval.config import Config, TaskName
+from eval.config import Config, Task, TaskName
 from eval.dataset import Files, find_questions
-from eval.errors import EvaluationError, PreflightError
+from eval.errors import DatasetError, EvaluationError, PreflightError
 from eval.fitness import Finding, judge_installation
 from eval.hub import find_on_hub
 from eval.installation import Installation, examine, find_doctor
@@ -32,6 +32,8 @@ class Preflight:
     """The ``vllm`` that serves."""
     files: dict[TaskName, Files | None] = field(default_factory=dict)
     """The questions of each task."""
+    left_out: dict[TaskName, str] = field(default_factory=dict)
+    """Tasks that are not scored and whose questions cannot be had, and why."""
     installation: Installation | None = None
     """What is installed where the server runs; none: nobody could be asked."""
 
@@ -56,8 +58,14 @@ class Preflight:
             raise PreflightError(f"this evaluation cannot run:\n{lines}")
 
 
-def preflight(config: Config, console: Console) -> Preflight:
-    """Look at server, GPUs, DeepEP, model, questions and port; nothing is started or written."""
+def preflight(config: Config, console: Console, questions: bool = True) -> Preflight:
+    """Look at server, GPUs, DeepEP, model, questions and port; nothing is started or written.
+
+    Args:
+        config: Of which everything has to be there.
+        console: Shows that something is going on.
+        questions: False: none will be asked.
+    """
     done = Preflight()
     done.executable = (
         _look(done, "server", lambda: find_executable(config.serve.executable), str) or ""
@@ -67,8 +75,8 @@ def preflight(config: Config, console: Console) -> Preflight:
             done.findings += _look_at_environment(config, done)
     done.findings += _look_at_backend(config)
     _look(done, "model", lambda: _find_model(config), str)
-    tasks = [task.name for task in config.tasks]
-    done.files = _look(done, "questions", lambda: find_questions(tasks), ", ".join) or {}
+    if questions:
+        _look_for_questions(done, config.tasks)
     port = config.serve.port
     _look(done, "port", lambda: choose_port(port), lambda _: str(port or "a free one"))
     return done
@@ -76,7 +84,7 @@ def preflight(config: Config, console: Console) -> Preflight:
 
 def findings_table(findings: list[Finding]) -> Table:
     """One row a finding."""
-    colours = {"found": "green", "missing": "red", "not checked": "yellow"}
+    colours = {"found": "green", "missing": "red", "left out": "yellow", "not checked": "yellow"}
     table = Table("", "", "", show_header=False)
     for finding in findings:
         status = Text(finding.status, colours[finding.status])
@@ -94,6 +102,27 @@ def _look(
         return None
     done.findings.append(Finding(subject, "found", describe(found)))
     return found
+
+
+def _look_for_questions(done: Preflight, tasks: Sequence[Task]) -> None:
+    problems: dict[TaskName, str] = {}
+    for task in tasks:
+        try:
+            done.files |= find_questions([task.name])
+        except DatasetError as error:
+            problems[task.name] = str(error)
+    if done.files:
+        done.findings.append(Finding("questions", "found", ", ".join(done.files)))
+    for task in tasks:
+        if task.name not in problems:
+            continue
+        problem = problems[task.name]
+        if task.scored or not done.files:
+            done.findings.append(Finding("questions", "missing", problem))
+        else:
+            done.left_out[task.name] = problem
+            message = f"{task.name}, which is not scored: {problem}"
+            done.findings.append(Finding("questions", "left out", message))
 
 
 def _find_model(config: Config) -> str:

@@ -107,7 +107,8 @@ class ChildProcess:
         self._process.wait()
 
 
-def last_lines(log: Path, count: int = 30) -> str:
-    """The end of a log, for an error message."""
-    with log.open(encoding="utf-8", errors="replace") as lines:
-        return "".join(deque(lines, maxlen=count)).rstrip()
+def last_lines(log: Path, count: int = 30, start: int = 0) -> str:
+    """The end of a log after its first ``start`` bytes, for an error message."""
+    with log.open("rb") as lines:
+        lines.seek(start)
+        return b"".join(deque(lines, maxlen=count)).decode(errors="replace").rstrip()

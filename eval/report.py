@@ -28,7 +28,7 @@ def print_report(result: Result, console: Console) -> None:
             Text(accuracy_table(result.model_copy(update={"arms": arms}))), soft_wrap=True
         )
     if arms:
-        console.print(counts_table(arms))
+        console.print(counts_table(arms, list(result.left_out)))
     if result.rules:
         console.print(
             rules_table(result.rules)
@@ -59,9 +59,9 @@ def accuracy_table(result: Result) -> str:
     return text
 
 
-def counts_table(arms: Sequence[ArmResult]) -> Table:
+def counts_table(arms: Sequence[ArmResult], left_out: Sequence[str] = ()) -> Table:
     """What shows that the arms did what they are there for: one column an arm."""
-    columns = [_counts(arm) for arm in arms]
+    columns = [_counts(arm, left_out) for arm in arms]
     table = Table("")
     for arm in arms:
         table.add_column(arm.name, justify="right")
@@ -113,13 +113,15 @@ def rules_list(rules: Sequence[RuleResult]) -> Text:
 
 
 def summary(result: Result) -> Text:
-    """The verdict and the reasons."""
+    """The verdict, the reasons, and what no arm was asked."""
     lines = Text()
     lines.append(
         f"{result.name}: {result.verdict}", f"bold {_COLOURS.get(result.verdict, 'yellow')}"
     )
     for reason in result.reasons:
         lines.append(f"\n- {reason}")
+    for task, why in result.left_out.items():
+        lines.append(f"\n{task}: left out, it is not scored. {why}")
     return lines
 
 
@@ -137,11 +139,11 @@ def _or_not_available(value: float | None) -> float | str:
     return "N/A" if value is None else value
 
 
-def _counts(arm: ArmResult) -> dict[str, str]:
+def _counts(arm: ArmResult, left_out: Sequence[str]) -> dict[str, str]:
     identical = {
         f"identical, {task.name}": f"{task.identical_to_off} of {task.questions}"
         for task in arm.tasks
-    }
+    } | {f"identical, {task}": "left out" for task in left_out}
     return {
         **identical,
         "rearrangements": str(arm.rearrangements),

@@ -179,5 +179,8 @@ class Result(BaseModel):
     config: Config
     config_sha256: str
     reference: ReferenceResult | None
+    left_out: dict[str, str] = {}
+    """Tasks that are not scored and that no arm was asked, because their questions could not be
+    had, and why; earlier runs have none."""
     arms: list[ArmResult]
     """The finished ones."""

@@ -58,9 +58,15 @@ def run(
     ready.require_everything()
     with (
         interrupts_raise(),
-        open_run(runs, config, installed_versions(ready.served), fresh) as folder,
+        open_run(runs, config, installed_versions(ready.served), fresh, ready.left_out) as folder,
     ):
-        ended = _attempt(config, ready.executable, ready.files, folder, console, servers_at_once)
+        left_out = folder.state.left_out
+        for task, why in left_out.items():
+            console.print(
+                f"{task}: left out, it is not scored. {why}", highlight=False, soft_wrap=True
+            )
+        asked = config.without_tasks(left_out)
+        ended = _attempt(asked, ready.executable, ready.files, folder, console, servers_at_once)
         with interrupts_wait():
             result = _result(config, folder, ended)
             folder.finish(result)
@@ -118,6 +124,7 @@ def _compare_with_reference(config: Config, folder: RunFolder, console: Console)
 
 def _result(config: Config, folder: RunFolder, ended: Ended | None) -> Result:
     """The result; ``ended`` tells of a run that did not get to its end, which is not judged."""
+    asked = config.without_tasks(folder.state.left_out)
     runs = [run for arm in config.arms if (run := folder.finished_arm(arm.name))]
     samples = {run.name: folder.samples(run.name) for run in runs}
     arms = arm_results(runs, samples)
@@ -126,10 +133,10 @@ def _result(config: Config, folder: RunFolder, ended: Ended | None) -> Result:
     controls: list[ControlResult] = []
     if not ended:
         judged_arms = [
-            judged(config, arm, run, samples[arm.name])
+            judged(asked, arm, run, samples[arm.name])
             for arm, run in zip(config.arms, runs, strict=True)
         ]
-        rules, controls = judge_all(config, judged_arms, reference)
+        rules, controls = judge_all(asked, judged_arms, reference)
     return Result(
         name=config.name,
         verdict=ended.verdict if ended else verdict(rules),
@@ -145,5 +152,6 @@ def _result(config: Config, folder: RunFolder, ended: Ended | None) -> Result:
         config=config,
         config_sha256=config.sha256(),
         reference=reference,
+        left_out={**folder.state.left_out},
         arms=arms,
     )

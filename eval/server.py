@@ -2,6 +2,7 @@
 """A ``vllm serve`` process: started, healthy, measured, stopped."""
 
 import re
+import signal
 import socket
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -11,12 +12,15 @@ import httpx
 from rich.console import Console
 from typing_extensions import Self
 
+from eval.cause import Cause, find_cause
 from eval.command import HOST
 from eval.errors import ServerError
 from eval.process import ChildProcess, last_lines
 from eval.process_memory import gpu_memory_mib
 
 _POLL_SECONDS = 0.5
+# From the failure of one process of a server to the end of the first, which waits for the others.
+_TIME_TO_END_SECONDS = 10
 # vLLM chooses the ports of its ranks a minute or two before it listens on them, so that servers
 # which start together take them from each other now and then.
 _RESTARTS = 2
@@ -58,7 +62,7 @@ class Server(ChildProcess):
             Seconds since the process was started.
 
         Raises:
-            ServerError: The process ended or the time is over; has the end of its log.
+            ServerError: The process ended or the time is over; says what failed first.
         """
         restarts = _RESTARTS
         with console.status(f"{label}: starting the server") as status:
@@ -71,7 +75,9 @@ class Server(ChildProcess):
                         console.print(f"{label}: a port of the server was taken, starting it again")
                         self.restart()
                         continue
-                    raise self.failure(f"{label}: the server ended while it was starting")
+                    raise self.failure(
+                        f"{label}: the server ended while it was starting, after {seconds:.0f} s"
+                    )
                 if seconds > timeout:
                     raise self.failure(
                         f"{label}: the server was not healthy after serve.start_timeout, "
@@ -86,7 +92,9 @@ class Server(ChildProcess):
         try:
             response = self._client.get("/metrics").raise_for_status()
         except httpx.HTTPError as error:
-            raise self.failure(f"no answer from {self.url}/metrics: {error!r}") from error
+            raise self.stopped_answering(
+                "the server stopped answering", f"no answer from {self.url}/metrics: {error!r}"
+            ) from error
         return sum_of_metric(response.text, _GENERATED_TOKENS)
 
     def gpu_memory_mib(self) -> int | None:
@@ -99,11 +107,58 @@ class Server(ChildProcess):
         return self._process.pid
 
     def failure(self, message: str) -> ServerError:
-        """An error that says ``message`` and shows the end of the log."""
-        if not self.running():
-            message += f" (exit status {self.wait()})"
-        lines = last_lines(self.log) or "(empty)"
-        return ServerError(f"{message}\nThe end of its log {self.log}:\n{lines}")
+        """An error that says ``message`` and what failed first, as far as the log tells."""
+        return self._error(f"{message}{self._end()}", None)
+
+    def stopped_answering(self, message: str, request: str) -> ServerError:
+        """The same after a request failed, which is often the first that is noticed.
+
+        Args:
+            message: What happened.
+            request: What became of the request.
+        """
+        deadline = time.monotonic() + _TIME_TO_END_SECONDS
+        while self.running() and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        still = (
+            f" (its process still runs {_TIME_TO_END_SECONDS} s later: it hangs, or is not done "
+            "with shutting down)"
+        )
+        return self._error(f"{message}{self._end() or still}", request)
+
+    def _end(self) -> str:
+        """How the process ended; empty while it runs."""
+        if self.running():
+            return ""
+        status = self.wait()
+        if status >= 0:
+            return f" (exit status {status})"
+        return f" (ended by signal {-status}, {signal.strsignal(-status)})"
+
+    def _error(self, message: str, request: str | None) -> ServerError:
+        cause = self._cause()
+        if cause is None:
+            told = f"{message}: {request}" if request else message
+            return ServerError(f"{told}\n{self._end_of_log()}")
+        told = f"{message}: {cause.text}"
+        if request:
+            told += f". The request: {request}"
+        if not cause.certain:
+            return ServerError(f"{told}\n{self._end_of_log()}")
+        where = f"Its log: {self.log}, line {cause.line}"
+        return ServerError("\n".join([told, where + ":" * bool(cause.context), *cause.context]))
+
+    def _cause(self) -> Cause | None:
+        """What the log tells since the process was started; its line counts from the first."""
+        written = self.log.read_bytes()
+        cause = find_cause(written[self._log_start :].decode(errors="replace"))
+        if cause is None or (self.running() and not cause.certain):
+            return None
+        return cause._replace(line=cause.line + written[: self._log_start].count(b"\n"))
+
+    def _end_of_log(self) -> str:
+        lines = last_lines(self.log, start=self._log_start) or "(empty)"
+        return f"The end of its log {self.log}:\n{lines}"
 
     def _port_was_taken(self) -> bool:
         with self.log.open("rb") as log:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from eval.errors import ServerError
 from eval.latency.command import ArmName, Setup, arm_command
 from eval.latency.result import ArmLatency, Distribution
 from eval.latency.streams import stream_together
@@ -65,10 +66,10 @@ def measure_arms(
 
 
 def _measure(arm: _ArmServer, start_seconds: float, others_mib: int | None) -> ArmLatency:
-    setup, server, model = arm.setup, arm.server, str(arm.setup.model)
-    stream_together(server.url, model, setup.streams, FIRST_TOKENS)
+    setup, server = arm.setup, arm.server
+    _stream(arm, FIRST_TOKENS)
     log_start = server.log.stat().st_size
-    arrived = stream_together(server.url, model, setup.streams, setup.tokens)
+    arrived = _stream(arm, setup.tokens)
     rearrangements = count_rearrangements(server.log, log_start)
     counted = [times[FIRST_TOKENS:] for times in arrived]
     between = [after - before for times in counted for before, after in pairwise(times)]
@@ -89,6 +90,14 @@ def _measure(arm: _ArmServer, start_seconds: float, others_mib: int | None) -> A
         # As anyone would type it: without this machine's paths.
         command=["vllm", *arm_command(arm.name, setup, arm.port, Path("steps"))[1:]],
     )
+
+
+def _stream(arm: _ArmServer, tokens: int) -> list[list[float]]:
+    try:
+        return stream_together(arm.server.url, str(arm.setup.model), arm.setup.streams, tokens)
+    except ServerError as error:
+        stopped = f"{arm.name.value}: the server stopped answering"
+        raise arm.server.stopped_answering(stopped, str(error)) from error
 
 
 def _gpu_memory_mib(server: Server, others_mib: int | None) -> int | None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs as Markdown, short enough for a pull request."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from eval.reporting import origin, wording
@@ -15,7 +16,8 @@ def render_markdown(runs: Sequence[Run]) -> str:
     blocks = [
         f"## EPLB evaluation {names}: {wording.overall(runs)}",
         f"{wording.meaning(runs)} {wording.subject(runs)}",
-        "\n".join(f"- {_line(reason)}" for reason in wording.reasons(runs)),
+        "\n".join(_reason(reason) for reason in wording.reasons(runs)),
+        "\n".join(f"- {_plain(note)}" for note in wording.left_out(runs)),
         _accuracies(runs),
         _pairs(runs),
     ]
@@ -25,6 +27,21 @@ def render_markdown(runs: Sequence[Run]) -> str:
         blocks += _controls(heading, run.result.controls)
     blocks += [_environment(runs), _repeat(runs)]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _reason(reason: str) -> str:
+    """An item of a list; what follows its first line is shown as it is."""
+    first, following = wording.parts(reason)
+    if not following:
+        return f"- {_plain(first)}"
+    fence = "`" * (1 + max(map(len, re.findall("`+", following)), default=2))
+    block = "\n".join(f"  {line}" for line in [f"{fence}text", *following.split("\n"), fence])
+    return f"- {_plain(first)}\n\n{block}"
+
+
+def _plain(text: str) -> str:
+    """Without what Markdown takes for marks, such as those of ``__init__`` and ``<module>``."""
+    return re.sub(r"[\\`*<|]|__", lambda marks: "".join(f"\\{one}" for one in marks[0]), text)
 
 
 def _accuracies(runs: Sequence[Run]) -> str:

@@ -93,7 +93,12 @@ def environment(runs: Sequence[Run]) -> Iterator[tuple[str, list[str]]]:
     yield "memory", [f"{r.machine.memory_gib} GiB" for r in results]
     yield "model", [without_folder(r.config.model) for r in results]
     for task in results[0].config.tasks:
-        hashes = [r.task_hashes.get(task.name, "not asked")[:16] for r in results]
+        hashes = [
+            "left out"
+            if task.name in r.left_out
+            else r.task_hashes.get(task.name, "not asked")[:16]
+            for r in results
+        ]
         yield f"{task.name}, hash", hashes
     yield "seeds", [", ".join(f"{k} {v}" for k, v in r.seeds) for r in results]
     yield "configuration, sha256", [r.config_sha256[:16] for r in results]

@@ -136,12 +136,14 @@ def accuracy_charts(runs: Sequence[Run]) -> Iterator[AccuracyChart]:
     """One for each scored task."""
     colours = _colours(runs)
     for task in runs[0].result.config.tasks:
+        if not task.scored:
+            continue
         found = [
             (run.label, arm.result.name, accuracy(arm.samples, task.name))
             for run in runs
             for arm in run.arms
         ]
-        if not task.scored or not found:
+        if not found:
             continue
         low, high = min(one.low for *_, one in found), max(one.high for *_, one in found)
         margin = 0.08 * (high - low)

@@ -83,7 +83,10 @@ def subject(runs: Sequence[Run]) -> str:
     counts = {
         task.name: f"{task.questions} questions" for arm in first.arms[:1] for task in arm.tasks
     }
-    asked = [f"{counts.get(task.name, 'questions')} of {task.name}" for task in first.config.tasks]
+    asked = [
+        f"{counts.get(task.name, 'questions')} of {task.name}"
+        for task in first.config.without_tasks(first.left_out).tasks
+    ]
     arms = dict.fromkeys(arm.result.name for run in runs for arm in run.arms)
     model = without_folder(first.config.model)
     return f"{model}: {_and(asked)}, asked in arms {_and(list(arms)) or '(none)'}."
@@ -99,6 +102,22 @@ def reasons(runs: Sequence[Run]) -> list[str]:
         f"{run.label}: {reason}" if len(runs) > 1 else reason
         for run in runs
         for reason in _reasons(run)
+    ]
+
+
+def parts(reason: str) -> tuple[str, str]:
+    """A reason's first line, and the lines of a log or of code after it."""
+    first, _, following = reason.partition("\n")
+    return first, following
+
+
+def left_out(runs: Sequence[Run]) -> list[str]:
+    """What was not asked although it is configured, and why."""
+    return [
+        f"{f'{run.label}: ' if len(runs) > 1 else ''}{task}: left out, it is not scored. "
+        f"{relative(why, run.result)}"
+        for run in runs
+        for task, why in run.result.left_out.items()
     ]
 
 

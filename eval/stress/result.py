@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 from rich.table import Table
+from rich.text import Text
 
 from eval.events import Evidence
 from eval.result import Machine, Versions
@@ -76,7 +77,8 @@ class StressResult(BaseModel):
         table = Table("", "", "", show_header=False)
         for rule in self.rules:
             verdict = "[green]passed[/]" if rule.passed else "[red]failed[/]"
-            table.add_row(rule.rule, verdict, rule.saw)
+            # A log may be quoted, whose brackets are no markup.
+            table.add_row(rule.rule, verdict, Text(rule.saw))
         if self.host_growth_mib is not None:
             table.add_row("host memory", "", f"{self.host_growth_mib:+.0f} MiB")
         return table

@@ -45,7 +45,8 @@ def stress(
     Raises:
         EvaluationError: Something is missing, or the server did not start.
     """
-    ready = preflight(config, console)
+    # The load is made up.
+    ready = preflight(config, console, questions=False)
     ready.require_everything()
     arm = next(arm for arm in config.arms if arm.name == name)
     events = (folder / "events").absolute()
@@ -71,7 +72,8 @@ def stress(
             load = keep_asking(server.url, config.model, streams, seconds, hang_seconds, watch)
         asked = time.monotonic() - clock
         if load.problem is not None:
-            load.problem = str(server.failure(load.problem))
+            stopped = "the server stopped answering"
+            load.problem = str(server.stopped_answering(stopped, load.problem))
         logged = count_rearrangements(server.log, log_start)
     first, last = started.timestamp(), started.timestamp() + asked
     settings = config.plugin_settings(arm)

@@ -171,6 +171,9 @@ def main() -> None:
     settings = json.loads(options.get("additional-config", "{}")).get("eplb_plugin", {})
     for kind in (mode, settings.get("fault")):
         behaviour = {**behaviour, **behaviour.get(kind, {})}
+    if last_log := behaviour.get("die_with"):
+        print(last_log)
+        sys.exit(7)
     if last_words := why_to_die(behaviour.get("die")):
         for line in range(40):
             print(f"line {line}: {last_words}")

@@ -172,3 +172,35 @@ def test_samples_survive_lines_and_separators_in_answers(tmp_path: Path) -> None
 def test_a_missing_result_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="cannot read .*result.json"):
         read_result(tmp_path)
+
+
+WHY = "Set GSM8K_DIR to a folder"
+
+
+def test_an_unfinished_run_that_was_asked_more_than_can_be_asked_now_is_refused(
+    tmp_path: Path,
+) -> None:
+    start(tmp_path, "could not run")
+
+    with (
+        pytest.raises(RunFolderError, match=rf"arms were asked gsm8k.*{WHY}.*--fresh"),
+        open_run(tmp_path, config(), VERSIONS, fresh=False, left_out={"gsm8k": WHY}),
+    ):
+        pass
+    with open_run(tmp_path, config(), VERSIONS, fresh=True, left_out={"gsm8k": WHY}) as folder:
+        assert folder.state.left_out == {"gsm8k": WHY}
+
+
+def test_a_resumed_run_leaves_out_what_its_finished_arms_were_not_asked(tmp_path: Path) -> None:
+    with open_run(tmp_path, config(), VERSIONS, fresh=False, left_out={"gsm8k": WHY}) as folder:
+        folder.new_arm_folder("off")
+        folder.finish_arm(arm("off"), samples())
+    with open_run(tmp_path, config(), VERSIONS, fresh=False) as folder:
+        assert folder.finished_arm("off")
+        assert folder.state.left_out == {"gsm8k": WHY}
+
+
+def test_a_run_without_a_finished_arm_is_asked_what_can_be_asked_now(tmp_path: Path) -> None:
+    for left_out in ({}, {"gsm8k": WHY}, {}):
+        with open_run(tmp_path, config(), VERSIONS, False, left_out) as folder:  # type: ignore[arg-type]
+            assert folder.state.left_out == left_out

@@ -204,3 +204,61 @@ def test_runs_in_different_precision_cannot_be_compared(tmp_path: Path) -> None:
 
     with pytest.raises(EvaluationError, match="their dtype differ, None and bfloat16"):
         judge_again(folders)
+
+
+TINY = gsm8k_task(name="gsm_tiny", scored=False)
+WHY = "there are no questions"
+
+
+def leave_out(run: Path, task: str) -> None:
+    """As if the run had not been asked a task."""
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps({**result, "left_out": {task: WHY}}))
+
+
+def write_run_of_two_tasks(runs: Path, name: str) -> Path:
+    """Its arms were asked both."""
+    run = write_run(runs, name, tasks=[gsm8k_task(), TINY])
+    for file in (run / "arms").glob("*/arm.json"):
+        kept = json.loads(file.read_text())
+        kept["tasks"] += [{**kept["tasks"][0], "name": "gsm_tiny", "scored": False}]
+        file.write_text(json.dumps(kept))
+        answers = file.with_name("samples.jsonl").read_text()
+        tiny = answers.replace('"task":"gsm8k"', '"task":"gsm_tiny"')
+        file.with_name("samples.jsonl").write_text(answers + tiny)
+    return run
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_task_that_one_run_left_out_is_left_out_of_all(first: bool, tmp_path: Path) -> None:
+    both = write_run_of_two_tasks(tmp_path, "both")
+    assert {task.name for task in judge_again([both]).arms[0].tasks} == {"gsm8k", "gsm_tiny"}
+    less = write_run(tmp_path, "less", tasks=[gsm8k_task(), TINY])
+    leave_out(less, "gsm_tiny")
+
+    result = judge_again([less, both] if first else [both, less])
+    told = WHY if first else f"run less left it out. {WHY}"
+    assert result.left_out == {"gsm_tiny": told}
+    assert {task.name for arm in result.arms for task in arm.tasks} == {"gsm8k"}
+    assert {rule.task for rule in result.rules} <= {"gsm8k", None}
+    assert list(result.task_hashes) == ["gsm8k"]
+    assert result.verdict == judge_again([less]).verdict
+
+
+def test_runs_that_were_asked_nothing_in_common_cannot_be_judged_together(tmp_path: Path) -> None:
+    unscored = [gsm8k_task(scored=False), TINY]
+    one, other = write_run(tmp_path, "one", tasks=unscored), write_run_of_two_tasks(tmp_path, "two")
+    result = json.loads((other / "result.json").read_text())
+    result["config"]["tasks"][0]["scored"] = False
+    (other / "result.json").write_text(json.dumps(result))
+    for file in (other / "arms").glob("*/arm.json"):
+        kept = json.loads(file.read_text())
+        file.write_text(json.dumps({**kept, "tasks": kept["tasks"][1:]}))
+        answers = file.with_name("samples.jsonl").read_text().split("\n")
+        tiny = [line for line in answers if '"task":"gsm_tiny"' in line]
+        file.with_name("samples.jsonl").write_text("\n".join(tiny) + "\n")
+    leave_out(one, "gsm_tiny")
+    leave_out(other, "gsm8k")
+
+    with pytest.raises(EvaluationError, match="each task was left out by one of the runs"):
+        judge_again([one, other])

@@ -80,7 +80,7 @@ def test_a_run_without_a_verdict_is_an_error(tmp_path: Path) -> None:
 
     assert (root.get("tests"), root.get("errors"), root.get("failures")) == ("1", "1", "0")
     error = root[0][0]
-    assert error.get("message") == "could not run"
+    assert error.get("message") == "could not run: the server ended"
     assert error.text == "the server ended\n[31mred"
 
 

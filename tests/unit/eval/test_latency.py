@@ -2,6 +2,7 @@
 """The latency benchmark: what it serves, what it asks, what it makes of the answers."""
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +24,7 @@ from eval.latency.result import ArmLatency, Distribution, LatencyResult
 from eval.latency.streams import stream_together
 from eval.lock import alone_in
 from eval.result import Machine, Versions
+from eval.server import Server
 
 BENCHMARKS = sorted((Path(__file__).parents[3] / "docs/benchmarks").glob("itl*.json"))
 SETUP = Setup("/somewhere/vllm", Path("model"), ModelShape(), (), False, 2, 100)
@@ -320,3 +322,25 @@ def test_what_cannot_be_measured_is_refused_before_anything_starts(
     done = CliRunner().invoke(app, [*options, "--folder", str(tmp_path)])
     assert rule in str(done.exception)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_server_that_dies_while_it_is_measured_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stream(*_: Any) -> list[list[float]]:
+        raise ServerError("a streamed completion failed: reset")
+
+    class Healthy(Server):
+        def wait_until_healthy(self, *_: Any) -> float:
+            self.wait()
+            return 1.0
+
+    monkeypatch.setattr(arms, "stream_together", stream)
+    monkeypatch.setattr(arms, "Server", Healthy)
+    program = tmp_path / "vllm"
+    program.write_text(f"#!{sys.executable}\nraise ValueError('out of memory')\n")
+    program.chmod(0o755)
+    setup = SETUP._replace(executable=str(program))
+
+    with pytest.raises(ServerError, match="off: the server stopped answering .*: ValueError: out"):
+        list(arms.measure_arms([ArmName.off], setup, tmp_path, 1, Console(quiet=True)))

@@ -11,7 +11,7 @@ from rich.console import Console
 from eval.config import Config
 from eval.fitness import Finding
 from eval.preflight import preflight
-from tests.unit.eval.conftest import Harness, small_config
+from tests.unit.eval.conftest import Harness, gsm8k_task, small_config
 
 DEEPEP = {"data-parallel-size": 2, "all2all-backend": "deepep_low_latency"}
 
@@ -202,3 +202,36 @@ def test_a_model_is_in_the_cache_whole_or_has_to_come_from_the_hub(
     assert ("HF_HUB_OFFLINE forbids" if offline else "the Hub does not give it") in message
     assert "is not in the cache" in look.missing(model="someone/other-moe")["model"]
     assert "is neither a folder nor a name" in look.missing(model="one/two/three")["model"]
+
+
+TASKS = [gsm8k_task(scored=False), gsm8k_task(name="gsm_tiny")]
+
+
+def test_questions_of_a_task_that_is_not_scored_are_not_required(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness.environment["GSM8K_DIR"] = "nowhere"
+    look = Looking(harness, monkeypatch)
+    told = [one for one in look(tasks=TASKS) if one.subject == "questions"]
+
+    assert [one.status for one in told] == ["found", "left out"]
+    assert told[0].message == "gsm_tiny"
+    assert told[1].message.startswith("gsm8k, which is not scored: cannot read questions from")
+    assert "Set GSM8K_DIR" in told[1].message
+
+
+@pytest.mark.parametrize("tasks", [[gsm8k_task(), TASKS[1]], [TASKS[0]]])
+def test_questions_of_a_scored_task_and_of_the_only_one_are_required(
+    tasks: list[dict[str, Any]], harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness.environment["GSM8K_DIR"] = "nowhere"
+    assert "Set GSM8K_DIR" in Looking(harness, monkeypatch).missing(tasks=tasks)["questions"]
+
+
+def test_check_shows_what_is_left_out_and_misses_nothing(harness: Harness) -> None:
+    harness.environment["GSM8K_DIR"] = "nowhere"
+    found = harness.run(config=small_config(tasks=TASKS), command="check")
+
+    assert found.returncode == 0, found.stdout
+    assert "left out" in found.stdout
+    assert "missing" not in found.stdout

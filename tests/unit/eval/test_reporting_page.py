@@ -127,7 +127,7 @@ def test_text_from_a_run_is_escaped(tmp_path: Path) -> None:
     run = made_up(tmp_path, Shape(verdict="failed"), reasons=["<script>|\nx"])
 
     assert "<script>" not in render_page([run])
-    assert "- <script>\\|<br>x" in render_markdown([run])
+    assert "- \\<script>\\|\n\n  ```text\n  x\n  ```" in render_markdown([run])
 
 
 def test_the_page_asks_for_nothing(tmp_path: Path) -> None:

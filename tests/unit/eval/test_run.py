@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole runs of ``python -m eval`` against a stand-in for vLLM."""
 
+import re
 import signal
 import socket
 import time
@@ -132,7 +133,10 @@ def test_a_server_that_dies_at_start_shows_the_end_of_its_log(harness: Harness) 
     ended = harness.run(sync={"die": "out of luck"})
 
     assert ended.returncode == 2
-    assert "arm sync: the server ended while it was starting (exit status 7)" in ended.stdout
+    assert re.search(
+        r"arm sync: the server ended while it was starting, after \d+ s \(exit status 7\)",
+        ended.stdout,
+    )
     assert "line 39: out of luck" in ended.stdout
     assert "line 10: out of luck" in ended.stdout
     assert "line 9: out of luck" not in ended.stdout
@@ -155,7 +159,10 @@ def test_a_server_that_keeps_losing_ports_is_given_up(harness: Harness) -> None:
 
     assert ended.returncode == 2
     assert ended.stdout.count("starting it again") == 2
-    assert "arm sync: the server ended while it was starting (exit status 7)" in ended.stdout
+    assert re.search(
+        r"arm sync: the server ended while it was starting, after \d+ s \(exit status 7\)",
+        ended.stdout,
+    )
 
 
 def test_a_server_that_lost_a_port_and_then_dies_of_something_else_is_given_up(
@@ -379,3 +386,76 @@ def test_servers_that_start_together_cannot_share_a_port(harness: Harness) -> No
 
     assert ended.returncode == 2
     assert "they cannot all listen on serve.port 4321" in ended.stderr
+
+
+def test_a_task_that_cannot_be_asked_and_is_not_scored_is_left_out_everywhere(
+    harness: Harness,
+) -> None:
+    questions = harness.environment["GSM8K_DIR"]
+    harness.environment["GSM8K_DIR"] = str(harness.folder / "nowhere")
+    # First, so that whatever looks at the first task would look at it.
+    tasks = [gsm8k_task(scored=False), gsm8k_task(name="gsm_tiny")]
+    config = small_config(tasks=tasks, gate={**small_config()["gate"], "margin_points": None})
+    ended = harness.run("--only", "sync", "--junit", "junit.xml", config=config)
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert re.match(
+        "gsm8k: left out, it is not scored. cannot read questions from .*Set GSM8K_DIR.*Hub\n",
+        ended.stdout,
+    )
+    assert re.search(r"identical, gsm8k\W+left out\W+left out", ended.stdout)
+    result = harness.result()
+    assert list(result["left_out"]) == ["gsm8k"]
+    assert [task["name"] for task in result["arms"][1]["tasks"]] == ["gsm_tiny"]
+    assert [task["name"] for task in result["config"]["tasks"]] == ["gsm8k", "gsm_tiny"]
+    note = "gsm8k left out: cannot read questions from"
+    assert note in (harness.folder / "junit.xml").read_text()
+    for report in ("report.md", "report.html"):
+        text = (harness.folder / "runs/small" / report).read_text(encoding="utf-8")
+        assert "gsm8k: left out, it is not scored." in text
+
+    harness.environment["GSM8K_DIR"] = questions
+    harness.run("--only", "sync", "--name", "whole", config=config)
+    judged = harness.evaluate("gate", "runs/whole", "runs/small")
+    assert "gsm8k: left out, it is not scored. run small left it out." in judged.stdout
+    both = harness.evaluate("report", "runs/whole", "runs/small", "--markdown", "both.md")
+    assert both.returncode == 0, both.stderr
+    text = (harness.folder / "both.md").read_text(encoding="utf-8")
+    assert "- small: gsm8k: left out, it is not scored." in text
+
+
+def test_a_run_does_not_go_on_without_questions_that_its_first_arms_were_asked(
+    harness: Harness,
+) -> None:
+    tasks = [gsm8k_task(name="gsm_tiny"), gsm8k_task(scored=False)]
+    harness.run(config=small_config(tasks=tasks), sync={"die": "no memory"})
+    harness.environment["GSM8K_DIR"] = str(harness.folder / "nowhere")
+    ended = harness.run(config=small_config(tasks=tasks))
+
+    assert ended.returncode == 2
+    assert "its finished arms were asked gsm8k, and the others cannot be" in ended.stderr
+    assert [path.name for path in (harness.folder / "runs").glob("small*")] == ["small"]
+
+
+def test_why_a_server_died_is_in_all_reports(harness: Harness) -> None:
+    words = f"x <module> {'long ' * 60}"
+    log = (
+        f"Traceback (most recent call last):\n"
+        f'  File "/srv/site-packages/vllm/a.py", line 3, in __init__\n'
+        f"    raise ValueError(x)\n"
+        f"ValueError: {words}"
+    )
+    ended = harness.run("--junit", "junit.xml", sync={"die_with": log})
+
+    told = f"ValueError: {words.strip()}, raised at vllm/a.py:3 in __init__"
+    assert told in ended.stdout
+    suite = Xml.parse(harness.folder / "junit.xml").getroot()
+    error = suite.find("testcase/error")
+    assert error is not None
+    assert told in error.get("message", "")
+    folder = harness.folder / "runs/small"
+    markdown = (folder / "report.md").read_text(encoding="utf-8")
+    assert "raised at vllm/a.py:3 in \\_\\_init\\_\\_" in markdown
+    assert '  ```text\n  Its log: runs/small/arms/sync/server.log, line 4:\n    File "' in markdown
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    assert "<pre>Its log: runs/small/arms/sync/server.log, line 4:\n  File" in html

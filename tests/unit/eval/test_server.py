@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ports and metrics of a server; starting and stopping are in test_run.py."""
 
+import re
 import socket
 import sys
 import threading
@@ -95,3 +96,67 @@ def test_a_taken_port_is_refused() -> None:
         with pytest.raises(ServerError, match=f"serve.port {port} .*set serve.port to null"):
             choose_port(port)
     assert choose_port(port) == port
+
+
+RAISES = "class Broken(Exception): pass\nraise Broken('out of {0}')"
+
+
+def failing(program: str, log: Path) -> Server:
+    return Server([sys.executable, "-c", program], {}, log, choose_port(None))
+
+
+def test_a_server_that_ends_while_it_starts_says_why_and_where(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with failing(RAISES.format("luck"), log) as server, pytest.raises(ServerError) as raised:
+        server.wait_until_healthy(20, Console(quiet=True), "arm off")
+
+    first, second, *_ = str(raised.value).split("\n")
+    assert re.fullmatch(
+        r"arm off: the server ended while it was starting, after \d+ s \(exit status 1\): "
+        r"Broken: out of luck, raised at <string>:2 in <module>",
+        first,
+    )
+    assert re.match(rf"Its log: {log}, line \d:$", second)
+
+
+def test_only_what_was_written_since_the_last_start_is_told(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    attempt = f"import os; text = 'luck' if os.path.getsize({str(log)!r}) else 'EADDRINUSE'\n"
+    with failing(f"{attempt}raise ValueError(text)", log) as server:
+        server.wait()
+        with pytest.raises(ServerError) as raised:
+            server.wait_until_healthy(20, Console(quiet=True), "arm off")
+
+    assert "ValueError: luck" in str(raised.value)
+    assert "EADDRINUSE" not in str(raised.value)
+    line = re.search(r"line (\d+)", str(raised.value).split("\n")[1])
+    assert line and "ValueError: luck" in log.read_text().split("\n")[int(line[1]) - 1]
+
+
+def test_a_failed_request_is_told_after_the_cause(tmp_path: Path) -> None:
+    with failing(RAISES.format("memory"), tmp_path / "log") as server:
+        text = str(server.stopped_answering("arm off: the server stopped answering", "reset"))
+
+    assert text.startswith(
+        "arm off: the server stopped answering (exit status 1): Broken: out of memory, raised at"
+    )
+    assert text.split("\n")[0].endswith(". The request: reset")
+
+
+def test_a_signal_that_ended_the_server_is_told(tmp_path: Path) -> None:
+    with failing("import os; os.kill(os.getpid(), 9)", tmp_path / "log") as server:
+        assert "stopped (ended by signal 9, Killed)" in str(
+            server.stopped_answering("stopped", "reset")
+        )
+
+
+def test_a_server_that_still_runs_after_a_failed_request_is_said_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eval.server._TIME_TO_END_SECONDS", 0)
+    with failing("import time; time.sleep(600)", tmp_path / "log") as server:
+        text = str(server.stopped_answering("the server stopped answering", "reset"))
+
+    assert "its process still runs 0 s later: it hangs, or is not done with shutting down" in text
+    assert text.split("\n")[0].endswith(": reset")
+    assert "The end of its log" in text

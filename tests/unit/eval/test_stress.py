@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stress run: its load, what ends it early, what it measures and how it judges."""
 
+import io
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 from typer.testing import CliRunner
 
 from eval.errors import RunFolderError
@@ -28,7 +30,7 @@ from eval.stress.evidence import finished_after
 from eval.stress.load import Load, keep_asking
 from eval.stress.memory import MemorySample, growth_mib, with_rearrangements
 from eval.stress.plot import write_plot
-from eval.stress.result import StressResult, growths, judge, thinned
+from eval.stress.result import StressResult, StressRule, growths, judge, thinned
 from tests.unit.eval.conftest import Harness, small_config
 
 
@@ -386,3 +388,18 @@ def test_an_interrupted_run_has_no_verdict(run: Any, tmp_path: Path) -> None:
     finally:
         interrupt.cancel()
     assert (tmp_path / "runs/stress/server.log").exists()
+
+
+def test_a_load_that_is_made_up_needs_no_questions(harness: Harness, run: Any) -> None:
+    harness.environment["GSM8K_DIR"] = "nowhere"
+    code, found, output = run(seconds_per_request=0.05)
+    assert (code, rules_failed(found)) == (0, []), output
+
+
+def test_brackets_of_a_log_are_shown() -> None:
+    problem = "RuntimeError: [/pytorch/gloo/pair.cc:553] lost"
+    console = Console(width=200, record=True, file=io.StringIO())
+    broken = result(problem=problem)
+    broken.rules = [StressRule(rule="answers", passed=False, saw=problem)]
+    console.print(broken.table())
+    assert problem in console.export_text()
