@@ -60,6 +60,7 @@ def test_one_that_fails_is_enough(script: Script, fails: str) -> None:
     assert len(script.noted()) == 2
 
 
+@pytest.mark.usefixtures("default_signals")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_run_and_the_script(script: Script, sent: signal.Signals) -> None:
     process = script.start(each="60")

@@ -329,6 +329,7 @@ def _interrupt_arm(harness: Harness, arm: str, signal_number: int) -> tuple[int,
     return process.returncode, output
 
 
+@pytest.mark.usefixtures("default_signals")
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing_running_and_is_resumed(
     harness: Harness, signal_number: int

@@ -377,6 +377,7 @@ def test_another_run_of_a_folder_in_use_is_refused(run: Any, tmp_path: Path) -> 
     assert kept.exists()
 
 
+@pytest.mark.usefixtures("default_signals")
 def test_an_interrupted_run_has_no_verdict(run: Any, tmp_path: Path) -> None:
     interrupt = threading.Timer(3.0, os.kill, (os.getpid(), signal.SIGTERM))
     interrupt.start()
