@@ -8,6 +8,15 @@ readonly UV_VERSION=0.13.9
 # As pip does: trust what the machine trusts, so that a proxy's own certificate works.
 export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-true}"
 
+# What is fetched is kept below the user's cache, or in the checkout where there is no home to
+# write to, as for some users of containers.
+caches="${XDG_CACHE_HOME:-${HOME:-/dev/null}/.cache}"
+if ! { mkdir -p "$caches" && [[ -w $caches ]]; } 2>/dev/null; then
+    caches="$PWD/build/cache"
+    export UV_CACHE_DIR="${UV_CACHE_DIR:-$caches/uv}"
+fi
+readonly caches
+
 # Names of Python in the order in which they are tried.
 readonly PYTHONS=(python3.11 python3.12 python3.13 python3.14 python3)
 

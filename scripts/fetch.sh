@@ -1,10 +1,6 @@
 # Sourced by fetch-release and fetch-triton: what tests need besides .venv, fetched once.
 
-cache="${EPLB_RELEASES_DIR:-${XDG_CACHE_HOME:-${HOME:-/dev/null}/.cache}/vllm-eplb-plugin/releases}"
-# Without a home to write to, as some users of containers are, it is kept in the checkout.
-if [[ -z ${EPLB_RELEASES_DIR:-} ]] && ! { mkdir -p "$cache" && [[ -w $cache ]]; } 2>/dev/null; then
-    cache="$PWD/build/releases"
-fi
+cache="${EPLB_RELEASES_DIR:-$caches/vllm-eplb-plugin/releases}"
 
 # fetch FOLDER REQUIREMENT [OPTION...]: install REQUIREMENT, nothing that it needs, into FOLDER,
 # and run `trim PARTIAL` before it gets its name: a folder that is there is complete.

@@ -26,6 +26,7 @@ exit 127
 """
 UV = """#!/usr/bin/env bash
 echo "$@" >> "$NOTES"
+echo "$UV_CACHE_DIR" > "$NOTES.cache"
 case "$*" in
     venv*)
         mkdir -p "${@: -1}/bin"
@@ -83,6 +84,10 @@ class Checkout:
         done = self.run("setup", *arguments, **environment)
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
+
+    def cache_of_uv(self) -> str:
+        """What uv was told about its cache, in its last call."""
+        return Path(f"{self.notes}.cache").read_text().strip()
 
     def called(self) -> list[str]:
         """What uv and pip were called with, and the overrides that uv read."""

@@ -106,8 +106,8 @@ def test_without_pip_and_uv_one_of_them_is_asked_for(checkout: Checkout) -> None
     [
         ({"EPLB_RELEASES_DIR": "{tmp}/named", "HOME": "{tmp}/home"}, "{tmp}/named"),
         ({"HOME": "{tmp}/home"}, "{tmp}/home/.cache/vllm-eplb-plugin/releases"),
-        ({"HOME": "/dev/null"}, "{tmp}/checkout/build/releases"),
-        ({}, "{tmp}/checkout/build/releases"),
+        ({"HOME": "/dev/null"}, "{tmp}/checkout/build/cache/vllm-eplb-plugin/releases"),
+        ({}, "{tmp}/checkout/build/cache/vllm-eplb-plugin/releases"),
     ],
     ids=["named", "home", "home that is none", "no home"],
 )
@@ -121,6 +121,8 @@ def test_what_is_fetched_is_kept_where_it_can_be(
     kept = Path(folder.format(tmp=tmp_path))
 
     assert fetched.stdout == f"{kept / '0.32.0'}\n", fetched.stderr
+    at_home = "named" in folder or "home" in folder
+    assert checkout.cache_of_uv() == ("" if at_home else str(kept.parents[1] / "uv"))
     assert (kept / "0.32.0").is_dir()
 
 
