@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all tests share: signals as in a terminal, and a summary of what did not run."""
+"""What all tests share: signals and environment, and a summary of what did not run."""
 
+import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +12,19 @@ LONGER = (
     "Only longer runs show accuracy, broken EPLB that is noticed, and what minutes under load do:\n"
     "scripts/eval-cpu, scripts/eval-controls, and python -m eval.stress (docs/stress.md)"
 )
+
+
+# Terminals and their colours, as rich and typer read them from there, and the plugin's switch.
+_ENVIRONMENT = (
+    *("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
+    "EPLB_PLUGIN",
+)
+
+
+def pytest_sessionstart() -> None:
+    """Nothing that tests start prints as the user's terminal or settings want it."""
+    for name in _ENVIRONMENT:
+        os.environ.pop(name, None)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all tests share, in a run of pytest of its own."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -50,6 +51,15 @@ def test_others_are_as_before():
 """
 
 
+COLOURS = """
+import os, rich.console
+
+def test_a_console_writes_plain_text():
+    assert not rich.console.Console().is_terminal
+    assert "COLUMNS" not in os.environ
+"""
+
+
 def ignore_and_block() -> None:
     """As nohup and a script's background jobs do, and worse."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -57,13 +67,14 @@ def ignore_and_block() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
 
 
-def run(folder: Path, test: str) -> list[str]:
+def run(folder: Path, test: str, **environment: str) -> list[str]:
     """The lines that pytest prints."""
     shutil.copy(CONFTEST, folder)
     (folder / "test_it.py").write_text(test)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", "."],
         cwd=folder,
+        env=os.environ | environment,
         preexec_fn=ignore_and_block,
         capture_output=True,
         text=True,
@@ -90,6 +101,12 @@ def test_signals_act_although_who_started_the_tests_ignores_or_blocks_them(tmp_p
     lines = run(tmp_path, INTERRUPTED)
 
     assert lines[-1].startswith("5 passed"), "\n".join(lines)
+
+
+def test_colours_and_width_of_the_user_s_terminal_are_not_those_of_tests(tmp_path: Path) -> None:
+    lines = run(tmp_path, COLOURS, FORCE_COLOR="1", COLUMNS="20")
+
+    assert lines[-1].startswith("1 passed"), "\n".join(lines)
 
 
 @pytest.mark.parametrize("whole", [True, False])

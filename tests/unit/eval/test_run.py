@@ -322,7 +322,6 @@ def _interrupt_arm(harness: Harness, arm: str, signal_number: int) -> tuple[int,
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.05)
-    time.sleep(1)
     process.send_signal(signal_number)
     output, errors = process.communicate(timeout=60)
     assert "Traceback" not in output + errors
