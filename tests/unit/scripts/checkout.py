@@ -15,7 +15,7 @@ PYTHON = """#!/usr/bin/env bash
 case $1 in
     -) cat >/dev/null; echo "VERSION $0" ;;
     --version) echo "Python VERSION" ;;
-    -c) echo cpython-VERSION ;;
+    -c) echo cpython-VERSION; [[ $2 != *libnuma* || -z $NO_LIBNUMA ]]; exit ;;
     -m) [[ -n $WITH_PIP ]] || exit 1; [[ $3 == install ]] && echo "pip $*" >> "$NOTES" ;;
 esac
 exit 0

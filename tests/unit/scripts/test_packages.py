@@ -101,6 +101,15 @@ def test_without_pip_and_uv_one_of_them_is_asked_for(checkout: Checkout) -> None
     assert "Neither a Python with pip nor uv is on PATH" in refused.stderr
 
 
+def test_a_library_that_no_wheel_brings_is_asked_for_until_it_is_there(checkout: Checkout) -> None:
+    checkout.python("python3.12", "3.12.1")
+    asked = "vLLM cannot serve without libnuma.so.1: sudo apt-get install libnuma1\n"
+
+    assert checkout.set_up(NO_LIBNUMA="yes").endswith(asked)
+    assert checkout.set_up(NO_LIBNUMA="yes") == asked
+    assert checkout.set_up() == ""
+
+
 @pytest.mark.parametrize(
     ("environment", "folder"),
     [
