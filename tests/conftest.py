@@ -25,6 +25,8 @@ def pytest_sessionstart() -> None:
     """Nothing that tests start prints as the user's terminal or settings want it."""
     for name in _ENVIRONMENT:
         os.environ.pop(name, None)
+    # A socket's path is limited to 107 bytes, and TMPDIR may be longer.
+    os.environ.setdefault("VLLM_RPC_BASE_PATH", "/tmp")
 
 
 @pytest.fixture

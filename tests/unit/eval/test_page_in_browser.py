@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page in a real browser: phone and desktop, light and dark."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,10 @@ def browser() -> "Iterator[Browser]":
     with playwright.sync_playwright() as started:
         # As root, Chromium has no sandbox; the page is ours.
         opened = started.chromium.launch(
-            executable_path=found.stdout.strip(), args=["--no-sandbox"]
+            executable_path=found.stdout.strip(),
+            args=["--no-sandbox"],
+            # It makes a socket there, whose path is limited to 107 bytes.
+            env={**os.environ, "TMPDIR": "/tmp"},
         )
         yield opened
         opened.close()
