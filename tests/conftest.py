@@ -3,6 +3,7 @@
 
 import os
 import signal
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 
@@ -17,14 +18,18 @@ LONGER = (
 # Terminals and their colours, as rich and typer read them from there, and the plugin's switch.
 _ENVIRONMENT = (
     *("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
-    "EPLB_PLUGIN",
+    *("EPLB_PLUGIN", "HF_DATASETS_CACHE", "HF_HUB_CACHE"),
 )
 
 
-def pytest_sessionstart() -> None:
-    """Nothing that tests start prints as the user's terminal or settings want it."""
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Nothing depends on the user's terminal, settings or home, which may not be there."""
     for name in _ENVIRONMENT:
         os.environ.pop(name, None)
+    # `datasets` reads it when it is imported.
+    cache = tempfile.TemporaryDirectory(prefix="huggingface-")
+    session.config.add_cleanup(cache.cleanup)
+    os.environ["HF_HOME"] = cache.name
     # A socket's path is limited to 107 bytes, and TMPDIR may be longer.
     os.environ.setdefault("VLLM_RPC_BASE_PATH", "/tmp")
 

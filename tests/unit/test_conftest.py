@@ -51,6 +51,15 @@ def test_others_are_as_before():
 """
 
 
+HOMELESS = """
+import datasets, pathlib
+
+def test_datasets_are_kept_where_one_can_write():
+    kept = pathlib.Path(datasets.config.HF_DATASETS_CACHE)
+    kept.mkdir()
+    print("kept in", kept)
+"""
+
 COLOURS = """
 import os, rich.console
 
@@ -107,6 +116,14 @@ def test_colours_and_width_of_the_user_s_terminal_are_not_those_of_tests(tmp_pat
     lines = run(tmp_path, COLOURS, FORCE_COLOR="1", COLUMNS="20")
 
     assert lines[-1].startswith("1 passed"), "\n".join(lines)
+
+
+def test_no_home_is_needed_and_nothing_is_left(tmp_path: Path) -> None:
+    lines = run(tmp_path, HOMELESS, HOME="/dev/null", HF_HOME="/dev/null", PYTEST_ADDOPTS="-rP")
+
+    assert lines[-1].startswith("1 passed"), "\n".join(lines)
+    [kept] = [line.split()[-1] for line in lines if line.startswith("kept in ")]
+    assert not Path(kept).parent.exists()
 
 
 @pytest.mark.parametrize("whole", [True, False])
