@@ -17,7 +17,7 @@ choose_torch() { # ENVIRONMENT VERSION; sets torch_source and torch_version
     "${try[@]}" "${torch_source[@]}" "torch==$torch_version" 2>/dev/null && return
     torch_version=$2
     torch_source=()
-    echo "The CPU build of PyTorch $2 for this Python is not in PIP_FIND_LINKS, and" \
-        "download.pytorch.org is not reached: taking the CUDA build, which works on a CPU, too," \
-        "but does not load without CUDA's libraries, several GB." >&2
+    echo "The CPU build of PyTorch $2 for this Python is neither in PIP_FIND_LINKS nor to be had" \
+        "from download.pytorch.org: taking the CUDA build, which works on a CPU, too, but does" \
+        "not load without CUDA's libraries, several GB." >&2
 }

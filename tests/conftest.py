@@ -14,8 +14,7 @@ LONGER = (
     "scripts/eval-cpu, scripts/eval-controls, and python -m eval.stress (docs/stress.md)"
 )
 
-
-# Terminals and their colours, as rich and typer read them from there, and the plugin's switch.
+# Terminals and their colours, as rich and typer read them; the plugin's switch; a user's caches.
 _ENVIRONMENT = (
     *("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
     *("EPLB_PLUGIN", "HF_DATASETS_CACHE", "HF_HUB_CACHE"),

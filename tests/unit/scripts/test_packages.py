@@ -49,7 +49,7 @@ def test_pytorch_is_the_cpu_build_wherever_it_is_to_be_had(
     options = install(checkout).split("--override")[0]
     if source is None:
         assert "--torch-backend" not in options and "--find-links" not in options
-        assert f"The CPU build of PyTorch {version} for this Python is not in" in printed
+        assert f"The CPU build of PyTorch {version} for this Python is neither in" in printed
         assert "most of it CUDA's libraries" in printed
     else:
         assert source in options
