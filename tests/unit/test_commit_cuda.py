@@ -11,7 +11,7 @@ from vllm_eplb_plugin.health.weights import digest_slots
 from vllm_eplb_plugin.state import commit as commits
 from vllm_eplb_plugin.state.commit import Committer
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 LAYERS, LOGICAL, REDUNDANT = 58, 256, 32
 """DeepSeek-V3 with 32 redundant experts."""

@@ -181,5 +181,5 @@ def test_uneven_collectives_on_three_ranks() -> None:
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_staged_collectives_on_three_ranks_of_one_device(device: str) -> None:
     if device == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no GPU")
+        pytest.skip("needs a GPU")
     assert on_three_ranks(_staged, device) == [(rank, True) for rank in range(3)]

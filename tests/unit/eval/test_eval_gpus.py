@@ -10,10 +10,14 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "eval-gpus"
+# What it notes says that it is ready for a signal.
 STAND_IN = """#!/usr/bin/env bash
+for signal in INT TERM HUP; do
+    trap "echo $signal >> '$NOTES'; kill \\$!; exit 2" $signal
+done
+sleep "$SECONDS_EACH" &
 echo "$@" >> "$NOTES"
-for signal in INT TERM HUP; do trap "echo $signal >> $NOTES; kill \\$!; exit 2" $signal; done
-sleep "$SECONDS_EACH" & wait
+wait
 [[ $* == *--name\\ gpus-$FAILS* ]] && exit 1 || exit 0
 """
 
@@ -60,6 +64,7 @@ def test_one_that_fails_is_enough(script: Script, fails: str) -> None:
     assert len(script.noted()) == 2
 
 
+@pytest.mark.usefixtures("default_signals")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_run_and_the_script(script: Script, sent: signal.Signals) -> None:
     process = script.start(each="60")
@@ -67,7 +72,6 @@ def test_a_signal_ends_the_run_and_the_script(script: Script, sent: signal.Signa
     while not script.noted():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    time.sleep(0.5)
     process.send_signal(sent)
 
     assert process.wait(20) == 2

@@ -14,6 +14,8 @@ import pytest
 from eval.interrupts import interrupts_raise, interrupts_wait
 from eval.process import ChildProcess, last_lines
 
+pytestmark = pytest.mark.usefixtures("default_signals")
+
 STUBBORN = """
 import signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -125,6 +127,14 @@ def test_an_interrupt_raises_inside_and_only_inside() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("ignored", [signal.SIGINT, signal.SIGHUP])
+def test_what_who_started_the_harness_ignores_stays_ignored(ignored: signal.Signals) -> None:
+    signal.signal(ignored, signal.SIG_IGN)
+    with interrupts_raise():
+        os.kill(os.getpid(), ignored)
+        assert signal.getsignal(ignored) is signal.SIG_IGN
 
 
 def test_an_interrupt_waits_for_what_must_not_be_left_half_done() -> None:

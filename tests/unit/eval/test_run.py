@@ -329,13 +329,13 @@ def _interrupt_arm(harness: Harness, arm: str, signal_number: int) -> tuple[int,
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.05)
-    time.sleep(1)
     process.send_signal(signal_number)
     output, errors = process.communicate(timeout=60)
     assert "Traceback" not in output + errors
     return process.returncode, output
 
 
+@pytest.mark.usefixtures("default_signals")
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing_running_and_is_resumed(
     harness: Harness, signal_number: int

@@ -379,15 +379,25 @@ def test_another_run_of_a_folder_in_use_is_refused(run: Any, tmp_path: Path) -> 
     assert kept.exists()
 
 
+@pytest.mark.usefixtures("default_signals")
 def test_an_interrupted_run_has_no_verdict(run: Any, tmp_path: Path) -> None:
-    interrupt = threading.Timer(3.0, os.kill, (os.getpid(), signal.SIGTERM))
+    log, ended = tmp_path / "runs/stress/server.log", threading.Event()
+
+    def interrupt_once_started() -> None:
+        while not log.exists() and not ended.wait(0.05):
+            pass
+        if not ended.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    interrupt = threading.Thread(target=interrupt_once_started)
     interrupt.start()
     try:
         with pytest.raises(FileNotFoundError):
             run("--seconds", "60", seconds_per_request=0.05)
     finally:
-        interrupt.cancel()
-    assert (tmp_path / "runs/stress/server.log").exists()
+        ended.set()
+        interrupt.join()
+    assert log.exists()
 
 
 def test_a_load_that_is_made_up_needs_no_questions(harness: Harness, run: Any) -> None:
