@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
-from eval.deaths import find_deaths, silent_workers
+from eval.crashes import Crash, find_crashes
+from eval.deaths import Death, find_deaths, silent_workers
 from eval.log_lines import Line, by_process, read_lines
 from eval.tracebacks import Raised, Traceback, find_tracebacks, short_frame
 
@@ -87,6 +88,7 @@ def find_cause(log: str) -> Cause | None:
     silent = silent_workers(processes)
     deaths = list(find_deaths(lines, silent))
     found += [_Candidate(_Grade.FAILED, death.line, death.text) for death in deaths]
+    found += [_of_crash(crash, silent) for one in processes for crash in find_crashes(one)]
     if silent and _anything_followed(processes):
         found.append(_Candidate(_Grade.SILENT, silent.line, silent.text))
     return min(found, key=lambda one: (one.grade, one.line)).cause if found else None
@@ -95,6 +97,12 @@ def find_cause(log: str) -> Cause | None:
 def _anything_followed(processes: Sequence[Sequence[Line]]) -> bool:
     tracebacks = (one for lines in processes for one in find_tracebacks(lines))
     return any(map(_is_consequence, tracebacks))
+
+
+def _of_crash(crash: Crash, silent: Death | None) -> _Candidate:
+    # faulthandler writes without the prefix of its process.
+    who = crash.writer or (silent.who if silent else "")
+    return _Candidate(_Grade.FAILED, crash.line, crash.text + _by(who), crash.context)
 
 
 def _candidates(lines: Sequence[Line]) -> Iterator[_Candidate]:
@@ -109,8 +117,6 @@ def _candidates(lines: Sequence[Line]) -> Iterator[_Candidate]:
         wrong = _USAGE_ERROR.match(line.text) if usage else None
         if wrong:
             yield _Candidate(_Grade.FAILED, line.number, wrong["message"])
-        if line.text.startswith(("Fatal Python error: ", "terminate called after ")):
-            yield _Candidate(_Grade.FAILED, line.number, _of_crash(lines, index))
         if line.level in ("ERROR", "CRITICAL") and _complains(lines, index):
             text = f"{line.text.strip()}{_by(line.writer)}"
             yield _Candidate(_Grade.COMPLAINED, line.number, text)
@@ -174,21 +180,6 @@ def _describe(raised: Raised) -> str:
         text = f"{text[:_MESSAGE_LENGTH]}..."
     name = raised.type.rpartition(".")[2]
     return f"{name}: {text}" if text else name
-
-
-def _of_crash(lines: Sequence[Line], index: int) -> str:
-    """What a process said whose Python, or C++, crashed."""
-    line = lines[index]
-    text, frame = line.text.strip(), ""
-    for following in lines[index + 1 : index + 40]:
-        if following.text.strip().startswith("what(): "):
-            text += f": {following.text.strip().removeprefix('what(): ').strip()}"
-            break
-        if following.text.startswith("  File "):
-            frame = short_frame(following.text).strip()
-            break
-    where = re.sub(r'^File "(.+)", line (\d+)', r", at \1:\2", frame)
-    return f"{text}{where}{_by(line.writer)}"
 
 
 def _context(lines: Sequence[Line]) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from eval.config import Config
-from eval.installation import Gpu, Installation
+from eval.installation import Gpu, Installation, Processor
 
 Status = Literal["found", "missing", "left out", "not checked"]
 
@@ -41,7 +41,7 @@ def judge_installation(config: Config, installation: Installation) -> Iterator[F
 
 def _judge_loopback(config: Config, installation: Installation) -> Iterator[Finding]:
     if installation.on_cpu:
-        yield Finding("platform", "found", "the CPU, in loopback")
+        yield Finding("platform", "found", f"the CPU, in loopback{_of(installation.processor)}")
         return
     ranks = config.serve.gpus()
     if not installation.gpus:
@@ -56,6 +56,12 @@ def _judge_loopback(config: Config, installation: Installation) -> Iterator[Find
     gpu = installation.gpus[0]
     yield Finding("GPUs", "found", f"{gpu.name} for {ranks} ranks, in loopback")
     yield from _judge_least_memory(config, 0, gpu)
+
+
+def _of(processor: Processor | None) -> str:
+    if processor is None:
+        return ""
+    return f": {processor.name} ({', '.join(processor.features)}), kernels {processor.kernels}"
 
 
 def _judge_gpus(config: Config, installation: Installation) -> Iterator[Finding]:

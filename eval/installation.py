@@ -22,6 +22,16 @@ class Gpu(BaseModel):
     free_gib: float
 
 
+class Processor(BaseModel):
+    """The one that a build for the CPU would serve on."""
+
+    name: str
+    features: tuple[str, ...]
+    """Instructions that decide which kernels vLLM takes."""
+    kernels: str | None
+    """Those that it takes."""
+
+
 class Installation(BaseModel):
     """Of what ``vllm-eplb doctor --json`` prints, what decides whether a server can run."""
 
@@ -31,6 +41,8 @@ class Installation(BaseModel):
     """Release and distribution of vLLM."""
     on_cpu: bool
     """Whether that vLLM is built for the CPU."""
+    processor: Processor | None = None
+    """None: vLLM is built for GPUs."""
     gpus: list[Gpu]
     deep_ep: str | None
     """Why DeepEP cannot be used; none: it can."""

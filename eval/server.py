@@ -27,9 +27,13 @@ _RESTARTS = 2
 _PORT_WAS_TAKEN = re.compile(rb"EADDRINUSE|address already in use", re.IGNORECASE)
 _GENERATED_TOKENS = "vllm:generation_tokens_total"
 
-# vLLM closes a connection that was idle for 5 s. A question sent over it at that moment fails, and
-# as each has one attempt, the server would count as dead.
-_ENVIRONMENT = {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "3600"}
+_ENVIRONMENT = {
+    # vLLM closes a connection that was idle for 5 s. A question sent over it at that moment fails,
+    # and as each has one attempt, the server would count as dead.
+    "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "3600",
+    # A process that a signal of its own code ends then says where.
+    "PYTHONFAULTHANDLER": "1",
+}
 
 
 class Server(ChildProcess):

@@ -18,6 +18,6 @@ choose_torch() { # ENVIRONMENT VERSION; sets torch_source and torch_version
     torch_version=$2
     torch_source=()
     echo "The CPU build of PyTorch $2 for this Python is neither in PIP_FIND_LINKS nor to be had" \
-        "from download.pytorch.org: taking the CUDA build, which works on a CPU, too, but does" \
-        "not load without CUDA's libraries, several GB." >&2
+        "from PyTorch: taking the CUDA build, which works on a CPU, too, but does not load" \
+        "without CUDA's libraries, several GB." >&2
 }

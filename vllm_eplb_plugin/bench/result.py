@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vllm_eplb_plugin import __version__
+from vllm_eplb_plugin.processor import processor_name
 from vllm_eplb_plugin.releases import installed_distribution
 
 SCHEMA_VERSION = 1
@@ -121,7 +122,7 @@ def _machine() -> dict[str, Any]:
 
     distribution = installed_distribution()
     return {
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
@@ -137,10 +138,3 @@ def _version(distribution: str) -> str | None:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from vllm_eplb_plugin.loopback.errors import LoopbackError
+from vllm_eplb_plugin.processor import processor_problem, this_processor
 
 WORKER = "vllm_eplb_plugin.loopback.cpu_worker.LoopbackCPUWorker"
 
@@ -85,13 +86,8 @@ def _name_of(backend: Any) -> str:
 
 
 def _refuse_what_breaks_experts() -> None:
-    from vllm.platforms import current_platform
-
-    if current_platform.is_zen_cpu():
-        raise LoopbackError(
-            "zentorch is installed, so that vLLM takes its kernels on this AMD processor, and they "
-            "do not see that experts move: every answer is wrong. Uninstall zentorch here"
-        )
+    if (problem := processor_problem(this_processor())) is not None:
+        raise LoopbackError(f"loopback cannot serve on this CPU: {problem}")
     for variable, what in (
         ("VLLM_USE_V2_MODEL_RUNNER", "the model runner V2 on a CPU"),
         ("VLLM_CPU_SGL_KERNEL", "these kernels of vLLM 0.18"),

@@ -195,6 +195,23 @@ def test_a_crash_of_python_itself_tells_where() -> None:
     )
 
 
+def test_of_a_crash_the_thread_that_crashed_is_told_and_the_rank_that_has_it() -> None:
+    found = cause((LOGS / "illegal_instruction.txt").read_text())
+    assert found.text == (
+        "Fatal Python error: Illegal instruction, at vllm/_custom_ops.py:4498 in cpu_fused_moe "
+        "(Worker_DP1_EP1 pid=2048)"
+    )
+    assert found.context[0] == '  File "torch/_ops.py", line 1279 in __call__'
+    assert found.certain
+
+
+def test_a_crash_of_c_tells_what_was_thrown() -> None:
+    log = "terminate called after throwing an instance of 'std::bad_alloc'\n  what():  too much\n"
+    assert cause(log + FRONT_END).text == (
+        "terminate called after throwing an instance of 'std::bad_alloc': too much"
+    )
+
+
 def test_a_refused_configuration_is_told_without_what_pydantic_adds() -> None:
     log = traceback(
         "pydantic_core._pydantic_core.ValidationError: 1 validation error for VllmConfig\n"
