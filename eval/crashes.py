@@ -6,15 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from eval.log_lines import Line
-from eval.tracebacks import short_frame
+from eval.tracebacks import is_telling, short_frame
 
 _PYTHON = "Fatal Python error: "
 _CPP = "terminate called after "
 # faulthandler's, of the thread that crashed; those of others can come before it.
 _CRASHED_THREAD = re.compile(r"^Current thread 0x")
 _FRAME = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+) in (?P<function>.+)$')
-# Where torch calls an operation; the caller says which.
-_OF_TORCH = ("torch/_ops.py", "torch/nn/modules/module.py")
 _MOST_LINES = 400
 _CONTEXT_LINES = 6
 
@@ -57,5 +55,5 @@ def _frames(following: Sequence[str]) -> list[str]:
 
 def _where(frames: Sequence[str]) -> str:
     found = [frame for text in frames if (frame := _FRAME.match(text))]
-    telling = [frame for frame in found if frame["file"] not in _OF_TORCH] or found
+    telling = [frame for frame in found if is_telling(frame["file"])] or found
     return ", at {file}:{line} in {function}".format(**telling[0].groupdict()) if telling else ""

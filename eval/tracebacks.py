@@ -14,6 +14,8 @@ _CHAINED = (
 )
 _FRAME = re.compile(r'^\s+File "(?P<file>[^"]+)", line (?P<line>\d+)(?:,? in (?P<function>.+))?')
 _EXCEPTION = re.compile(r"^(?P<type>[A-Za-z_][\w.]*)(?:: (?P<message>.*)|:)?$")
+# Where torch calls an operation or a module; the caller says which.
+_CALLS_OF_TORCH = ("torch/_ops.py", "torch/nn/modules/module.py")
 # multiprocessing's, before the traceback that ends a process.
 _PROCESS = re.compile(r"^Process (?P<name>\S+):$")
 
@@ -26,7 +28,7 @@ class Raised(NamedTuple):
     message: Sequence[str]
     """Its lines."""
     at: str
-    """The innermost frame, ``FILE:LINE in FUNCTION``; empty: there is none."""
+    """The innermost frame that tells something, ``FILE:LINE in FUNCTION``; empty: there is none."""
 
 
 class Traceback(NamedTuple):
@@ -75,6 +77,11 @@ def short_frame(text: str) -> str:
     return text.replace(frame["file"], short_path(frame["file"])) if frame else text
 
 
+def is_telling(file: str) -> bool:
+    """Whether a frame of this file, as `short_path` gives it, says what was done."""
+    return file not in _CALLS_OF_TORCH
+
+
 def _read_chain(lines: Sequence[Line], start: int) -> Traceback:
     chain: list[Raised] = []
     heading = lines[start - 1].text if start else ""
@@ -99,7 +106,7 @@ def _read_one(lines: Sequence[Line], index: int) -> tuple[Raised | None, int]:
     at = ""
     while index < len(lines) and lines[index].text.startswith(" "):
         frame = _FRAME.match(lines[index].text)
-        if frame:
+        if frame and (is_telling(short_path(frame["file"])) or not at):
             function = f" in {frame['function']}" if frame["function"] else ""
             at = f"{short_path(frame['file'])}:{frame['line']}{function}"
         index += 1

@@ -195,6 +195,15 @@ def test_a_crash_of_python_itself_tells_where() -> None:
     )
 
 
+def test_a_kernel_that_refuses_weights_is_told_with_who_called_it() -> None:
+    found = cause((LOGS / "weights_of_another_dtype.txt").read_text())
+    assert found.text.startswith("RuntimeError: expect weight to be bfloat16, float16, int8")
+    assert (
+        "raised at vllm/v1/attention/backends/mla/amx_mla.py:303 in process_weights_after_loading"
+        in (found.text)
+    )
+
+
 def test_of_a_crash_the_thread_that_crashed_is_told_and_the_rank_that_has_it() -> None:
     found = cause((LOGS / "illegal_instruction.txt").read_text())
     assert found.text == (
