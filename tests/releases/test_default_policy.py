@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vllm.distributed.eplb.policy import DefaultEplbPolicy
 
-from vllm_eplb_plugin.planning import choice
-from vllm_eplb_plugin.planning.default_policy import CompiledPolicy
+from vllm_eplb_plugin.planning.policies import fastest as choice
+from vllm_eplb_plugin.planning.policies.default import CompiledPolicy
 
 LOADS = ("random", "zero", "equal", "one hot", "many ties", "near the end of int64")
 
@@ -147,7 +147,7 @@ def test_without_numba_vllm_s_own_policy_is_kept(
         pass
 
     monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delitem(sys.modules, "vllm_eplb_plugin.planning.default_policy")
+    monkeypatch.delitem(sys.modules, "vllm_eplb_plugin.planning.policies.default")
     with caplog.at_level(logging.WARNING):
         assert choice.fastest(Own) is Own
     assert "EPLB plans with vLLM's own policy, which is slower: ModuleNotFound" in caplog.text

@@ -129,7 +129,7 @@ def test_zentorch_is_refused() -> None:
     installed = "import vllm_eplb_plugin.processor as one; one._takes_zentorch = lambda: True\n"
     done = python(installed + CONFIG % "")
     assert "LoopbackError: loopback cannot serve on this CPU: zentorch is installed" in done.stderr
-    done = python(installed + "from vllm_eplb_plugin.cli import main; main(['doctor'])")
+    done = python(installed + "from vllm_eplb_plugin.cli.main import main; main(['doctor'])")
     assert done.returncode == 2
     assert "problem: zentorch is installed" in done.stdout
 
@@ -150,7 +150,7 @@ def test_vllm_018_s_experts_in_torch_take_what_loopback_gives_them() -> None:
     code = """
 import torch, types, weakref
 from vllm.model_executor.layers.fused_moe import cpu_fused_moe
-from vllm_eplb_plugin.loopback.experts import keep_local_experts
+from vllm_eplb_plugin.loopback.cpu.experts import keep_local_experts
 torch.manual_seed(0)
 tokens, top_k, ranks, local, hidden, inner = 33, 4, 2, 6, 16, 8
 x = torch.randn(tokens, hidden)

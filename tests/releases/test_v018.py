@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from vllm_eplb_plugin.install import parameters_of
-from vllm_eplb_plugin.state.v018 import OVERRIDES
+from vllm_eplb_plugin.engine.v018 import OVERRIDES
+from vllm_eplb_plugin.overrides.override import parameters_of
 
 [MOVE_TO_BUFFER] = [o for o in OVERRIDES if o.target.endswith(":move_to_buffer")]
 

@@ -81,15 +81,17 @@ def examine() -> dict[str, Any]:
 
     import tests.releases.tiny_model  # noqa: F401
     import vllm_eplb_plugin.placement.compiled
-    import vllm_eplb_plugin.planning.default_policy  # noqa: F401
-    from vllm_eplb_plugin.install import find_mismatches, select
-    from vllm_eplb_plugin.loopback.delay import delay_overrides
-    from vllm_eplb_plugin.loopback.faults import FAULTS
+    import vllm_eplb_plugin.planning.policies.default  # noqa: F401
+    from vllm_eplb_plugin.faults.by_name import FAULTS
+    from vllm_eplb_plugin.faults.transfer_delay import delay_overrides
+    from vllm_eplb_plugin.overrides.binding import find_mismatches
+    from vllm_eplb_plugin.overrides.catalogue import overrides_for
+    from vllm_eplb_plugin.overrides.override import select
     from vllm_eplb_plugin.releases import installed_support
 
     VllmConfig()  # imports what every rank would import again
     support = installed_support()
-    overrides = support.load()
+    overrides = overrides_for(support.release)
     groups = {field.name: getattr(overrides, field.name) for field in fields(overrides)}
     groups |= {name: select(fault, support.release) for name, fault in FAULTS.items()}
     groups["transfer_delay_ms"] = select(delay_overrides(1.0), support.release)
@@ -148,14 +150,15 @@ def run_rank(job: Job, rank: int, port: int, connection: Connection) -> None:
         answer_with(connection, lambda: {"read": [parse(options) for options in commands]})
 
     import vllm_eplb_plugin
-    from vllm_eplb_plugin.install import bind
-    from vllm_eplb_plugin.loopback.on_purpose import overrides_on_purpose
+    from vllm_eplb_plugin.faults.selection import overrides_on_purpose
+    from vllm_eplb_plugin.overrides.binding import bind
+    from vllm_eplb_plugin.overrides.catalogue import overrides_for
     from vllm_eplb_plugin.releases import installed_support
     from vllm_eplb_plugin.settings import Settings
 
     torch.set_num_threads(1)
     support = installed_support()
-    overrides = support.load()
+    overrides = overrides_for(support.release)
     bind(overrides.loopback)
     if job.plugin:
         for _ in range(2):  # vLLM does it again in a forked process

@@ -17,11 +17,11 @@ from typer.testing import CliRunner
 
 from vllm_eplb_plugin import __version__
 from vllm_eplb_plugin.advice import how_to_install
-from vllm_eplb_plugin.cli import main
+from vllm_eplb_plugin.cli.main import main
 from vllm_eplb_plugin.releases import newest_for
 
 APPLICATIONS = {
-    "vllm-eplb": "vllm_eplb_plugin.cli:main",
+    "vllm-eplb": "vllm_eplb_plugin.cli.main:main",
     "python -m eval": "eval.cli:app",
     "python -m eval.latency": "eval.latency.__main__:app",
     "python -m eval.stress": "eval.stress.__main__:app",
@@ -72,13 +72,13 @@ def python(code: str, without: tuple[str, ...] = ()) -> subprocess.CompletedProc
 
 
 def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return python(f"from vllm_eplb_plugin.cli import main; main({list(arguments)})", **options)
+    return python(f"from vllm_eplb_plugin.cli.main import main; main({list(arguments)})", **options)
 
 
 def without_vllm(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return python(
         "import vllm_eplb_plugin.releases as releases; releases.DISTRIBUTION_NAMES = (); "
-        f"from vllm_eplb_plugin.cli import main; main({list(arguments)})",
+        f"from vllm_eplb_plugin.cli.main import main; main({list(arguments)})",
         **options,
     )
 
@@ -86,9 +86,9 @@ def without_vllm(*arguments: str, **options: Any) -> subprocess.CompletedProcess
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["bench", "plan", "--help"]])
 def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
     done = python(
-        "import atexit, vllm_eplb_plugin.doctor; "
+        "import atexit, vllm_eplb_plugin.cli.doctor; "
         f"atexit.register(lambda: print('heavy:', *set({HEAVY}) & set(sys.modules))); "
-        f"from vllm_eplb_plugin.cli import main; main({arguments})"
+        f"from vllm_eplb_plugin.cli.main import main; main({arguments})"
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].split() == ["heavy:"]

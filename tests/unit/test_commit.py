@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from tests.reference import derive
-from vllm_eplb_plugin.placement.derive import derive_into
-from vllm_eplb_plugin.state.commit import (
+from vllm_eplb_plugin.engine.committer import (
     CommitError,
     commit_again,
     commit_layer,
@@ -17,6 +16,7 @@ from vllm_eplb_plugin.state.commit import (
     narrow_logical_to_physical_map,
     resize_placement,
 )
+from vllm_eplb_plugin.placement.derive import derive_into
 
 OLD = torch.tensor([[0, 1, 2, 0], [2, 1, 0, 1]])
 NEW = torch.tensor([[2, 1, 2, 0], [0, 1, 2, 2]])
@@ -110,7 +110,7 @@ def test_a_commit_that_leaves_something_out_is_found_before_anything_is_served(
         if layer != forgotten:
             derive_into(placement, l2p, counts, layer)
 
-    monkeypatch.setattr("vllm_eplb_plugin.state.commit.derive_into", forget)
+    monkeypatch.setattr("vllm_eplb_plugin.engine.committer.derive_into", forget)
     with pytest.raises(CommitError, match=f"2 layers committed {way} on cpu differs"):
         commit_again(state)
 

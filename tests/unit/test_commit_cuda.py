@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from tests.reference import derive
-from vllm_eplb_plugin.health.weights import digest_slots
-from vllm_eplb_plugin.state import commit as commits
-from vllm_eplb_plugin.state.commit import Committer
+from vllm_eplb_plugin.engine import committer as commits
+from vllm_eplb_plugin.engine.committer import Committer
+from vllm_eplb_plugin.observe.checks.weights import digest_slots
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vllm_eplb_plugin.health.events import (
+from vllm_eplb_plugin.observe.events import (
     EventLog,
     LayerCommitted,
     MapsChecked,

@@ -17,24 +17,24 @@ import pytest
 import torch
 from numba.core import caching
 
+from vllm_eplb_plugin.engine import committer as commits
 from vllm_eplb_plugin.placement import compiling, derive, fast_way
 from vllm_eplb_plugin.placement.compiling import compiled, numba_cache_problem
 from vllm_eplb_plugin.placement.fast_way import FastWay
-from vllm_eplb_plugin.planning import choice
-from vllm_eplb_plugin.state import commit as commits
+from vllm_eplb_plugin.planning.policies import fastest as choice
 
 ROOT = Path(__file__).parents[2]
 CHOOSE = """
 import logging; logging.basicConfig(format="%(message)s")
 import torch
 from vllm_eplb_plugin.placement.derive import derive_into
-from vllm_eplb_plugin.planning import choice
+from vllm_eplb_plugin.planning.policies import fastest as choice
 l2p, counts = torch.zeros(1, 2, 2, dtype=torch.long), torch.zeros(1, 2, dtype=torch.long)
 derive_into(torch.tensor([[1, 0, 1]]), l2p, counts)
 assert (l2p.tolist(), counts.tolist()) == ([[[1, -1], [0, 2]]], [[1, 2]])
 class Own:
     def rebalance_experts(self, load, slots, groups, nodes, ranks, old):
-        from vllm_eplb_plugin.planning.default_policy import CompiledPolicy
+        from vllm_eplb_plugin.planning.policies.default import CompiledPolicy
         return CompiledPolicy.rebalance_experts(load, slots, groups, nodes, ranks, old)
 print(type(choice.fastest(Own())).__name__)
 """
@@ -203,7 +203,7 @@ def test_a_compiled_policy_that_fails_is_left_out(
         def rebalance_experts(self, *_: Any) -> torch.Tensor:
             return torch.zeros(1)
 
-    monkeypatch.setattr("vllm_eplb_plugin.planning.default_policy._place", fail)
+    monkeypatch.setattr("vllm_eplb_plugin.planning.policies.default._place", fail)
     own: Any = Own()
     assert choice.fastest(own) is own
     assert caplog.messages == [

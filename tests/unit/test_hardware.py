@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vllm_eplb_plugin.hardware import deep_ep_problem
+from vllm_eplb_plugin.cli.hardware import deep_ep_problem
 
 
 @pytest.mark.parametrize(

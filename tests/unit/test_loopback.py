@@ -9,9 +9,12 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from vllm_eplb_plugin.loopback.collectives import all_gather_uneven, reduce_scatter_uneven
-from vllm_eplb_plugin.loopback.experts import keep_local_experts, map_to_physical_and_record
-from vllm_eplb_plugin.loopback.staged import gather_rows, sum_over_ranks
+from vllm_eplb_plugin.loopback.cpu.experts import keep_local_experts, map_to_physical_and_record
+from vllm_eplb_plugin.loopback.cpu.uneven_collectives import (
+    all_gather_uneven,
+    reduce_scatter_uneven,
+)
+from vllm_eplb_plugin.loopback.one_gpu.host_collectives import gather_rows, sum_over_ranks
 
 
 def moe(

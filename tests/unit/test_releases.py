@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from vllm_eplb_plugin.install import Override
+from vllm_eplb_plugin.overrides.catalogue import Overrides
+from vllm_eplb_plugin.overrides.override import Override
 from vllm_eplb_plugin.releases import (
     RELEASES,
-    Overrides,
     UnsupportedReleaseError,
     support_for,
     supported_releases,

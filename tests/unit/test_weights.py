@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vllm_eplb_plugin.health.weights import WeightLedger, WeightsError, digest_slots
+from vllm_eplb_plugin.observe.checks.weights import WeightLedger, WeightsError, digest_slots
 
 
 def weights(slots: int = 3) -> list[torch.Tensor]:

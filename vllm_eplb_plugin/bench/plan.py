@@ -16,7 +16,7 @@ def bench_plan(shape: Shape, rounds: int) -> list[Row]:
     """
     from vllm.distributed.eplb.policy import DefaultEplbPolicy
 
-    from vllm_eplb_plugin.planning.default_policy import CompiledPolicy
+    from vllm_eplb_plugin.planning.policies.default import CompiledPolicy
 
     generator = torch.Generator().manual_seed(0)
     size = (WARM_UP + rounds, shape.layers, shape.logical)

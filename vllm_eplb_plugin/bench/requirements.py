@@ -43,7 +43,7 @@ def require_compiled_policy() -> None:
     Raises:
         BenchError: It cannot.
     """
-    if problem := import_problem("vllm_eplb_plugin.planning.default_policy"):
+    if problem := import_problem("vllm_eplb_plugin.planning.policies.default"):
         raise BenchError(
             f"the plugin's policy cannot be compiled ({problem}): install numba, in the release "
             "that the installed vLLM asks for"

@@ -5,7 +5,7 @@ import multiprocessing
 from collections.abc import Callable
 from typing import Any
 
-from vllm_eplb_plugin.install import Override
+from vllm_eplb_plugin.overrides.override import Override
 
 
 def _override_get_mp_context(_: Callable[[], Any]) -> Callable[[], Any]:

@@ -12,9 +12,6 @@ from vllm_eplb_plugin.placement.maps import derive_logical_maps
 if TYPE_CHECKING:
     from vllm_eplb_plugin.placement.kernels import Kernel
 
-ALL_LAYERS = -1
-"""In place of a layer's number, where there is only room for a number."""
-
 
 def check_maps(
     physical_to_logical_map: torch.Tensor,

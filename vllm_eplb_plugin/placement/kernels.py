@@ -9,8 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
-from vllm_eplb_plugin.placement.derive import ALL_LAYERS
-from vllm_eplb_plugin.placement.maps import EMPTY_SLOT
+from vllm_eplb_plugin.placement.maps import ALL_LAYERS, EMPTY_SLOT
 
 _EMPTY: tl.constexpr = tl.constexpr(EMPTY_SLOT)
 _TILE = 8192

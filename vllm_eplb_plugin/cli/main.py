@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `vllm-eplb`."""
+
+import contextlib
+import json
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from vllm_eplb_plugin import __version__
+from vllm_eplb_plugin.bench.cli import bench
+from vllm_eplb_plugin.cli.doctor import Report, examine
+
+main = typer.Typer(
+    name="vllm-eplb",
+    help="Single-map Expert Parallelism Load Balancer for vLLM.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+main.add_typer(bench, name="bench")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"vllm-eplb-plugin {__version__}")
+        raise typer.Exit
+
+
+@main.callback()
+def _main(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print it, and exit."
+        ),
+    ] = False,
+) -> None: ...
+
+
+@main.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Say whether the plugin works with the installed vLLM; exit code 0 if it does, else 2."""
+    # vLLM logs to standard output, and so does whatever else is imported.
+    with contextlib.redirect_stdout(sys.stderr):
+        report = examine()
+    if as_json:
+        typer.echo(json.dumps(report.as_dict(), indent=2))
+    else:
+        _show(report)
+    raise typer.Exit(0 if report.works else 2)
+
+
+def _show(report: Report) -> None:
+    console = Console(highlight=False)
+    console.print(f"vllm-eplb-plugin {__version__}")
+    console.print(f"vLLM: {escape(report.installed or 'not installed')}")
+    if report.processor is not None:
+        console.print(f"processor: {escape(report.processor.description)}", soft_wrap=True)
+    for gpu in report.gpus:
+        memory = f"{gpu.free_gib} of {gpu.memory_gib} GiB free"
+        console.print(f"GPU: {escape(gpu.name)}, {memory}")
+    if not report.on_cpu:
+        console.print(f"DeepEP: {escape(report.deep_ep or 'can be used')}", soft_wrap=True)
+    for moment in dict.fromkeys(row.bound_when for row in report.overrides):
+        rows = [row for row in report.overrides if row.bound_when == moment]
+        names = ", ".join(row.target.partition(":")[2] for row in rows)
+        fitting = sum(row.fits for row in rows)
+        console.print(f"bound when {moment}, {fitting} of {len(rows)} fit: {escape(names)}")
+    if report.fast_ways:
+        ways = [f"{way.name}: {'no' if way.problem else 'yes'}" for way in report.fast_ways]
+        console.print(f"fast ways: {', '.join(ways)}")
+    for problem in report.problems:
+        console.print(f"[red]problem:[/] {escape(problem)}", soft_wrap=True)
+    for hint in report.hints:
+        console.print(f"[yellow]note:[/] {escape(hint)}", soft_wrap=True)
+    console.print("works" if report.works else "does not work")

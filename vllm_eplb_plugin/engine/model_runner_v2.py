@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Overrides of model runner V2's own EPLB controller, vLLM 0.19 and later."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from vllm_eplb_plugin.engine.refusals import ModelWithoutEplbError
+from vllm_eplb_plugin.overrides.override import Override
+
+
+def _override_maybe_start_async_loop(original: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(original)
+    def maybe_start_async_loop(
+        self: Any, eplb_models_added: bool, load_dummy_weights: bool = False
+    ) -> None:
+        if self.state is not None and not eplb_models_added and not load_dummy_weights:
+            raise ModelWithoutEplbError("the model")
+        original(self, eplb_models_added, load_dummy_weights)
+
+    return maybe_start_async_loop
+
+
+def _override_maybe_register_model(original: Callable[..., bool]) -> Callable[..., bool]:
+    @functools.wraps(original)
+    def maybe_register_model(
+        self: Any, model: Any, model_config: Any, load_dummy_weights: bool
+    ) -> bool:
+        added = original(self, model, model_config, load_dummy_weights)
+        if self.state is not None and not self.state.model_states and not load_dummy_weights:
+            raise ModelWithoutEplbError("the model")
+        return added
+
+    return maybe_register_model
+
+
+_CONTROLLER = "vllm.v1.worker.gpu.eplb_utils:EPLBController"
+_FIXES = (
+    "With model runner V2, --enable-eplb on a model that cannot use it is silently without effect."
+)
+_DELETE_WHEN = "vLLM refuses --enable-eplb for such a model."
+
+OVERRIDES = (
+    Override(
+        target=f"{_CONTROLLER}.maybe_register_model",
+        signature="(self, model, model_config, load_dummy_weights)",
+        replace=_override_maybe_register_model,
+        fixes=_FIXES,
+        delete_when=_DELETE_WHEN,
+        releases=">=0.19,<0.32",
+    ),
+    Override(
+        target=f"{_CONTROLLER}.maybe_start_async_loop",
+        signature="(self, eplb_models_added, load_dummy_weights=False)",
+        replace=_override_maybe_start_async_loop,
+        fixes=_FIXES,
+        delete_when=_DELETE_WHEN,
+        releases=">=0.32",
+    ),
+)

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Overrides of vLLM's `EplbState` that every release gets, sync and async."""
+
+import functools
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.distributed import ProcessGroup
+from vllm.config.vllm import get_current_vllm_config_or_none
+from vllm.distributed.eplb.policy import DefaultEplbPolicy
+from vllm.distributed.parallel_state import get_ep_group, get_eplb_group
+from vllm.logger import init_logger
+
+from vllm_eplb_plugin.engine.committer import commit_again, narrow_logical_to_physical_map
+from vllm_eplb_plugin.engine.observer import Observer
+from vllm_eplb_plugin.engine.refusals import ModelWithoutEplbError
+from vllm_eplb_plugin.observe.step_times import write_step_times
+from vllm_eplb_plugin.overrides.binding import bind
+from vllm_eplb_plugin.overrides.catalogue import overrides_for
+from vllm_eplb_plugin.overrides.override import Override
+from vllm_eplb_plugin.planning.guard import GuardedPolicy
+from vllm_eplb_plugin.planning.policies.fastest import fastest
+from vllm_eplb_plugin.releases import installed_support
+from vllm_eplb_plugin.settings import Settings, load_settings
+
+logger = init_logger("vllm.eplb_plugin")
+
+_STATE = "vllm.distributed.eplb.eplb_state"
+_SWITCH_SECONDS = 0.0005
+"""The async worker's Python otherwise keeps the thread that runs the model from going on for 5 ms
+whenever that one has waited for something, which it does in every step."""
+_Method = Callable[..., Any]
+
+
+def current_settings() -> Settings:
+    """Settings of the vLLM configuration that is being set up, or of the environment."""
+    config = get_current_vllm_config_or_none()
+    return load_settings(config.additional_config if config is not None else None)
+
+
+def _override_init(original: _Method) -> _Method:
+    @functools.wraps(original)
+    def __init__(self: Any, parallel_config: Any, device: torch.device) -> None:  # noqa: N807
+        settings = current_settings()
+        if settings.enabled:
+            if settings.check_weights and parallel_config.enable_elastic_ep:
+                raise ValueError(
+                    "check_weights compares with weights gathered at load, which elastic EP's new "
+                    "ranks do not take part in: turn off check_weights or elastic EP"
+                )
+            overrides = overrides_for(installed_support().release)
+            bind((*overrides.state, *overrides.runner))
+            if parallel_config.eplb_config.use_async:
+                sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_SECONDS))
+            self.eplb_observer = Observer(settings, _ep_rank())
+        else:
+            logger.warning("vllm-eplb-plugin is turned off by its settings: EPLB is vLLM's own.")
+        original(self, parallel_config, device)
+        if settings.step_times_dir is not None:
+            write_step_times(self, settings.step_times_dir, _ep_rank())
+
+    return __init__
+
+
+def _ep_rank() -> int:
+    try:
+        rank: int = get_ep_group().rank_in_group
+    except AssertionError as error:  # vLLM makes no EP group for a model without experts
+        raise ModelWithoutEplbError("the model") from error
+    return rank
+
+
+def _override_policy(_: None) -> property:
+    def get(self: Any) -> GuardedPolicy:
+        def group() -> ProcessGroup:
+            # The async worker must not use the group that the main thread is using.
+            in_worker = threading.current_thread() is self.async_worker
+            coordinator = get_eplb_group() if in_worker else get_ep_group()
+            cpu_group: ProcessGroup = coordinator.cpu_group
+            return cpu_group
+
+        elastic = self.parallel_config.enable_elastic_ep
+        return GuardedPolicy(self.eplb_policy, group, self.eplb_observer.planned, elastic)
+
+    def put(self: Any, policy: Any) -> None:
+        is_default = policy is DefaultEplbPolicy and self.eplb_observer.settings.compiled_policy
+        self.eplb_policy = fastest(policy) if is_default else policy
+
+    return property(get, put, doc="The policy, guarded; set it to replace what is guarded.")
+
+
+def _override_add_model(original: _Method) -> _Method:
+    @functools.wraps(original)
+    def add_model(self: Any, model: Any, model_config: Any, *args: Any, **kwargs: Any) -> None:
+        with narrow_logical_to_physical_map(model, _width(self, model)) as narrow:
+            original(self, model, model_config, *args, **kwargs)
+        model_state = self.model_states[model_config.compute_hash()]
+        model_state.logical_to_physical_map = narrow()
+        model_state.eplb_observer = self.eplb_observer
+        commit_again(model_state)
+        self.eplb_observer.added(model_state, get_eplb_group().cpu_group)
+
+    return add_model
+
+
+def _width(state: Any, model: Any) -> int | None:
+    """Columns of l2p: the most replicas that one logical expert can ever have."""
+    config = state.parallel_config
+    if not config.enable_elastic_ep:
+        redundant: int = model.num_redundant_experts
+        return redundant + 1
+    # Before 0.30 nobody knows how many ranks there will be: as wide as vLLM makes it.
+    if not hasattr(config, "elastic_ep_max_dp_size"):
+        return None
+    ranks: int = config.elastic_ep_max_dp_size * get_ep_group().world_size
+    slots: int = model.num_local_physical_experts * ranks // config.data_parallel_size
+    return slots
+
+
+def _override_step(original: _Method) -> _Method:
+    @functools.wraps(original)
+    def step(
+        self: Any, is_dummy: bool = False, is_profile: bool = False, log_stats: bool = False
+    ) -> None:
+        if not is_profile:
+            self.eplb_observer.step += 1
+        original(self, is_dummy, is_profile, log_stats)
+
+    return step
+
+
+def observe_rearrange(original: _Method) -> _Method:
+    """Tell the observer when a rearrangement starts."""
+
+    @functools.wraps(original)
+    def rearrange(self: Any, is_profile: bool = False, *args: Any, **kwargs: Any) -> None:
+        observer: Observer = self.eplb_observer
+        observer.profile(is_profile)
+        if not is_profile:
+            names = [model_state.model_name for model_state in self.model_states.values()]
+            observer.begin("async" if self.is_async else "sync", names)
+        original(self, is_profile, *args, **kwargs)
+
+    return rearrange
+
+
+INIT = Override(
+    target=f"{_STATE}:EplbState.__init__",
+    signature="(self, parallel_config, device)",
+    replace=_override_init,
+    fixes="Nothing of vLLM: settings are known only here, in the process that needs them.",
+    delete_when="vLLM hands --additional-config to its plugins.",
+)
+
+OVERRIDES = (
+    Override(
+        target=f"{_STATE}:EplbState.policy",
+        signature=None,
+        replace=_override_policy,
+        fixes="A policy's result moves weights without a check, and ranks whose results differ "
+        "wait for each other for ever.",
+        delete_when="vLLM validates placements on all ranks.",
+    ),
+    *(
+        Override(
+            target=f"{_STATE}:EplbState.add_model",
+            signature=signature,
+            replace=_override_add_model,
+            fixes="l2p has 1024 columns whatever the number of redundant experts.",
+            delete_when="vLLM allocates l2p by num_redundant_experts.",
+            releases=releases,
+        )
+        for releases, signature in (
+            ("<0.32", "(self, model, model_config)"),
+            (">=0.32", "(self, model, model_config, model_name=None)"),
+        )
+    ),
+    Override(
+        target=f"{_STATE}:EplbState.step",
+        signature="(self, is_dummy=False, is_profile=False, log_stats=False)",
+        replace=_override_step,
+        fixes="vLLM's own step counter starts again at every rearrangement.",
+        delete_when="vLLM reports rearrangements with a step of its own.",
+    ),
+    *(
+        Override(
+            target=f"{_STATE}:EplbState.rearrange",
+            signature=signature,
+            replace=observe_rearrange,
+            fixes="Whether and when experts moved is told by log lines only.",
+            delete_when="vLLM reports rearrangements.",
+            releases=releases,
+        )
+        for releases, signature in (
+            (">=0.19,<0.31", "(self, is_profile=False, rank_mapping=None)"),
+            (">=0.31", "(self, is_profile=False, rank_mapping=None, use_last_expert_load=False)"),
+        )
+    ),
+)

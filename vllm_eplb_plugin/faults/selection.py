@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What settings break or slow on purpose, in a loopback worker."""
+
+from vllm_eplb_plugin.faults.by_name import FAULTS
+from vllm_eplb_plugin.faults.transfer_delay import delay_overrides
+from vllm_eplb_plugin.overrides.override import Override, select
+from vllm_eplb_plugin.settings import Settings
+
+
+def overrides_on_purpose(settings: Settings, release: str) -> tuple[Override, ...]:
+    """Those of ``fault`` and of ``transfer_delay_ms``; usually none."""
+    fault = FAULTS[settings.fault] if settings.fault is not None else ()
+    milliseconds = settings.transfer_delay_ms
+    delay = delay_overrides(milliseconds) if milliseconds else ()
+    return select((*fault, *delay), release)

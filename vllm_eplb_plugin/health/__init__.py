@@ -1,2 +1,0 @@
-# SPDX-License-Identifier: Apache-2.0
-"""What tells people that the load balancer works: events and weight checks."""

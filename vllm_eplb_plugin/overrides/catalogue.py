@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every override, by the moment at which it is bound, and those that a release gets.
+
+The rooms that hold overrides are named here and imported when their overrides are asked for, so
+that they can ask for the others' in turn.
+"""
+
+import importlib
+from dataclasses import dataclass, fields
+
+from vllm_eplb_plugin.overrides.override import Override, select
+
+_PACKAGE = "vllm_eplb_plugin"
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What a release gets, by the moment at which it is bound."""
+
+    entry: tuple[Override, ...]
+    """When the plugin is loaded, in every process."""
+    state: tuple[Override, ...]
+    """When an `EplbState` is made: the single map. Checked already when the plugin is loaded."""
+    runner: tuple[Override, ...]
+    """Also when an `EplbState` is made, in modules too heavy to import any earlier."""
+    loopback: tuple[Override, ...]
+    """When a loopback worker on a CPU is made: EPLB on such a device."""
+    loopback_serving: tuple[Override, ...]
+    """Also when a loopback worker is made: what serves a model with EP on a CPU."""
+    loopback_cuda: tuple[Override, ...]
+    """When a loopback worker on a GPU is made: what lets ranks share it."""
+
+    def for_release(self, release: str) -> "Overrides":
+        """Those that one release needs."""
+        moments = (field.name for field in fields(self))
+        return Overrides(**{name: select(getattr(self, name), release) for name in moments})
+
+
+_WHERE = {
+    "entry": (
+        "front_end.engine_config:CREATE_ENGINE_CONFIG",
+        "engine.state_hooks:INIT",
+        "engine.commit_points:FROM_MAPPING",
+    ),
+    "state": (
+        "engine.state_hooks:OVERRIDES",
+        "engine.commit_points:OVERRIDES",
+        "transfer.from_buffer:OVERRIDES",
+        "engine.v018:OVERRIDES",
+    ),
+    "runner": ("engine.model_runner_v2:OVERRIDES",),
+    "loopback": ("front_end.engine_config:ALLOW_EPLB", "loopback.cpu.device:OVERRIDES"),
+    "loopback_serving": (
+        "loopback.coordinator:FORK_COORDINATOR",
+        "loopback.cpu.model_runner:OVERRIDES",
+        "loopback.cpu.v018:OVERRIDES",
+        "loopback.cpu.v032:OVERRIDES",
+    ),
+    "loopback_cuda": (
+        "loopback.coordinator:FORK_COORDINATOR",
+        "loopback.one_gpu.device:OVERRIDES",
+    ),
+}
+
+
+def overrides_for(release: str) -> Overrides:
+    """The overrides of a vLLM release; this imports vLLM."""
+    every = Overrides(
+        **{
+            moment: tuple(override for name in names for override in _load(name))
+            for moment, names in _WHERE.items()
+        }
+    )
+    return every.for_release(release)
+
+
+def _load(name: str) -> tuple[Override, ...]:
+    module, _, attribute = name.partition(":")
+    found = getattr(importlib.import_module(f"{_PACKAGE}.{module}"), attribute)
+    return (found,) if isinstance(found, Override) else found

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an override of vLLM is, and which releases get it."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from packaging.specifiers import SpecifierSet
+
+
+@dataclass(frozen=True)
+class Override:
+    """One function, method or instance attribute of vLLM that the plugin replaces."""
+
+    target: str
+    """``package.module:Class.name`` or ``package.module:name``, where its user looks it up."""
+    signature: str | None
+    """Parameters without annotations, as `parameters_of` writes them. None: the target is no
+    function but an attribute, of a module or one that a class's ``__init__`` assigns."""
+    replace: Callable[[Any], Any]
+    """Takes what is there now (None for an instance's attribute), returns what shall be there."""
+    fixes: str
+    """Which failure of vLLM this mends."""
+    delete_when: str
+    """When this override is no longer needed."""
+    releases: str = ""
+    """The vLLM releases that need it, as a version specifier such as ``>=0.20,<0.29``; empty:
+    every supported one."""
+
+
+def parameters_of(function: Callable[..., Any]) -> str:
+    """Names, kinds and defaults of a function's parameters, without annotations."""
+    signature = inspect.signature(function)
+    bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
+    return str(inspect.Signature(bare))
+
+
+def is_among(release: str, releases: str) -> bool:
+    """Whether a vLLM release, also a candidate for one, is named by a version specifier."""
+    return SpecifierSet(releases).contains(release, prereleases=True)
+
+
+def select(overrides: Iterable[Override], release: str) -> tuple[Override, ...]:
+    """Those overrides that a vLLM release needs."""
+    return tuple(override for override in overrides if is_among(release, override.releases))

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Override of how a layer's received experts get from the transfer buffer into the model."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vllm_eplb_plugin.overrides.override import Override
+
+
+def rows_to_copy(
+    transfer: Any, new_indices: NDArray[np.integer], ep_rank: int
+) -> list[tuple[int, int]]:
+    """Which rows of the buffer go into which slots of this rank.
+
+    Args:
+        transfer: vLLM's ``TransferMetadata`` of the layer.
+        new_indices: ``[physical]``, the logical expert in each slot of all ranks.
+        ep_rank: This rank.
+
+    Returns:
+        Pairs of a local slot and the buffer's row that holds its expert. An expert that several
+        slots get arrives once, in the row of one of them.
+    """
+    size = transfer.is_unchanged.shape[0]
+    experts = new_indices[ep_rank * size : (ep_rank + 1) * size].tolist()
+    in_own_row = (transfer.is_received_locally | transfer.recv_primary_mask).tolist()
+    arrived = transfer.recv_count
+    row_of = dict(
+        zip(
+            transfer.recv_expert_ids[:arrived].tolist(),
+            transfer.recv_dst_rows[:arrived].tolist(),
+            strict=True,
+        )
+    )
+    changed = np.flatnonzero(~transfer.is_unchanged).tolist()
+    rows = ((slot, slot if in_own_row[slot] else row_of.get(experts[slot])) for slot in changed)
+    return [(slot, row) for slot, row in rows if row is not None]
+
+
+def _move_from_buffer(
+    expert_weights: Sequence[torch.Tensor],
+    expert_weights_buffers: list[torch.Tensor],
+    transfer_metadata: Any,
+    new_indices: NDArray[np.integer],
+    ep_rank: int,
+) -> None:
+    pairs = rows_to_copy(transfer_metadata, new_indices, ep_rank)
+    if not pairs:
+        return
+    slots, rows = zip(*pairs, strict=True)
+    for weights, buffer in zip(expert_weights, expert_weights_buffers, strict=True):
+        torch._foreach_copy_(
+            [weights[slot] for slot in slots], [buffer[row] for row in rows], non_blocking=True
+        )
+
+
+OVERRIDES = tuple(
+    Override(
+        # Both modes: async calls it from the one module, sync from the other.
+        target=f"vllm.distributed.eplb.{module}:move_from_buffer",
+        signature="(expert_weights, expert_weights_buffers, transfer_metadata, new_indices, "
+        "ep_rank)",
+        replace=lambda _: _move_from_buffer,
+        fixes="One copy is launched for every slot and tensor, on the thread that runs the model: "
+        "up to hundreds a layer.",
+        delete_when="vLLM copies a layer's rows in a few launches.",
+        releases=">=0.20",
+    )
+    for module in ("eplb_state", "rebalance_execute")
+)
