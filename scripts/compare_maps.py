@@ -24,9 +24,9 @@ from vllm.distributed.eplb.eplb_state import EplbLayerState, EplbState, EplbStat
 from vllm.model_executor.models.interfaces import MixtureOfExperts
 
 from vllm_eplb_plugin.activation import activate
+from vllm_eplb_plugin.compatibility import installed_support
 from vllm_eplb_plugin.overrides.binding import bind
 from vllm_eplb_plugin.overrides.catalogue import overrides_for
-from vllm_eplb_plugin.releases import installed_support
 
 LAYERS, LOGICAL, REDUNDANT = 58, 256, 32
 GROUPS, NODES, RANKS = 8, 4, 32

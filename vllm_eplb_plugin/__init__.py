@@ -4,13 +4,15 @@
 __version__ = "0.1.0"
 
 
+ENVIRONMENT_VARIABLE = "EPLB_PLUGIN"
+"""Where settings are read from that --additional-config does not give."""
+
+
 def register() -> None:
     """Entry point of the group ``vllm.general_plugins``; vLLM calls it once in every process.
 
     Raises:
         SettingsError: The environment variable ``EPLB_PLUGIN`` is wrong.
-        UnsupportedReleaseError: The plugin does not know this vLLM release.
-        OverrideError: Something that the plugin overrides does not look as expected.
     """
     from vllm_eplb_plugin.activation import activate
 

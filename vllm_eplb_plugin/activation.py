@@ -1,32 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens when vLLM loads the plugin."""
+"""What happens when vLLM loads the plugin: next to nothing, before EPLB is asked for.
 
-from vllm_eplb_plugin.overrides.binding import OverrideError, bind, find_mismatches
-from vllm_eplb_plugin.overrides.catalogue import overrides_for
-from vllm_eplb_plugin.releases import installed_support, supported_releases
-from vllm_eplb_plugin.settings import ENVIRONMENT_VARIABLE, load_settings
+Every process of vLLM loads it, most of them for models without EPLB. So nothing is imported here
+that the process might not need, and no vLLM is refused.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+from types import ModuleType
+
+from vllm_eplb_plugin import ENVIRONMENT_VARIABLE
+from vllm_eplb_plugin.overrides.binding import bind_what_is_there, unbind
+from vllm_eplb_plugin.overrides.catalogue import ENTRY_MODULES, FRONT_END, entry_overrides
+from vllm_eplb_plugin.overrides.on_import import when_imported
+
+logger = logging.getLogger("vllm.eplb_plugin")
+
+_taken_back_by: dict[str, Callable[[], None]] = {}
+"""By the module of vLLM that is or was waited for."""
 
 
 def activate() -> None:
-    """Check every target, bind the entry overrides; the others follow when they are needed."""
-    from vllm.logger import init_logger
+    """Bind the entry overrides as soon as vLLM's modules are imported; again changes nothing.
 
-    logger = init_logger("vllm.eplb_plugin")
-    # --additional-config is not known yet in this process: only the variable can say no here.
-    if not load_settings().enabled:
-        logger.warning(
-            "vllm-eplb-plugin is turned off by %s: EPLB is vLLM's own.", ENVIRONMENT_VARIABLE
-        )
-        return
-    support = installed_support()
-    overrides = overrides_for(support.release)
-    if problems := find_mismatches(overrides.state):
-        raise OverrideError(problems)
-    bind(overrides.entry)
-    if not support.tested:
-        logger.warning_once(
-            "vLLM %s is newer than every release that vllm-eplb-plugin was tested with (up to "
-            "%s). All that it overrides looks as expected, so it is used.",
-            support.release,
-            supported_releases()[-1],
-        )
+    Raises:
+        SettingsError: The environment variable ``EPLB_PLUGIN`` is wrong.
+    """
+    # Where it says no, only the front end is told, and only if EPLB is asked for.
+    modules = ENTRY_MODULES if _is_enabled() else (FRONT_END,)
+    for module in modules:
+        if module not in _taken_back_by:
+            _taken_back_by[module] = when_imported(module, _bind_entry)
+
+
+def deactivate() -> None:
+    """Take the entry overrides back, and wait for no module any longer."""
+    while _taken_back_by:
+        module, take_back = _taken_back_by.popitem()
+        take_back()
+        unbind(entry_overrides(module))
+
+
+def _is_enabled() -> bool:
+    if not os.environ.get(ENVIRONMENT_VARIABLE):
+        return True
+    from vllm_eplb_plugin.settings import load_settings
+
+    return load_settings().enabled
+
+
+def _bind_entry(module: ModuleType) -> None:
+    for problem in bind_what_is_there(entry_overrides(module.__name__)):
+        logger.debug("%s. It is refused where EPLB is asked for.", problem)

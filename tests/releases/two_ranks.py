@@ -82,12 +82,12 @@ def examine() -> dict[str, Any]:
     import tests.releases.tiny_model  # noqa: F401
     import vllm_eplb_plugin.placement.compiled
     import vllm_eplb_plugin.planning.policies.default  # noqa: F401
+    from vllm_eplb_plugin.compatibility import installed_support
     from vllm_eplb_plugin.faults.by_name import FAULTS
     from vllm_eplb_plugin.faults.transfer_delay import delay_overrides
     from vllm_eplb_plugin.overrides.binding import find_mismatches
     from vllm_eplb_plugin.overrides.catalogue import overrides_for
     from vllm_eplb_plugin.overrides.override import select
-    from vllm_eplb_plugin.releases import installed_support
 
     VllmConfig()  # imports what every rank would import again
     support = installed_support()
@@ -150,10 +150,10 @@ def run_rank(job: Job, rank: int, port: int, connection: Connection) -> None:
         answer_with(connection, lambda: {"read": [parse(options) for options in commands]})
 
     import vllm_eplb_plugin
+    from vllm_eplb_plugin.compatibility import installed_support
     from vllm_eplb_plugin.faults.selection import overrides_on_purpose
     from vllm_eplb_plugin.overrides.binding import bind
     from vllm_eplb_plugin.overrides.catalogue import overrides_for
-    from vllm_eplb_plugin.releases import installed_support
     from vllm_eplb_plugin.settings import Settings
 
     torch.set_num_threads(1)

@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 
-from vllm_eplb_plugin.overrides.binding import OverrideError, bind, find_mismatches
+from vllm_eplb_plugin.overrides.binding import (
+    OverrideError,
+    bind,
+    bind_what_is_there,
+    find_mismatches,
+    unbind,
+)
 from vllm_eplb_plugin.overrides.override import Override
 
 
@@ -93,6 +99,37 @@ def test_a_target_that_is_not_there_is_a_mismatch(
 ) -> None:
     (problem,) = find_mismatches([override(name, signature, lambda f: f)])
     assert f"override_target:{name} does not exist" in problem
+
+
+def test_a_target_that_is_no_function_is_a_mismatch(target: ModuleType) -> None:
+    target.commit = 5
+    (problem,) = find_mismatches([override("commit", "()", lambda f: f)])
+    assert "override_target:commit is not a function" in problem
+
+
+def test_what_was_bound_is_taken_back(target: ModuleType) -> None:
+    before = vars(target.State).copy()
+    overrides = [STEP, override("State.policy", None, lambda _: property(lambda self: 3))]
+    bind(overrides)
+    assert unbind(overrides) == ["override_target:State.step", "override_target:State.policy"]
+    assert vars(target.State) == before
+    assert unbind(overrides) == []
+    assert bind(overrides) != []
+
+
+def test_what_somebody_put_on_top_is_left_alone(target: ModuleType) -> None:
+    bind([STEP])
+    target.State.step = on_top = lambda self: 7
+    assert unbind([STEP]) == []
+    assert target.State.step is on_top
+
+
+def test_what_only_looks_on_is_bound_whatever_the_signature(target: ModuleType) -> None:
+    unexpected = override("commit", "(gone)", lambda original: lambda *args: "looked on")
+    problems = bind_what_is_there([unexpected, override("gone", "()", lambda f: f)])
+    assert target.commit(1, 2) == "looked on"
+    assert len(problems) == 1
+    assert "override_target:gone does not exist" in problems[0]
 
 
 def test_a_refusal_says_how_to_go_on(target: ModuleType) -> None:

@@ -19,17 +19,18 @@ MAY_IMPORT = {
     "planning": "placement",
     "observe": "placement",
     "transfer": "overrides placement",
-    "engine": "observe overrides placement planning releases settings transfer",
+    "engine": "compatibility observe overrides placement planning settings transfer",
     "faults": "overrides settings",
-    "loopback": "engine.refusals faults overrides processor releases settings",
-    "front_end": "loopback overrides releases settings",
-    "activation": "overrides releases settings",
-    "bench": "advice engine.committer placement planning processor releases",
-    "cli": "advice bench overrides placement planning processor releases settings",
+    "loopback": "compatibility engine.refusals faults overrides processor settings",
+    "front_end": "compatibility loopback overrides settings",
+    "compatibility": "overrides releases",
+    "activation": "overrides settings",
+    "bench": "advice compatibility engine.committer placement planning processor releases",
+    "cli": "advice bench compatibility overrides placement planning processor releases settings",
 }
 """What each room may import besides itself; DESIGN says why."""
 
-MAY_IMPORT_VLLM = {"activation", "bench", "cli", "engine", "front_end", "loopback", "faults"}
+MAY_IMPORT_VLLM = {"bench", "cli", "engine", "front_end", "loopback", "faults"}
 MAX_LINES = 250
 
 

@@ -10,30 +10,49 @@ from vllm_eplb_plugin.overrides.override import Override
 from vllm_eplb_plugin.releases import (
     RELEASES,
     UnsupportedReleaseError,
-    support_for,
+    known_release,
+    neighbours,
     supported_releases,
 )
 
 
-def test_a_tested_release_is_found_whatever_its_build() -> None:
-    for version in ("0.32.0", "0.32.0+cpu", "0.32.0+cu130"):
-        support = support_for(version)
-        assert support.tested
-        assert support.release == "0.32.0"
+@pytest.mark.parametrize("version", ["0.32.0", "0.32.0+cpu", "0.32.0+cu130", "0.32", "v0.32.0"])
+def test_a_release_is_known_in_every_build(version: str) -> None:
+    assert known_release(version) == "0.32.0"
 
 
-@pytest.mark.parametrize("version", ["0.33.1", "0.34.0", "1.0.0", "0.34.0rc1"])
-def test_a_newer_release_is_taken_and_called_untested(version: str) -> None:
-    support = support_for(version)
-    assert not support.tested
-    assert support.release == version
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("0.26.0.post1", ["0.26.0", "0.27.0"]),
+        ("0.26.1rc1.dev77", ["0.26.0", "0.27.0"]),
+        ("0.26.1rc1.dev77+gabcdef.precompiled", ["0.26.0", "0.27.0"]),
+        ("0.27.0rc1", ["0.26.0", "0.27.0"]),
+        ("0.31.9", ["0.31.0", "0.32.0"]),
+        ("0.32.0a0+nv25.11", ["0.31.0", "0.32.0"]),
+        ("0.33.0rc2", ["0.32.0", "0.33.0"]),
+        ("0.34.0", ["0.33.0"]),
+        ("0.17.1", ["0.18.0"]),
+    ],
+)
+def test_what_is_between_releases_has_neighbours(version: str, expected: list[str]) -> None:
+    assert known_release(version) is None
+    assert neighbours(version) == expected
 
 
-@pytest.mark.parametrize("version", ["0.17.1", "0.31.9", "0.33.0rc2", "dev", ""])
-def test_any_other_release_is_refused_by_name_with_the_next_step(version: str) -> None:
-    with pytest.raises(UnsupportedReleaseError, match="0.18.0.*0.33.0.*EPLB_PLUGIN") as refusal:
-        support_for(version)
-    assert f"vLLM {version} is not supported" in str(refusal.value)
+@pytest.mark.parametrize("version", ["0.1.dev20175+gabc", "0.0.0", "dev", "nightly-abc", ""])
+def test_without_a_version_the_newest_comes_first(version: str) -> None:
+    assert known_release(version) is None
+    assert neighbours(version) == supported_releases()[::-1]
+
+
+def test_a_refusal_names_the_release_the_reasons_and_the_next_steps() -> None:
+    refusal = str(UnsupportedReleaseError("0.26.1", {"0.26.0": ["a", "b", "c"], "0.27.0": ["d"]}))
+    assert "vLLM 0.26.1 is not supported" in refusal
+    assert "as 0.26.0: a; b; and 1 more" in refusal
+    assert "as 0.27.0: d\n" in refusal
+    for step in ("0.18.0", "0.33.0", "--enable-eplb", "EPLB_PLUGIN='{\"enabled\": false}'"):
+        assert step in refusal
 
 
 def test_releases_are_listed_oldest_first_and_once() -> None:

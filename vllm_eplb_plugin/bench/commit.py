@@ -9,8 +9,8 @@ import torch
 from vllm_eplb_plugin.bench.result import BenchError, Row
 from vllm_eplb_plugin.bench.shapes import Shape
 from vllm_eplb_plugin.bench.timing import WARM_UP, alternate
+from vllm_eplb_plugin.compatibility import installed_support
 from vllm_eplb_plugin.engine.committer import commit_layer, commit_model
-from vllm_eplb_plugin.releases import installed_support
 
 STOCK_WIDTH = 1024
 """Columns of vLLM's l2p."""

@@ -7,11 +7,11 @@ from platform import python_version
 
 from vllm_eplb_plugin.advice import how_to_install
 from vllm_eplb_plugin.bench.result import BenchError
+from vllm_eplb_plugin.compatibility import installed_support
 from vllm_eplb_plugin.placement.fast_way import describe, import_problem
 from vllm_eplb_plugin.releases import (
     UnsupportedReleaseError,
     installed_distribution,
-    installed_support,
 )
 
 

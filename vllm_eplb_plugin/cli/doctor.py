@@ -9,7 +9,9 @@ from typing import Any
 from vllm_eplb_plugin import __version__
 from vllm_eplb_plugin.advice import how_to_install
 from vllm_eplb_plugin.cli.acceleration import fast_ways
+from vllm_eplb_plugin.cli.environment import ENTRY_POINT, not_loaded_problem, ray_hint
 from vllm_eplb_plugin.cli.hardware import Gpu, deep_ep_problem, visible_gpus
+from vllm_eplb_plugin.compatibility import Support, installed_support
 from vllm_eplb_plugin.overrides.binding import find_mismatches
 from vllm_eplb_plugin.overrides.catalogue import Overrides, overrides_for
 from vllm_eplb_plugin.placement.compiling import numba_cache_problem
@@ -18,16 +20,13 @@ from vllm_eplb_plugin.processor import Processor, processor_problem, this_proces
 from vllm_eplb_plugin.releases import (
     RELEASES,
     Release,
-    Support,
     UnsupportedReleaseError,
     installed_distribution,
-    installed_support,
-    supported_releases,
 )
 from vllm_eplb_plugin.settings import Settings, SettingsError, load_settings
 
 _BOUND_WHEN = {
-    "entry": "vLLM loads plugins",
+    "entry": "vLLM's module is imported",
     "state": "EPLB starts",
     "runner": "EPLB starts",
     "loopback": "loopback starts",
@@ -86,6 +85,7 @@ def examine() -> Report:
     """Look at settings, release and every override's target; imports vLLM if there is one."""
     report = Report(deep_ep=deep_ep_problem())
     settings = _examine_settings(report)
+    _examine_environment(report)
     _examine_gpus(report)
     distribution = installed_distribution()
     if distribution is None:
@@ -145,12 +145,19 @@ def _examine_names(report: Report, name: str) -> None:
             "stops: run scripts/vllm_metadata.py of a checkout of this plugin with this "
             "environment's Python"
         )
-    points = importlib.metadata.entry_points(group="vllm.general_plugins", name="eplb")
+    points = importlib.metadata.entry_points(group="vllm.general_plugins", name=ENTRY_POINT)
     if not points:
         report.problems.append(
-            "vLLM will not load the plugin: its entry point vllm.general_plugins/eplb is not "
-            "installed. Install the package, a folder on the path is not enough"
+            f"vLLM will not load the plugin: its entry point vllm.general_plugins/{ENTRY_POINT} is "
+            "not installed. Install the package, a folder on the path is not enough"
         )
+
+
+def _examine_environment(report: Report) -> None:
+    if (problem := not_loaded_problem()) is not None:
+        report.problems.append(problem)
+    if (hint := ray_hint()) is not None:
+        report.hints.append(hint)
 
 
 def _examine_release(report: Report) -> Support | None:
@@ -167,10 +174,7 @@ def _examine_release(report: Report) -> Support | None:
         return None
     report.tested = support.tested
     if not support.tested:
-        report.hints.append(
-            f"vLLM {support.release} is newer than every tested release "
-            f"(up to {supported_releases()[-1]})"
-        )
+        report.hints.append(support.warning)
     return support
 
 
@@ -179,7 +183,7 @@ def _load_overrides(report: Report, support: Support) -> Overrides | None:
         return overrides_for(support.release)
     except Exception as error:  # as above, and names that another release has moved
         report.problems.append(
-            f"vLLM {support.release} cannot be overridden: {type(error).__name__}: {error}. "
+            f"vLLM {support.installed} cannot be overridden: {type(error).__name__}: {error}. "
             f"Install it again, or one that is supported: {how_to_install(python_version())}"
         )
         return None

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Overrides of where vLLM makes a placement visible, 0.19 and later; 0.18's are in `v018`."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from vllm_eplb_plugin.engine.committer import commit_layer, commit_model, resize_placement
-from vllm_eplb_plugin.engine.state_hooks import current_settings
 from vllm_eplb_plugin.overrides.override import Override
 from vllm_eplb_plugin.placement.maps import validate_placement
 
@@ -50,32 +48,21 @@ def _take_over(model_state: Any, expanded_physical_to_logical: torch.Tensor) -> 
     commit_model(model_state, new)
 
 
-def _override_from_mapping(original: Callable[..., Any]) -> Any:
-    def from_mapping(
-        cls: Any,
-        model: Any,
-        model_config: Any,
-        device: torch.device,
-        parallel_config: Any,
-        expanded_physical_to_logical: torch.Tensor,
-        num_valid_physical_experts: int,
-    ) -> Any:
-        if not current_settings().enabled:
-            return original(
-                model,
-                model_config,
-                device,
-                parallel_config,
-                expanded_physical_to_logical,
-                num_valid_physical_experts,
-            )
-        state = cls(parallel_config=parallel_config, device=device)
-        state.add_model(model=model, model_config=model_config)
-        state.num_valid_physical_experts = num_valid_physical_experts
-        _take_over(state.model_states[model_config.compute_hash()], expanded_physical_to_logical)
-        return state
-
-    return classmethod(from_mapping)
+def make_from_mapping(
+    cls: Any,
+    model: Any,
+    model_config: Any,
+    device: torch.device,
+    parallel_config: Any,
+    expanded_physical_to_logical: torch.Tensor,
+    num_valid_physical_experts: int,
+) -> Any:
+    """Stand for ``EplbState.from_mapping`` before 0.29."""
+    state = cls(parallel_config=parallel_config, device=device)
+    state.add_model(model=model, model_config=model_config)
+    state.num_valid_physical_experts = num_valid_physical_experts
+    _take_over(state.model_states[model_config.compute_hash()], expanded_physical_to_logical)
+    return state
 
 
 def _update_mapping(
@@ -87,17 +74,6 @@ def _update_mapping(
         model_state.physical_to_logical_map_buffer.copy_(expanded_physical_to_logical)
         model_state.expert_load_pass.zero_()
 
-
-FROM_MAPPING = Override(
-    target=f"{_STATE}:EplbState.from_mapping",
-    signature="(model, model_config, device, parallel_config, expanded_physical_to_logical, "
-    "num_valid_physical_experts)",
-    replace=_override_from_mapping,
-    fixes=_UNCHECKED,
-    delete_when=_DELETE_WHEN,
-    releases="<0.29",
-)
-"""Bound when the plugin is loaded, because it makes an `EplbState` itself."""
 
 OVERRIDES = (
     Override(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from vllm_eplb_plugin.engine.pinned_memory import Staging
-from vllm_eplb_plugin.placement.derive import check_maps, derive_into, kernel_for
+from vllm_eplb_plugin.placement.derive import check_maps, derive_into, is_compiled, kernel_for
 from vllm_eplb_plugin.placement.fast_way import FastWay, describe
 from vllm_eplb_plugin.placement.maps import ALL_LAYERS, derive_logical_maps
 
@@ -80,6 +80,15 @@ class Committer:
         way = FastWay("launches by the driver", "EPLB commits by Triton's own launcher", problem)
         return launches if way.is_open() else None
 
+    @property
+    def way(self) -> str:
+        """How commits are made, in a few words."""
+        if self._launches is not None:
+            return "Triton kernel, launched by the driver"
+        if self._kernel is not None:
+            return "Triton kernel"
+        return "numba" if self.maps[0].is_cpu and is_compiled() else "torch operations"
+
     def commit(self, new: torch.Tensor, layer: int | None = None) -> None:
         """Make a placement visible.
 
@@ -141,6 +150,11 @@ class Committer:
                     "differs from what torch derives from it. Please report the releases of vLLM, "
                     "torch and Triton; without Triton the plugin commits by torch operations"
                 )
+
+
+def how_commits_are_made(model_state: Any) -> str:
+    """See `Committer.way`."""
+    return _committer_of(model_state).way
 
 
 def commit_model(model_state: Any, new: torch.Tensor) -> None:

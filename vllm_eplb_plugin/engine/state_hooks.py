@@ -9,24 +9,18 @@ from typing import Any
 
 import torch
 from torch.distributed import ProcessGroup
-from vllm.config.vllm import get_current_vllm_config_or_none
 from vllm.distributed.eplb.policy import DefaultEplbPolicy
 from vllm.distributed.parallel_state import get_ep_group, get_eplb_group
-from vllm.logger import init_logger
 
+from vllm_eplb_plugin.engine.announcement import announce
 from vllm_eplb_plugin.engine.committer import commit_again, narrow_logical_to_physical_map
 from vllm_eplb_plugin.engine.observer import Observer
 from vllm_eplb_plugin.engine.refusals import ModelWithoutEplbError
 from vllm_eplb_plugin.observe.step_times import write_step_times
-from vllm_eplb_plugin.overrides.binding import bind
-from vllm_eplb_plugin.overrides.catalogue import overrides_for
 from vllm_eplb_plugin.overrides.override import Override
 from vllm_eplb_plugin.planning.guard import GuardedPolicy
 from vllm_eplb_plugin.planning.policies.fastest import fastest
-from vllm_eplb_plugin.releases import installed_support
-from vllm_eplb_plugin.settings import Settings, load_settings
-
-logger = init_logger("vllm.eplb_plugin")
+from vllm_eplb_plugin.settings import Settings
 
 _STATE = "vllm.distributed.eplb.eplb_state"
 _SWITCH_SECONDS = 0.0005
@@ -35,34 +29,30 @@ whenever that one has waited for something, which it does in every step."""
 _Method = Callable[..., Any]
 
 
-def current_settings() -> Settings:
-    """Settings of the vLLM configuration that is being set up, or of the environment."""
-    config = get_current_vllm_config_or_none()
-    return load_settings(config.additional_config if config is not None else None)
+def make_state(
+    original: _Method, settings: Settings, state: Any, parallel_config: Any, device: torch.device
+) -> None:
+    """Stand for ``EplbState.__init__``, once everything is bound."""
+    if settings.check_weights and parallel_config.enable_elastic_ep:
+        raise ValueError(
+            "check_weights compares with weights gathered at load, which elastic EP's new "
+            "ranks do not take part in: turn off check_weights or elastic EP"
+        )
+    if parallel_config.eplb_config.use_async:
+        sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_SECONDS))
+    state.eplb_observer = Observer(settings, _ep_rank())
+    original(state, parallel_config, device)
+    if settings.step_times_dir is not None:
+        write_step_times(state, settings.step_times_dir, _ep_rank())
 
 
-def _override_init(original: _Method) -> _Method:
-    @functools.wraps(original)
-    def __init__(self: Any, parallel_config: Any, device: torch.device) -> None:  # noqa: N807
-        settings = current_settings()
-        if settings.enabled:
-            if settings.check_weights and parallel_config.enable_elastic_ep:
-                raise ValueError(
-                    "check_weights compares with weights gathered at load, which elastic EP's new "
-                    "ranks do not take part in: turn off check_weights or elastic EP"
-                )
-            overrides = overrides_for(installed_support().release)
-            bind((*overrides.state, *overrides.runner))
-            if parallel_config.eplb_config.use_async:
-                sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_SECONDS))
-            self.eplb_observer = Observer(settings, _ep_rank())
-        else:
-            logger.warning("vllm-eplb-plugin is turned off by its settings: EPLB is vLLM's own.")
-        original(self, parallel_config, device)
-        if settings.step_times_dir is not None:
-            write_step_times(self, settings.step_times_dir, _ep_rank())
-
-    return __init__
+def leave_state_alone(
+    original: _Method, settings: Settings, state: Any, *args: Any, **kwargs: Any
+) -> None:
+    """Stand for ``EplbState.__init__`` where the plugin is turned off by --additional-config."""
+    original(state, *args, **kwargs)
+    if settings.step_times_dir is not None:
+        write_step_times(state, settings.step_times_dir, _ep_rank())
 
 
 def _ep_rank() -> int:
@@ -102,6 +92,8 @@ def _override_add_model(original: _Method) -> _Method:
         model_state.eplb_observer = self.eplb_observer
         commit_again(model_state)
         self.eplb_observer.added(model_state, get_eplb_group().cpu_group)
+        if self.eplb_observer.rank == 0:
+            announce(self, model_state, self.eplb_observer.settings)
 
     return add_model
 
@@ -146,14 +138,6 @@ def observe_rearrange(original: _Method) -> _Method:
 
     return rearrange
 
-
-INIT = Override(
-    target=f"{_STATE}:EplbState.__init__",
-    signature="(self, parallel_config, device)",
-    replace=_override_init,
-    fixes="Nothing of vLLM: settings are known only here, in the process that needs them.",
-    delete_when="vLLM hands --additional-config to its plugins.",
-)
 
 OVERRIDES = (
     Override(

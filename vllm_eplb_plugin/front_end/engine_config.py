@@ -1,83 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The front end's part: settings are checked, and the platform gate lifted for loopback."""
+"""Where EPLB is asked for: settings and vLLM are checked before a model is loaded.
+
+Bound when vLLM's module is imported, in processes without EPLB, too: nothing else is imported here.
+"""
 
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any
 
-from vllm_eplb_plugin.loopback.coordinator import FORK_COORDINATOR
-from vllm_eplb_plugin.loopback.cpu import preparation as cpu
-from vllm_eplb_plugin.loopback.one_gpu import preparation as one_gpu
-from vllm_eplb_plugin.loopback.one_gpu.device import RELEASES as ON_ONE_GPU
-from vllm_eplb_plugin.loopback.refusals import LoopbackError
-from vllm_eplb_plugin.overrides.binding import bind
-from vllm_eplb_plugin.overrides.override import Override, is_among
-from vllm_eplb_plugin.releases import installed_support
-from vllm_eplb_plugin.settings import load_settings
+from vllm_eplb_plugin.overrides.override import Override
 
-
-class _PlatformAllowedEplb:
-    """vLLM's platform, except that it passes the check for a device that may use EPLB."""
-
-    def __init__(self, platform: Any) -> None:
-        self._platform = platform
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._platform, name)
-
-    def is_cuda_alike(self) -> bool:
-        return True
-
-
-def _refuse_release_without_serving(served: tuple[str, ...], where: str) -> None:
-    release = installed_support().release
-    if not any(is_among(release, releases) for releases in served):
-        raise LoopbackError(
-            f"loopback on {where} cannot serve with vLLM {release}: it does with releases "
-            f"{' and '.join(served)}. Install one of those, or remove the setting loopback"
-        )
+logger = logging.getLogger("vllm.eplb_plugin")
 
 
 def _override(original: Callable[..., Any]) -> Callable[..., Any]:
+    # Whatever the signature: if it is not as expected, that is refused where EPLB is asked for.
     @functools.wraps(original)
-    def create_engine_config(self: Any, usage_context: Any = None, headless: bool = False) -> Any:
-        settings = load_settings(self.additional_config)
-        if not settings.loopback:
-            return original(self, usage_context, headless)
-        from vllm.platforms import current_platform
+    def create_engine_config(self: Any, *args: Any, **kwargs: Any) -> Any:
+        from vllm_eplb_plugin.settings import load_settings, turned_off_by
 
-        if current_platform.is_cpu():
-            _refuse_release_without_serving(cpu.RELEASES, "a CPU")
-            bind([ALLOW_EPLB, FORK_COORDINATOR])
-            use_async = self.eplb_config.use_async
-            cpu.prepare_arguments(self)
-            config = original(self, usage_context, headless)
-            cpu.prepare_config(config, use_async)
-        elif current_platform.is_cuda():
-            _refuse_release_without_serving((ON_ONE_GPU,), "a GPU")
-            bind([FORK_COORDINATOR])
-            one_gpu.prepare_arguments(self)
-            config = original(self, usage_context, headless)
-            one_gpu.prepare_config(config)
-        else:
-            raise LoopbackError(
-                "loopback runs on a CPU, with vLLM's build for it, or on one NVIDIA GPU, and vLLM "
-                f"sees {current_platform.device_name or 'neither'}: `vllm-eplb doctor` shows what "
-                "there is"
-            )
-        return config
+        additional_config = getattr(self, "additional_config", None)
+        off = turned_off_by(additional_config)
+        if getattr(self, "enable_eplb", False):
+            _say_once(*_examine(off))
+        if not load_settings().enabled or not load_settings(additional_config).loopback:
+            return original(self, *args, **kwargs)
+        from vllm_eplb_plugin.front_end.loopback_config import create_loopback_config
+
+        return create_loopback_config(self, functools.partial(original, self, *args, **kwargs))
 
     return create_engine_config
 
 
-ALLOW_EPLB = Override(
-    # Only this module's name: is_cuda_alike is asked in one place there, the gate.
-    target="vllm.config.parallel:current_platform",
-    signature=None,
-    replace=_PlatformAllowedEplb,
-    fixes="EPLB is refused on a CPU, so that nobody can test it without several GPUs.",
-    delete_when="vLLM allows EPLB on a CPU.",
-)
+def _examine(off: str | None) -> tuple[str, ...]:
+    """What to warn of where EPLB is asked for; a vLLM that cannot be overridden is refused."""
+    if off is not None:
+        return (f"vllm-eplb-plugin is turned off by {off}: EPLB is vLLM's own.",)
+    from vllm_eplb_plugin.compatibility import require_support
+
+    support = require_support()
+    return () if support.tested else (support.warning,)
+
+
+@functools.cache
+def _say_once(*warnings: str) -> None:
+    for warning in warnings:
+        logger.warning("%s", warning)
+
 
 CREATE_ENGINE_CONFIG = Override(
     target="vllm.engine.arg_utils:EngineArgs.create_engine_config",

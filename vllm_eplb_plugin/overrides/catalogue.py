@@ -18,9 +18,10 @@ class Overrides:
     """What a release gets, by the moment at which it is bound."""
 
     entry: tuple[Override, ...]
-    """When the plugin is loaded, in every process."""
+    """As soon as vLLM's module is imported, in every process: they look whether EPLB is asked for,
+    and take any arguments."""
     state: tuple[Override, ...]
-    """When an `EplbState` is made: the single map. Checked already when the plugin is loaded."""
+    """When an `EplbState` is made: the single map. Checked already where EPLB is asked for."""
     runner: tuple[Override, ...]
     """Also when an `EplbState` is made, in modules too heavy to import any earlier."""
     loopback: tuple[Override, ...]
@@ -36,12 +37,17 @@ class Overrides:
         return Overrides(**{name: select(getattr(self, name), release) for name in moments})
 
 
+FRONT_END = "vllm.engine.arg_utils"
+_ENTRY = {
+    FRONT_END: ("front_end.engine_config:CREATE_ENGINE_CONFIG",),
+    "vllm.distributed.eplb.eplb_state": ("engine.entry:OVERRIDES",),
+}
+"""By the module of vLLM that they are in. What holds them imports nothing of vLLM's."""
+
+ENTRY_MODULES = tuple(_ENTRY)
+
 _WHERE = {
-    "entry": (
-        "front_end.engine_config:CREATE_ENGINE_CONFIG",
-        "engine.state_hooks:INIT",
-        "engine.commit_points:FROM_MAPPING",
-    ),
+    "entry": tuple(name for names in _ENTRY.values() for name in names),
     "state": (
         "engine.state_hooks:OVERRIDES",
         "engine.commit_points:OVERRIDES",
@@ -49,7 +55,7 @@ _WHERE = {
         "engine.v018:OVERRIDES",
     ),
     "runner": ("engine.model_runner_v2:OVERRIDES",),
-    "loopback": ("front_end.engine_config:ALLOW_EPLB", "loopback.cpu.device:OVERRIDES"),
+    "loopback": ("front_end.loopback_config:ALLOW_EPLB", "loopback.cpu.device:OVERRIDES"),
     "loopback_serving": (
         "loopback.coordinator:FORK_COORDINATOR",
         "loopback.cpu.model_runner:OVERRIDES",
@@ -65,13 +71,24 @@ _WHERE = {
 
 def overrides_for(release: str) -> Overrides:
     """The overrides of a vLLM release; this imports vLLM."""
-    every = Overrides(
-        **{
-            moment: tuple(override for name in names for override in _load(name))
-            for moment, names in _WHERE.items()
-        }
-    )
+    every = Overrides(**{moment: _load_all(names) for moment, names in _WHERE.items()})
     return every.for_release(release)
+
+
+def overrides_at(release: str, *moments: str) -> tuple[Override, ...]:
+    """Those of some moments only, the fields of `Overrides`."""
+    return tuple(
+        override for moment in moments for override in select(_load_all(_WHERE[moment]), release)
+    )
+
+
+def entry_overrides(module: str) -> tuple[Override, ...]:
+    """Those to bind when one of `ENTRY_MODULES` is imported, whatever the release."""
+    return _load_all(_ENTRY[module])
+
+
+def _load_all(names: tuple[str, ...]) -> tuple[Override, ...]:
+    return tuple(override for name in names for override in _load(name))
 
 
 def _load(name: str) -> tuple[Override, ...]:

@@ -87,7 +87,7 @@ def derive_into(
         layer: The layer to derive; None: all of them.
     """
     maps = (physical_to_logical_map, logical_to_physical_map, logical_replica_count)
-    if physical_to_logical_map.device.type == "cpu" and _is_compiled():
+    if physical_to_logical_map.device.type == "cpu" and is_compiled():
         _derive_on_the_host(*maps, layer)
     else:
         _derive_by_torch(*maps, layer)
@@ -133,7 +133,8 @@ def compiled_way() -> FastWay:
 
 
 @functools.cache
-def _is_compiled() -> bool:
+def is_compiled() -> bool:
+    """Whether commits on a CPU are made by numba."""
     return compiled_way().is_open()
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from vllm.v1.worker.gpu_worker import Worker
 
+from vllm_eplb_plugin.compatibility import installed_support
 from vllm_eplb_plugin.faults.selection import overrides_on_purpose
 from vllm_eplb_plugin.overrides.binding import bind
 from vllm_eplb_plugin.overrides.catalogue import overrides_for
-from vllm_eplb_plugin.releases import installed_support
 from vllm_eplb_plugin.settings import load_settings
 
 

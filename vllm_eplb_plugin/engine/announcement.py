@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one line of the log that says what is on."""
+
+import functools
+import logging
+import sys
+from typing import Any
+
+from vllm_eplb_plugin.compatibility import Support, installed_support
+from vllm_eplb_plugin.engine.committer import how_commits_are_made
+from vllm_eplb_plugin.settings import Settings
+
+logger = logging.getLogger("vllm.eplb_plugin")
+
+
+def announce(state: Any, model_state: Any, settings: Settings) -> None:
+    """Say it in the log of this process: once, and again only if it has changed.
+
+    Args:
+        state: An `EplbState` that knows its policy.
+        model_state: Its first model's, committed once.
+        settings: Of the server.
+    """
+    mode = "async" if state.is_async else "sync"
+    commits = how_commits_are_made(model_state)
+    _say_once(describe(installed_support(), mode, state.eplb_policy, commits, settings))
+
+
+def describe(support: Support, mode: str, policy: Any, commits: str, settings: Settings) -> str:
+    """What is on, in one line; the switch interval is that of this process."""
+    name = getattr(policy, "__name__", type(policy).__name__)
+    by = "compiled" if name == "CompiledPolicy" else f"vLLM's own {name}"
+    untested = "" if support.tested else f" (untested, overridden as {support.release})"
+    checked = "placements before weights move"
+    if settings.check_weights:
+        checked += ", weights and router maps after every commit"
+    events = "not written" if settings.events_dir is None else f"to {settings.events_dir}"
+    milliseconds = sys.getswitchinterval() * 1000
+    return (
+        f"EPLB is vllm-eplb-plugin's: vLLM {support.installed}{untested}, {mode} mode; policy: "
+        f"{by}; commits: {commits}; checked: {checked}; events: {events}; "
+        f"switch interval: {milliseconds:g} ms."
+    )
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    logger.info("%s", line)
