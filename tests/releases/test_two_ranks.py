@@ -189,3 +189,22 @@ def test_the_time_of_every_step_is_written_with_the_plugin_and_without(
         # In async mode one layer of three is committed a step, after the one that begins it.
         rearranging = sum(step["rearranging"] for step in steps)
         assert len(steps) > rearranging >= (4 if use_async else 1) * (len(reports[0]["placements"]))
+
+
+def test_one_line_of_one_rank_says_what_is_on(tmp_path: Path) -> None:
+    ranks = Ranks(tmp_path / "ranks.log")
+    try:
+        ranks(use_async=True, models=2, events_dir=str(tmp_path))
+    finally:
+        ranks.stop()
+    [line] = [line for line in ranks.log.splitlines() if "EPLB is vllm-eplb-plugin's" in line]
+    for part in (
+        "vLLM 0.32.0",
+        "async mode",
+        "policy: compiled",
+        "commits: numba",
+        "checked: placements before weights move, weights and router maps after every commit",
+        f"events: to {tmp_path}",
+        "switch interval: 0.5 ms",
+    ):
+        assert part in line

@@ -7,6 +7,7 @@ one line of JSON: what each of them saw after every step, or why there is no ans
 """
 
 import json
+import logging
 import multiprocessing
 import os
 import socket
@@ -69,6 +70,9 @@ def main() -> None:
     # vLLM prints as well: that goes where its log goes.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    # Not every release configures logging before a server's arguments are read.
+    logging.getLogger("vllm.eplb_plugin").addHandler(logging.StreamHandler())
+    logging.getLogger("vllm.eplb_plugin").setLevel(logging.INFO)
     print(json.dumps(examine()), file=answers, flush=True)
     for line in sys.stdin:
         print(json.dumps(run(Job(**json.loads(line)))), file=answers, flush=True)

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The line that says what is on."""
+
+from vllm_eplb_plugin.compatibility import Support
+from vllm_eplb_plugin.engine.announcement import describe
+from vllm_eplb_plugin.settings import Settings
+
+
+class DefaultEplbPolicy:
+    """As vLLM's is called."""
+
+
+def test_a_line_tells_of_an_untested_vllm_and_of_what_is_slower_or_not_done() -> None:
+    support = Support("0.34.0rc1+cu130", "0.33.0", tested=False)
+    line = describe(support, "sync", DefaultEplbPolicy, "torch operations", Settings())
+    assert line.startswith(
+        "EPLB is vllm-eplb-plugin's: vLLM 0.34.0rc1+cu130 (untested, overridden as 0.33.0), sync "
+        "mode; policy: vLLM's own DefaultEplbPolicy; commits: torch operations; checked: "
+        "placements before weights move; events: not written; switch interval: "
+    )
