@@ -41,7 +41,7 @@ def ray_hint(environment: Mapping[str, str] = os.environ) -> str | None:
         return None
     return (
         f"with --distributed-executor-backend ray, vLLM does not copy {ENVIRONMENT_VARIABLE} to "
-        "workers on other nodes: give the settings by --additional-config, or set "
+        "workers: give the settings by --additional-config, or set "
         f"{_COPIED}={','.join([*copied, ENVIRONMENT_VARIABLE])}"
     )
 
