@@ -46,7 +46,7 @@ def _as_in_a_new_process() -> Iterator[None]:
     def forget() -> None:
         compiling._cache_problems.clear()
         fast_way._warn_once.cache_clear()
-        derive._is_compiled.cache_clear()
+        derive.is_compiled.cache_clear()
 
     forget()
     yield
