@@ -425,6 +425,7 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         observer = getattr(self.state, "eplb_observer", None)
+        assert observer is None or observer.flush()
         return {
             "initial": self.initial,
             "placements": self.placements,
