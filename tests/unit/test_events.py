@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from vllm_eplb_plugin.observe.delivery import flush_all
 from vllm_eplb_plugin.observe.event_log import EventLog
 from vllm_eplb_plugin.observe.events import (
     EventsDropped,
@@ -36,7 +37,7 @@ def test_every_event_is_one_line_with_its_kind_time_and_rank(tmp_path: Path) -> 
     log = EventLog(tmp_path / "new folder", rank=3)
     log.tell(lambda: [LayerCommitted("model", 1, 10, "async", 2, 5)])
     log.tell(lambda: [WeightsChecked("model", 2, 10, [31])])
-    assert log.flush()
+    assert flush_all(10)
     lines = (tmp_path / "new folder" / "rank3.jsonl").read_text().splitlines()
     first, second = map(json.loads, lines)
     assert first.pop("time") <= second.pop("time")
@@ -60,7 +61,7 @@ def test_without_a_folder_nothing_is_written(
     monkeypatch.chdir(tmp_path)
     log = EventLog(None, rank=0)
     log.tell(lambda: [LayerCommitted("model", 1, 10, "sync", 2, 5)])
-    assert log.flush()
+    assert flush_all(10)
     assert not log.enabled
     assert list(tmp_path.iterdir()) == []
 

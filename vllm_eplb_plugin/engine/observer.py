@@ -113,10 +113,6 @@ class Observer:
     def _moment(self) -> tuple[int, int, Mode]:
         return self.rearrangement, self.step, self._mode
 
-    def flush(self) -> bool:
-        """Wait until all that was told so far is written."""
-        return self._log.flush()
-
     def _tell(self, event: Event) -> None:
         self._log.tell(lambda: (event,))
 

@@ -5,6 +5,7 @@ import atexit
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from multiprocessing import util
 from queue import SimpleQueue
@@ -24,6 +25,14 @@ _PAUSE_SECONDS = 0.0001
 """After each piece of work, in which any other thread can take the interpreter's lock. A wait of
 no time would mostly give it back to this thread."""
 _SECONDS_TO_DELIVER_AT_THE_END = 1.0
+
+
+_all: "weakref.WeakSet[Delivery]" = weakref.WeakSet()
+
+
+def flush_all(seconds: float) -> bool:
+    """Wait until all that this process told so far is delivered; False: it took longer."""
+    return all(delivery.flush(seconds) for delivery in _all)
 
 
 class Delivery:
@@ -50,6 +59,7 @@ class Delivery:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="eplb-delivery", daemon=True)
         self._thread.start()
+        _all.add(self)
         # vLLM's workers end without atexit, as all processes of multiprocessing do.
         util.Finalize(self, self.close, exitpriority=10)
         atexit.register(self.close)

@@ -14,6 +14,11 @@ class EventLog:
     """Tells events of one rank in ``rank<N>.jsonl``, on a thread of its own."""
 
     def __init__(self, folder: Path | None, rank: int) -> None:
+        """Open the file; None: tell nobody.
+
+        Raises:
+            OSError: It cannot be opened, which ends the server before it serves.
+        """
         self._rank = rank
         self._delivery: Delivery | None = None
         if folder is not None:
@@ -41,7 +46,3 @@ class EventLog:
         self._delivery.tell(
             lambda: (None if event is None else event.line(rank, now) for event in make())
         )
-
-    def flush(self, seconds: float = 10.0) -> bool:
-        """Wait until all that was told so far is written; False: it took longer."""
-        return self._delivery is None or self._delivery.flush(seconds)

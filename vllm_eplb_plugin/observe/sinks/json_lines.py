@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A file of JSON lines that is whole whatever happens to its disk."""
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -12,14 +13,20 @@ _PIECE = 4096
 
 
 class JsonLines:
-    """Appends objects to one file, a line each; made when the first is written.
+    """Appends objects to one file, a line each.
 
     A line that a full disk cuts off is taken back. A file that is taken away is made again.
     """
 
     def __init__(self, file: Path) -> None:
+        """Open the file, and make its folder.
+
+        Raises:
+            OSError: It cannot be opened.
+        """
         self._path = file
         self._file: int | None = None
+        self._open()
 
     def write(self, line: Mapping[str, Any]) -> Iterator[None]:
         """Append one object.
@@ -53,7 +60,8 @@ class JsonLines:
             while rest:
                 rest = rest[os.write(file, rest) :]
         except OSError:
-            os.ftruncate(file, end)
+            with contextlib.suppress(OSError):  # a device has no end
+                os.ftruncate(file, end)
             raise
 
     def _open(self) -> int:
