@@ -157,8 +157,9 @@ def test_what_the_package_brings_is_enough_for_all_that_needs_no_vllm() -> None:
         if own.isdisjoint(map(canonicalize_name, distributions))
     ]
     modules = (
-        "activate, advice, doctor, install, settings, releases, bench.cli, bench.shapes, "
-        "health.events, health.step_times, placement.compiling, loopback.errors"
+        "activation, advice, cli.doctor, overrides.binding, settings, releases, bench.cli, "
+        "bench.shapes, observe.event_log, observe.step_times, placement.compiling, "
+        "loopback.refusals"
     )
     imports = "; ".join(f"import vllm_eplb_plugin.{name.strip()}" for name in modules.split(","))
     done = python(f"{imports}; print('imported')", without=tuple(foreign))

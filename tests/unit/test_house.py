@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "loopback": "engine.refusals faults overrides processor releases settings",
     "front_end": "loopback overrides releases settings",
     "activation": "overrides releases settings",
-    "bench": "advice engine.committer placement planning processor releases",
+    "bench": "advice engine observe placement planning processor releases settings",
     "cli": "advice bench overrides placement planning processor releases settings",
 }
 """What each room may import besides itself; DESIGN says why."""

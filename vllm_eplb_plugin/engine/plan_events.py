@@ -4,7 +4,7 @@
 None stands between steps of a long computation, for `observe.delivery` to make a pause.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,7 @@ from vllm_eplb_plugin.observe.events import (
     PlacementRejected,
     RearrangementFinished,
 )
-from vllm_eplb_plugin.placement.balance import balancedness, count_received_experts
+from vllm_eplb_plugin.placement.balance import count_received_experts, rank_loads
 from vllm_eplb_plugin.planning.guard import Plan
 
 Moment = tuple[int, int, Mode]
@@ -49,10 +49,8 @@ class Finished:
         plan = self.plan
         if plan.rejection is not None:
             yield PlacementRejected(self.model, *self.moment, plan.rejection)
-        before = _balancedness(plan, plan.old)
-        yield None
-        expected = _balancedness(plan, plan.new)
-        yield None
+        before = yield from _balancedness(plan, plan.old)
+        expected = yield from _balancedness(plan, plan.new)
         sent = 0
         for layer, size in enumerate(self.expert_bytes):
             sent += size * _received(plan, layer)
@@ -73,10 +71,18 @@ class Finished:
         yield Placement(self.model, *self.moment, self.plan.num_ranks, placement, load)
 
 
-def _balancedness(plan: Plan, placement: torch.Tensor) -> float:
+def _balancedness(plan: Plan, placement: torch.Tensor) -> Generator[None, None, float]:
+    """As `placement.balance` has it, layer by layer: at once torch would take all its threads."""
     # Under elastic EP the number of ranks changes with the placement: slots a rank do not.
-    slots_a_rank = plan.new.shape[1] // plan.num_ranks
-    return balancedness(plan.logical_load, placement, placement.shape[1] // slots_a_rank)
+    ranks = placement.shape[1] // (plan.new.shape[1] // plan.num_ranks)
+    mean = heaviest = 0.0
+    for layer in range(placement.shape[0]):
+        one = slice(layer, layer + 1)
+        loads = rank_loads(plan.logical_load[one], placement[one], ranks)
+        mean += float(loads.mean())
+        heaviest += float(loads.max())
+        yield None
+    return mean / heaviest if heaviest > 0 else 1.0
 
 
 def _received(plan: Plan, layer: int) -> int:
