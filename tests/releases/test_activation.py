@@ -28,7 +28,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 def doctor(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "vllm_eplb_plugin.cli.main", "doctor", *options],
+        [sys.executable, "-m", "vllm_eplb_plugin.cli", "doctor", *options],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,

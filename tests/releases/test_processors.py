@@ -137,9 +137,9 @@ def test_zentorch_is_refused() -> None:
 def test_a_rank_asks_linux_for_the_registers_of_amx() -> None:
     done = python(
         "import torch, types; torch.cpu._init_amx = lambda: print('asked')\n"
-        "from vllm_eplb_plugin.loopback import cpu_worker\n"
-        "cpu_worker.CPUWorker.__init__ = lambda self, *_: print('made')\n"
-        "cpu_worker.LoopbackCPUWorker(types.SimpleNamespace(additional_config={}))"
+        "from vllm_eplb_plugin.loopback.cpu import worker\n"
+        "worker.CPUWorker.__init__ = lambda self, *_: print('made')\n"
+        "worker.LoopbackCPUWorker(types.SimpleNamespace(additional_config={}))"
     )
     assert done.stdout.splitlines()[-2:] == ["asked", "made"], done.stderr
 
