@@ -11,6 +11,8 @@ from pydantic_core import from_json
 
 from eval.errors import EventsError
 
+DELIVERY_SECONDS = 1.0
+"""After which an event is in its file."""
 _SCHEMA = 1
 _HEAD = 100
 """Bytes of a line in which its kind stands."""
