@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "front_end": "loopback overrides releases settings",
     "activation": "overrides releases settings",
     "bench": "advice engine observe placement planning processor releases settings",
-    "cli": "advice bench overrides placement planning processor releases settings",
+    "cli": "advice bench faults overrides placement planning processor releases settings",
 }
 """What each room may import besides itself; DESIGN says why."""
 

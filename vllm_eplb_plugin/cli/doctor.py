@@ -9,6 +9,7 @@ from typing import Any
 from vllm_eplb_plugin import __version__
 from vllm_eplb_plugin.advice import how_to_install
 from vllm_eplb_plugin.cli.acceleration import fast_ways
+from vllm_eplb_plugin.cli.explain import MOMENTS
 from vllm_eplb_plugin.cli.hardware import Gpu, deep_ep_problem, visible_gpus
 from vllm_eplb_plugin.overrides.binding import find_mismatches
 from vllm_eplb_plugin.overrides.catalogue import Overrides, overrides_for
@@ -26,14 +27,6 @@ from vllm_eplb_plugin.releases import (
 )
 from vllm_eplb_plugin.settings import Settings, SettingsError, load_settings
 
-_BOUND_WHEN = {
-    "entry": "vLLM loads plugins",
-    "state": "EPLB starts",
-    "runner": "EPLB starts",
-    "loopback": "loopback starts",
-    "loopback_serving": "loopback starts",
-    "loopback_cuda": "loopback starts",
-}
 _ON_CPU = ("loopback", "loopback_serving")
 _ON_GPU = ("loopback_cuda",)
 
@@ -187,7 +180,7 @@ def _load_overrides(report: Report, support: Support) -> Overrides | None:
 
 def _examine_overrides(report: Report, overrides: Overrides) -> None:
     elsewhere = _ON_GPU if report.on_cpu else _ON_CPU
-    for moment, bound_when in _BOUND_WHEN.items():
+    for moment, bound_when in MOMENTS.items():
         for override in () if moment in elsewhere else getattr(overrides, moment):
             mismatches = find_mismatches([override])
             report.overrides.append(OverrideReport(override.target, bound_when, not mismatches))
