@@ -107,8 +107,9 @@ def _of_crash(crash: Crash, silent: Death | None) -> _Candidate:
 
 def _candidates(lines: Sequence[Line]) -> Iterator[_Candidate]:
     """Of one process."""
+    last = _last_of_work(lines)
     for traceback in find_tracebacks(lines):
-        candidate = _of_traceback(traceback, lines)
+        candidate = _of_traceback(traceback, wrote_on=last >= traceback.end)
         if candidate is not None:
             yield candidate
     usage = False
@@ -132,7 +133,7 @@ def _complains(lines: Sequence[Line], index: int) -> bool:
     return bool(line.text.strip()) and not starts_traceback and not _CONSEQUENCE.search(line.text)
 
 
-def _of_traceback(traceback: Traceback, lines: Sequence[Line]) -> _Candidate | None:
+def _of_traceback(traceback: Traceback, wrote_on: bool) -> _Candidate | None:
     if _is_consequence(traceback):
         return None
     own = [one for one in traceback.chain if _OF_THE_PLUGIN.match(one.type)]
@@ -146,7 +147,7 @@ def _of_traceback(traceback: Traceback, lines: Sequence[Line]) -> _Candidate | N
     survived = (
         traceback.lines[0].level in ("DEBUG", "INFO", "WARNING")
         or _SURVIVED.match(traceback.heading) is not None
-        or _wrote_on(lines[traceback.end :])
+        or wrote_on
     )
     return _Candidate(
         _Grade.WENT_ON if survived else _Grade.FAILED,
@@ -161,11 +162,13 @@ def _is_consequence(traceback: Traceback) -> bool:
     return _CONSEQUENCE.search(f"{first.type}: {' '.join(first.message)}") is not None
 
 
-def _wrote_on(lines: Sequence[Line]) -> bool:
-    return any(
-        line.level in ("DEBUG", "INFO", "WARNING") and not _TEARDOWN.search(line.text)
-        for line in lines
-    )
+def _last_of_work(lines: Sequence[Line]) -> int:
+    """The index of the last line of a process that was not about to end; -1: there is none."""
+    for index in range(len(lines) - 1, -1, -1):
+        line = lines[index]
+        if line.level in ("DEBUG", "INFO", "WARNING") and not _TEARDOWN.search(line.text):
+            return index
+    return -1
 
 
 def _describe(raised: Raised) -> str:

@@ -162,6 +162,12 @@ def test_an_exit_code_that_the_log_has_is_told() -> None:
     assert text.startswith("Worker_DP1_EP1 pid=8 ended without a word by SIGKILL: the log has no")
 
 
+@pytest.mark.parametrize("code", ["None", "unknown", "SIGKILL", "9" * 5000])
+def test_an_exit_code_that_is_no_such_number_is_left_out(code: str) -> None:
+    log = f"(EngineCore pid=2) Worker proc VllmWorker-1 died unexpectedly (exit code: {code})\n"
+    assert cause(log).text.startswith(f"VllmWorker-1 {NO_WORD}")
+
+
 def test_what_goes_wrong_after_a_death_is_not_its_cause() -> None:
     died = (
         "(EngineCore_DP1 pid=5) ERROR 11-26 23:58:10 [executor.py:315] Worker proc VllmWorker-0 "
@@ -243,6 +249,15 @@ def test_an_error_after_which_its_process_went_on_is_no_cause_if_there_is_anothe
     found = cause(failed + traceback("OSError: [Errno 98] Address already in use", prefix=""))
     assert found.text.startswith("OSError: [Errno 98] Address already in use, raised at vllm/wei")
     assert found.certain
+
+
+def test_the_last_of_many_errors_counts_where_its_process_went_on_after_the_others() -> None:
+    went_on = "(Worker_DP0_EP0 pid=7) INFO 11-26 23:58:10 [worker.py:1] Answered\n"
+    survived = "".join(traceback(f"ValueError: {number}") + "\n" for number in range(3)) + went_on
+    assert cause(survived + traceback("ValueError: last") + "\n").text.startswith(
+        "ValueError: last"
+    )
+    assert not cause(survived).certain
 
 
 def test_workers_are_not_called_dead_because_something_else_was_told() -> None:
