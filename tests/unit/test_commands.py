@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,6 +135,22 @@ def test_whatever_else_is_missing_is_named_and_no_traceback_is_shown(
     done = command(*arguments, without=missing)
     assert done.returncode == 2
     assert message in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "error", ["OSError('libgomp.so.1')", "RuntimeError('numpy')", "AttributeError('version')"]
+)
+def test_doctor_answers_whatever_an_import_of_torch_raises(error: str, tmp_path: Path) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text(f"raise {error}")
+    done = python(
+        f"sys.path.insert(0, {str(tmp_path)!r}); "
+        "from vllm_eplb_plugin.cli.main import main; main(['doctor'])"
+    )
+    assert done.returncode == 2, done.stderr
+    assert "problem: torch cannot be imported" in done.stdout
+    assert "does not work" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 

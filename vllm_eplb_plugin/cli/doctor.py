@@ -14,7 +14,7 @@ from vllm_eplb_plugin.cli.hardware import Gpu, deep_ep_problem, visible_gpus
 from vllm_eplb_plugin.overrides.binding import find_mismatches
 from vllm_eplb_plugin.overrides.catalogue import Overrides, overrides_for
 from vllm_eplb_plugin.placement.compiling import numba_cache_problem
-from vllm_eplb_plugin.placement.fast_way import FastWay
+from vllm_eplb_plugin.placement.fast_way import FastWay, import_problem
 from vllm_eplb_plugin.processor import Processor, processor_problem, this_processor
 from vllm_eplb_plugin.releases import (
     RELEASES,
@@ -110,20 +110,20 @@ def _examine_settings(report: Report) -> Settings | None:
 
 
 def _examine_gpus(report: Report) -> None:
+    if problem := import_problem("torch"):
+        report.hints.append(f"GPUs were not looked for, torch cannot be imported: {problem}")
+        return
     try:
         report.gpus = visible_gpus()
-    except ImportError as error:
-        report.hints.append(f"GPUs were not looked for, torch cannot be imported: {error}")
     except RuntimeError as error:
         report.problems.append(f"torch sees a GPU and cannot use it: {error}")
 
 
 def _examine_processor(report: Report) -> None:
-    try:
-        report.processor = this_processor()
-    except ImportError as error:
-        report.problems.append(f"torch cannot be imported: {error}")
+    if problem := import_problem("torch"):
+        report.problems.append(f"torch cannot be imported: {problem}")
         return
+    report.processor = this_processor()
     # Without several GPUs EPLB runs in loopback only.
     if (problem := processor_problem(report.processor)) is not None:
         report.problems.append(problem)
