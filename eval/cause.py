@@ -29,6 +29,8 @@ _CONSEQUENCE = re.compile(
     r"|^Dumping (?:input|scheduler)",
     re.IGNORECASE,
 )
+# Except where it was a host outside that could not be reached, such as the Hub.
+_OF_AN_HTTP_CLIENT = re.compile(r"^(?:aiohttp|httpcore|httpx|huggingface_hub|requests|urllib3)\.")
 # What a process says of an exception that it goes on after, such as one of a plugin.
 _SURVIVED = re.compile(r"^(?:Failed to load|Exception ignored)")
 # Of these the message says all; the line that raised it is only where the rule is kept.
@@ -158,6 +160,8 @@ def _of_traceback(traceback: Traceback, wrote_on: bool) -> _Candidate | None:
 
 
 def _is_consequence(traceback: Traceback) -> bool:
+    if any(_OF_AN_HTTP_CLIENT.match(one.type) for one in traceback.chain):
+        return False
     first = traceback.chain[0]
     return _CONSEQUENCE.search(f"{first.type}: {' '.join(first.message)}") is not None
 

@@ -152,6 +152,21 @@ def test_a_lost_connection_is_a_consequence_even_if_it_is_told_first() -> None:
     assert find_cause(traceback(GLOO)) is None
 
 
+def test_a_host_outside_that_refuses_is_the_cause_and_no_other_worker_is_called_dead() -> None:
+    refused = traceback("ConnectionRefusedError: [Errno 111] Connection refused") + (
+        f"{PREFIX}\n{PREFIX}During handling of the above exception, another exception occurred:\n"
+        f"{PREFIX}\n"
+    )
+    log = (
+        "(Worker_DP1_EP1 pid=8) INFO 11-26 23:58:09 [worker.py:1] Starting to load model\n"
+        + refused
+        + traceback("httpx.ConnectError: [Errno 111] Connection refused")
+        + FRONT_END
+    )
+    assert cause(log).text.startswith("ConnectionRefusedError: [Errno 111] Connection refused")
+    assert cause(log).text.endswith("(Worker_DP0_EP0 pid=7)")
+
+
 def test_an_exit_code_that_the_log_has_is_told() -> None:
     died = (
         "(Worker_DP1_EP1 pid=8) INFO 11-26 23:58:09 [worker.py:1] Serving\n"
