@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.processors import PROCESSORS, pretend
+from tests.processors import PROCESSORS, pretend, skip_without_instructions
 from tests.releases.conftest import fetch
 from vllm_eplb_plugin.releases import RELEASES
 
@@ -80,6 +80,7 @@ def processor(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def choices(processor: str) -> dict[str, Any]:
     """What vLLM chooses there, in loopback."""
+    skip_without_instructions(processor)
     done = python(PREPARE + CHOICES, **pretend(processor))
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
