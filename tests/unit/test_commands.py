@@ -18,6 +18,8 @@ from typer.testing import CliRunner
 
 from vllm_eplb_plugin import __version__
 from vllm_eplb_plugin.advice import how_to_install
+from vllm_eplb_plugin.bench.requirements import require_files
+from vllm_eplb_plugin.bench.result import BenchError
 from vllm_eplb_plugin.cli.main import main
 from vllm_eplb_plugin.releases import newest_for
 
@@ -207,3 +209,13 @@ def test_the_newest_release_for_a_python_is_one_that_it_can_install(
         assert release is None or f"=={release}'" in advice
     assert ("needs Python >=3.11" in advice) == (version == "3.10.13")
     assert ("no supported vLLM installs on Python 3.15" in advice) == (newest is None)
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(
+    writable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda *_: writable)
+    wanted = tmp_path if writable else tmp_path / "result.json"
+    with pytest.raises(BenchError, match="it is a folder" if writable else "this user may not"):
+        require_files(wanted, None)
