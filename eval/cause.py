@@ -20,12 +20,17 @@ _CONTEXT_WIDTH = 160
 _MESSAGE_LENGTH = 600
 
 # Exceptions that say no more than that another process, or a person, ended this one.
+_TYPES = (
+    r"EngineDeadError|BrokenPipeError|CancelledError|KeyboardInterrupt|SystemExit|EOFError"
+    r"|zmq\.error"
+)
+_CONSEQUENT_TYPE = re.compile(rf"(?:^|\.)(?:{_TYPES})(?:$|\.)")
 _CONSEQUENCE = re.compile(
     r"See (?:the )?(?:stack trace|root cause)|stack trace above|root cause above"
-    r"|EngineDeadError|EngineCore encountered an issue|died unexpectedly|died with exit code"
-    r"|Connection (?:closed by peer|reset by peer|refused)|Broken pipe|BrokenPipeError"
+    r"|EngineCore encountered an issue|died unexpectedly|died with exit code"
+    r"|Connection (?:closed by peer|reset by peer|refused)|Broken pipe\b"
     r"|Socket closed|remote process exited|ncclRemoteError|: cancelled$"
-    r"|CancelledError|KeyboardInterrupt|SystemExit|EOFError|zmq\.error|RPC call to \S+ timed out"
+    r"|RPC call to \S+ timed out"
     r"|^Dumping (?:input|scheduler)",
     re.IGNORECASE,
 )
@@ -132,7 +137,12 @@ def _complains(lines: Sequence[Line], index: int) -> bool:
     if (before.level, before.source) == (line.level, line.source):
         return False
     starts_traceback = any("Traceback (most" in one.text for one in (line, *following))
-    return bool(line.text.strip()) and not starts_traceback and not _CONSEQUENCE.search(line.text)
+    return not (
+        starts_traceback
+        or not line.text.strip()
+        or _CONSEQUENCE.search(line.text)
+        or re.search(_TYPES, line.text)
+    )
 
 
 def _of_traceback(traceback: Traceback, wrote_on: bool) -> _Candidate | None:
@@ -163,7 +173,10 @@ def _is_consequence(traceback: Traceback) -> bool:
     if any(_OF_AN_HTTP_CLIENT.match(one.type) for one in traceback.chain):
         return False
     first = traceback.chain[0]
-    return _CONSEQUENCE.search(f"{first.type}: {' '.join(first.message)}") is not None
+    return bool(
+        _CONSEQUENT_TYPE.search(first.type)
+        or _CONSEQUENCE.search(f"{first.type}: {' '.join(first.message)}")
+    )
 
 
 def _last_of_work(lines: Sequence[Line]) -> int:

@@ -167,6 +167,14 @@ def test_a_host_outside_that_refuses_is_the_cause_and_no_other_worker_is_called_
     assert cause(log).text.endswith("(Worker_DP0_EP0 pid=7)")
 
 
+def test_an_error_whose_message_names_another_exception_is_a_cause_all_the_same() -> None:
+    waiting = "(Worker_DP1_EP1 pid=8) INFO 11-26 23:58:09 [worker.py:1] Starting to load model\n"
+    error = "ValueError: SystemExit, EOFError and BrokenPipeError are no names of a field"
+    assert cause(waiting + traceback(error) + FRONT_END).text.startswith(error)
+    ended = traceback("vllm.v1.engine.exceptions.EngineDeadError: none")
+    assert find_cause(ended) is None
+
+
 def test_an_exit_code_that_the_log_has_is_told() -> None:
     died = (
         "(Worker_DP1_EP1 pid=8) INFO 11-26 23:58:09 [worker.py:1] Serving\n"
