@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Arms: their servers are started, asked everything, measured and stopped."""
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +12,7 @@ from eval.ask import Answers, RequestError, ask
 from eval.command import server_command
 from eval.config import Arm, Config, TaskName
 from eval.dataset import Files
-from eval.events import Evidence, read_evidence
+from eval.events import DELIVERY_SECONDS, Evidence, read_evidence
 from eval.folder import RunFolder
 from eval.result import ArmRun
 from eval.server import Server, choose_port
@@ -84,6 +85,9 @@ def _ask(
         raise server.stopped_answering(stopped, str(error)) from error
     logged = count_rearrangements(server.log, log_start)
     tokens = server.generated_tokens() - tokens
+    if arm.eplb is not None:
+        # A thread of each rank writes its events, a second later at most (docs/events.md).
+        time.sleep(DELIVERY_SECONDS)
     evidence = read_evidence(one.events, answers[0].started, answers[-1].finished)
     finished = _summary(arm, answers, evidence, logged, ready, tokens, server, one.command)
     samples = [sample for task in answers for sample in task.samples]

@@ -20,15 +20,22 @@ _CONTEXT_WIDTH = 160
 _MESSAGE_LENGTH = 600
 
 # Exceptions that say no more than that another process, or a person, ended this one.
+_TYPES = (
+    r"EngineDeadError|BrokenPipeError|CancelledError|KeyboardInterrupt|SystemExit|EOFError"
+    r"|zmq\.error"
+)
+_CONSEQUENT_TYPE = re.compile(rf"(?:^|\.)(?:{_TYPES})(?:$|\.)")
 _CONSEQUENCE = re.compile(
     r"See (?:the )?(?:stack trace|root cause)|stack trace above|root cause above"
-    r"|EngineDeadError|EngineCore encountered an issue|died unexpectedly|died with exit code"
-    r"|Connection (?:closed by peer|reset by peer|refused)|Broken pipe|BrokenPipeError"
+    r"|EngineCore encountered an issue|died unexpectedly|died with exit code"
+    r"|Connection (?:closed by peer|reset by peer|refused)|Broken pipe\b"
     r"|Socket closed|remote process exited|ncclRemoteError|: cancelled$"
-    r"|CancelledError|KeyboardInterrupt|SystemExit|EOFError|zmq\.error|RPC call to \S+ timed out"
+    r"|RPC call to \S+ timed out"
     r"|^Dumping (?:input|scheduler)",
     re.IGNORECASE,
 )
+# Except where it was a host outside that could not be reached, such as the Hub.
+_OF_AN_HTTP_CLIENT = re.compile(r"^(?:aiohttp|httpcore|httpx|huggingface_hub|requests|urllib3)\.")
 # What a process says of an exception that it goes on after, such as one of a plugin.
 _SURVIVED = re.compile(r"^(?:Failed to load|Exception ignored)")
 # Of these the message says all; the line that raised it is only where the rule is kept.
@@ -107,8 +114,9 @@ def _of_crash(crash: Crash, silent: Death | None) -> _Candidate:
 
 def _candidates(lines: Sequence[Line]) -> Iterator[_Candidate]:
     """Of one process."""
+    last = _last_of_work(lines)
     for traceback in find_tracebacks(lines):
-        candidate = _of_traceback(traceback, lines)
+        candidate = _of_traceback(traceback, wrote_on=last >= traceback.end)
         if candidate is not None:
             yield candidate
     usage = False
@@ -129,10 +137,15 @@ def _complains(lines: Sequence[Line], index: int) -> bool:
     if (before.level, before.source) == (line.level, line.source):
         return False
     starts_traceback = any("Traceback (most" in one.text for one in (line, *following))
-    return bool(line.text.strip()) and not starts_traceback and not _CONSEQUENCE.search(line.text)
+    return not (
+        starts_traceback
+        or not line.text.strip()
+        or _CONSEQUENCE.search(line.text)
+        or re.search(_TYPES, line.text)
+    )
 
 
-def _of_traceback(traceback: Traceback, lines: Sequence[Line]) -> _Candidate | None:
+def _of_traceback(traceback: Traceback, wrote_on: bool) -> _Candidate | None:
     if _is_consequence(traceback):
         return None
     own = [one for one in traceback.chain if _OF_THE_PLUGIN.match(one.type)]
@@ -146,7 +159,7 @@ def _of_traceback(traceback: Traceback, lines: Sequence[Line]) -> _Candidate | N
     survived = (
         traceback.lines[0].level in ("DEBUG", "INFO", "WARNING")
         or _SURVIVED.match(traceback.heading) is not None
-        or _wrote_on(lines[traceback.end :])
+        or wrote_on
     )
     return _Candidate(
         _Grade.WENT_ON if survived else _Grade.FAILED,
@@ -157,15 +170,22 @@ def _of_traceback(traceback: Traceback, lines: Sequence[Line]) -> _Candidate | N
 
 
 def _is_consequence(traceback: Traceback) -> bool:
+    if any(_OF_AN_HTTP_CLIENT.match(one.type) for one in traceback.chain):
+        return False
     first = traceback.chain[0]
-    return _CONSEQUENCE.search(f"{first.type}: {' '.join(first.message)}") is not None
-
-
-def _wrote_on(lines: Sequence[Line]) -> bool:
-    return any(
-        line.level in ("DEBUG", "INFO", "WARNING") and not _TEARDOWN.search(line.text)
-        for line in lines
+    return bool(
+        _CONSEQUENT_TYPE.search(first.type)
+        or _CONSEQUENCE.search(f"{first.type}: {' '.join(first.message)}")
     )
+
+
+def _last_of_work(lines: Sequence[Line]) -> int:
+    """The index of the last line of a process that was not about to end; -1: there is none."""
+    for index in range(len(lines) - 1, -1, -1):
+        line = lines[index]
+        if line.level in ("DEBUG", "INFO", "WARNING") and not _TEARDOWN.search(line.text):
+            return index
+    return -1
 
 
 def _describe(raised: Raised) -> str:

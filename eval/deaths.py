@@ -10,13 +10,14 @@ from eval.log_lines import Line
 from eval.tracebacks import find_tracebacks
 
 _WORKER = re.compile(r"[Ww]orker")
+# vLLM 0.32 gives the exit code None for a process that it has not waited for yet.
 _DIED = re.compile(
     r"(?:Worker proc|RayWorkerProc|Engine core (?:proc|process)|Process) "
     r"(?P<name>\S+)(?: \(PID: \d+\))? died"
-    r"(?: unexpectedly)?(?: with exit code (?P<code>-?\d+)| \(exit code: (?P<other>-?\w+)\))?"
+    r"(?: unexpectedly)?(?:(?: with exit code | \(exit code: )(?P<code>-?\d{1,9})\b)?"
 )
 _FAILED_PROCESSES = re.compile(r"Failed (?:core|frontend) proc\(s\): \{(?P<processes>[^}]*)\}")
-_EXIT_CODE = re.compile(r"'(?P<name>[^']+)': (?P<code>-?\d+)")
+_EXIT_CODE = re.compile(r"'(?P<name>[^']+)': (?P<code>-?\d{1,9})\b")
 _NOTHING_SAID = (
     "the log has no traceback of it, as when a signal ends a process, such as that of the "
     "kernel's out-of-memory killer"
@@ -47,10 +48,8 @@ def find_deaths(lines: Sequence[Line], silent: Death | None) -> Iterator[Death]:
     for line in lines:
         died = _DIED.search(line.text)
         if died:
-            # vLLM 0.32 says None of a process that it has not waited for yet.
-            other = None if died["other"] == "None" else died["other"]
             worker = silent if _WORKER.search(died["name"]) else None
-            yield Death(worker.who if worker else died["name"], died["code"] or other, line.number)
+            yield Death(worker.who if worker else died["name"], died["code"], line.number)
         failed = _FAILED_PROCESSES.search(line.text)
         for process in _EXIT_CODE.finditer(failed["processes"]) if failed else ():
             # One that ends itself, with a positive code, has written why.

@@ -11,6 +11,8 @@ from pydantic_core import from_json
 
 from eval.errors import EventsError
 
+DELIVERY_SECONDS = 1.0
+"""After which an event is in its file."""
 _SCHEMA = 1
 _HEAD = 100
 """Bytes of a line in which its kind stands."""
@@ -47,6 +49,8 @@ class Evidence(BaseModel):
     """Logical experts that the router's maps were checked for, summed over ranks and commits."""
     map_mismatches: int = 0
     """Of those, logical experts with other slots than the placement gives."""
+    events_dropped: int = 0
+    """Events that ranks could not write: the other counts are of what is left."""
     balancedness_before: float | None = None
     """Mean over rearrangements, under the old placement; none: no rearrangement."""
     balancedness_expected: float | None = None
@@ -85,6 +89,7 @@ def count(events: Sequence[dict[str, Any]]) -> Evidence:
         weight_mismatches=sum(len(event["mismatched_slots"]) for event in checks),
         checking_ranks=sorted({event["rank"] for event in checks}),
         map_checks=sum(event["experts"] for event in map_checks),
+        events_dropped=sum(event["number"] for event in _of_kind(events, "events_dropped")),
         map_mismatches=sum(len(event["mismatched_experts"]) for event in map_checks),
         balancedness_before=_mean(event["balancedness_before"] for event in finished),
         balancedness_expected=_mean(event["balancedness_expected"] for event in finished),

@@ -14,7 +14,7 @@ from eval.errors import EventsError
 from eval.events import read_events
 from eval.reporting.load import Load, Placement, balancedness, rank_loads
 
-_UNUSED = ("weights_checked", "maps_checked")
+_UNUSED = ("weights_checked", "maps_checked", "events_dropped")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Evaluation
-from tests.processors import pretend
+from tests.processors import pretend, skip_without_instructions
 
 ASYNC = {"name": "async", "eplb": {"use_async": True, "window_size": 10, "step_interval": 10}}
 
@@ -15,6 +15,7 @@ ASYNC = {"name": "async", "eplb": {"use_async": True, "window_size": 10, "step_i
 def test_answers_in_float32_stay_the_same_on_an_older_and_on_a_newer_processor(
     processor: str, tmp_path: Path
 ) -> None:
+    skip_without_instructions(processor)
     environment = {f"serve.environment.{name}": value for name, value in pretend(processor).items()}
     evaluation = Evaluation(tmp_path, arms=[{"name": "off"}, ASYNC], **environment)
     assert evaluation.result.get("reasons") is not None, evaluation.output

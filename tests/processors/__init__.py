@@ -3,6 +3,10 @@
 
 from pathlib import Path
 
+import pytest
+
+from vllm_eplb_plugin.processor import this_processor
+
 PROCESSORS = ("avx2", "avx512", "avx512_bf16", "amx")
 """From older to newer: which instructions torch says there are."""
 
@@ -17,3 +21,11 @@ def pretend(processor: str) -> dict[str, str]:
         # Libraries that ask the processor themselves.
         environment |= {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
     return environment
+
+
+def skip_without_instructions(processor: str) -> None:
+    """Skip a test whose processes would load kernels that this processor cannot run."""
+    # In float32 nothing runs what AMX adds to the library.
+    needed = {"amx": "avx512_bf16"}.get(processor, processor)
+    if needed not in this_processor().features:
+        pytest.skip(f"vLLM's kernels for {needed} do not run on this processor, which lacks it")

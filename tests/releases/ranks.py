@@ -31,7 +31,7 @@ class Ranks:
             log: File for everything that it prints.
             source: Folder with the package ``vllm``; None: the one that is installed.
         """
-        self._log = log
+        self.log = log
         environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "VLLM_HOST_IP": "127.0.0.1"}
         if source is not None:
             environment["PYTHONPATH"] = str(source)
@@ -64,7 +64,7 @@ class Ranks:
         self._process.stdin.flush()
         answer = self._read()
         if "error" in answer:
-            raise RankFailure(f"{answer['error']}\n{self._log.read_text()[-4000:]}")
+            raise RankFailure(f"{answer['error']}\n{self.log.read_text()[-4000:]}")
         reports: Reports = answer["ranks"]
         return reports
 
@@ -72,7 +72,7 @@ class Ranks:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            pytest.fail(f"the ranks' process ended:\n{self._log.read_text()[-4000:]}")
+            pytest.fail(f"the ranks' process ended:\n{self.log.read_text()[-4000:]}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

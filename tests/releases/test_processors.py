@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.processors import PROCESSORS, pretend
+from tests.processors import PROCESSORS, pretend, skip_without_instructions
 from tests.releases.conftest import fetch
 from vllm_eplb_plugin.releases import RELEASES
 
@@ -80,6 +80,7 @@ def processor(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def choices(processor: str) -> dict[str, Any]:
     """What vLLM chooses there, in loopback."""
+    skip_without_instructions(processor)
     done = python(PREPARE + CHOICES, **pretend(processor))
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -112,7 +113,8 @@ def test_what_vllm_would_choose_by_the_environment_is_set_unless_the_user_has() 
     )
     # A Triton that works on a CPU, which would bring model runner V2.
     triton = "import vllm.config.vllm as one; one.HAS_TRITON = True\n"
-    done = python(triton + CONFIG % "" + show)
+    # Empty is as good as not set.
+    done = python(triton + CONFIG % "" + show, VLLM_USE_V2_MODEL_RUNNER="")
     assert done.stdout.splitlines()[-1] == f"False {2**30} nobind", done.stderr
     done = python(CONFIG % "kv_cache_memory_bytes=5000000" + show, VLLM_CPU_OMP_THREADS_BIND="0|1")
     assert done.stdout.splitlines()[-1] == "False 5000000 0|1", done.stderr
@@ -137,9 +139,9 @@ def test_zentorch_is_refused() -> None:
 def test_a_rank_asks_linux_for_the_registers_of_amx() -> None:
     done = python(
         "import torch, types; torch.cpu._init_amx = lambda: print('asked')\n"
-        "from vllm_eplb_plugin.loopback import cpu_worker\n"
-        "cpu_worker.CPUWorker.__init__ = lambda self, *_: print('made')\n"
-        "cpu_worker.LoopbackCPUWorker(types.SimpleNamespace(additional_config={}))"
+        "from vllm_eplb_plugin.loopback.cpu import worker\n"
+        "worker.CPUWorker.__init__ = lambda self, *_: print('made')\n"
+        "worker.LoopbackCPUWorker(types.SimpleNamespace(additional_config={}))"
     )
     assert done.stdout.splitlines()[-2:] == ["asked", "made"], done.stderr
 

@@ -65,6 +65,23 @@ def test_events_tell_what_moved_and_what_it_cost(installed: Ranks, tmp_path: Pat
 
 
 @pytest.mark.parametrize("use_async", [False, True])
+def test_a_full_disk_costs_events_and_nothing_else(
+    use_async: bool, installed: Ranks, tmp_path: Path
+) -> None:
+    for rank in range(2):
+        (tmp_path / f"rank{rank}.jsonl").symlink_to("/dev/full")
+        (tmp_path / f"steps{rank}.jsonl").symlink_to("/dev/full")
+    folder = str(tmp_path)
+    reports = installed(use_async=use_async, events_dir=folder, step_times_dir=folder)
+    assert_nothing_wrong(reports)
+    without = installed(use_async=use_async)
+    assert [one["placements"] for one in reports] == [one["placements"] for one in without]
+    log = installed.log.read_text()
+    assert "EPLB events are dropped" in log
+    assert "No space left on device" in log
+
+
+@pytest.mark.parametrize("use_async", [False, True])
 def test_rank_0_tells_the_first_placement_and_every_later_one(
     use_async: bool, installed: Ranks, tmp_path: Path
 ) -> None:

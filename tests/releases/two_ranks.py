@@ -428,7 +428,10 @@ class Report:
             self._last = current
 
     def as_dict(self) -> dict[str, Any]:
+        from vllm_eplb_plugin.observe.delivery import flush_all
+
         observer = getattr(self.state, "eplb_observer", None)
+        assert flush_all(10)
         return {
             "initial": self.initial,
             "placements": self.placements,

@@ -41,7 +41,9 @@ def commit(state, layer):
 
 
 def override(name: str, signature: str | None, replace: Callable[[Any], Any]) -> Override:
-    return Override(f"override_target:{name}", signature, replace, "a failure", "some day")
+    return Override(
+        f"override_target:{name}", signature, replace, "a failure", "some day", "replace"
+    )
 
 
 def doubled(original: Callable[..., int]) -> Callable[..., int]:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from typer.testing import CliRunner
 
 from vllm_eplb_plugin import __version__
 from vllm_eplb_plugin.advice import how_to_install
+from vllm_eplb_plugin.bench.requirements import require_files
+from vllm_eplb_plugin.bench.result import BenchError
 from vllm_eplb_plugin.cli.main import main
 from vllm_eplb_plugin.releases import newest_for
 
@@ -104,6 +107,7 @@ def test_the_version_is_that_of_the_package() -> None:
     [
         (["bench", "commit"], HEAVY, "vLLM is not installed: for GPUs, pip install 'vllm=="),
         (["bench", "plan"], ("vllm",), "vLLM is not installed: for GPUs, pip install 'vllm=="),
+        (["explain"], HEAVY, "vLLM is not installed: for GPUs, pip install 'vllm=="),
         (["doctor"], HEAVY, "vLLM is not installed: for GPUs, pip install 'vllm=="),
     ],
 )
@@ -136,6 +140,22 @@ def test_whatever_else_is_missing_is_named_and_no_traceback_is_shown(
     assert "Traceback" not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    "error", ["OSError('libgomp.so.1')", "RuntimeError('numpy')", "AttributeError('version')"]
+)
+def test_doctor_answers_whatever_an_import_of_torch_raises(error: str, tmp_path: Path) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text(f"raise {error}")
+    done = python(
+        f"sys.path.insert(0, {str(tmp_path)!r}); "
+        "from vllm_eplb_plugin.cli.main import main; main(['doctor'])"
+    )
+    assert done.returncode == 2, done.stderr
+    assert "problem: torch cannot be imported" in done.stdout
+    assert "does not work" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
 def own_dependencies() -> set[str]:
     """Distributions that the package brings when it is installed without any extra."""
     found, todo = set(), ["vllm-eplb-plugin"]
@@ -157,8 +177,9 @@ def test_what_the_package_brings_is_enough_for_all_that_needs_no_vllm() -> None:
         if own.isdisjoint(map(canonicalize_name, distributions))
     ]
     modules = (
-        "activate, advice, doctor, install, settings, releases, bench.cli, bench.shapes, "
-        "health.events, health.step_times, placement.compiling, loopback.errors"
+        "activation, advice, cli.doctor, overrides.binding, settings, releases, bench.cli, "
+        "bench.shapes, observe.event_log, observe.step_times, placement.compiling, "
+        "loopback.refusals"
     )
     imports = "; ".join(f"import vllm_eplb_plugin.{name.strip()}" for name in modules.split(","))
     done = python(f"{imports}; print('imported')", without=tuple(foreign))
@@ -188,3 +209,13 @@ def test_the_newest_release_for_a_python_is_one_that_it_can_install(
         assert release is None or f"=={release}'" in advice
     assert ("needs Python >=3.11" in advice) == (version == "3.10.13")
     assert ("no supported vLLM installs on Python 3.15" in advice) == (newest is None)
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(
+    writable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda *_: writable)
+    wanted = tmp_path if writable else tmp_path / "result.json"
+    with pytest.raises(BenchError, match="it is a folder" if writable else "this user may not"):
+        require_files(wanted, None)

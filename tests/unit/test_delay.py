@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
+from vllm_eplb_plugin.faults import transfer_delay as delay
 from vllm_eplb_plugin.faults.selection import overrides_on_purpose
 from vllm_eplb_plugin.faults.transfer_delay import delay_overrides
-from vllm_eplb_plugin.loopback import delay
 from vllm_eplb_plugin.settings import Settings, SettingsError, load_settings
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from vllm_eplb_plugin.observe.delivery import flush_all
+from vllm_eplb_plugin.observe.event_log import EventLog
 from vllm_eplb_plugin.observe.events import (
-    EventLog,
+    EventsDropped,
     LayerCommitted,
     MapsChecked,
     Placement,
@@ -19,6 +21,7 @@ from vllm_eplb_plugin.observe.events import (
 )
 
 KINDS = [
+    EventsDropped,
     RearrangementStarted,
     RearrangementFinished,
     LayerCommitted,
@@ -32,8 +35,9 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "events.md"
 
 def test_every_event_is_one_line_with_its_kind_time_and_rank(tmp_path: Path) -> None:
     log = EventLog(tmp_path / "new folder", rank=3)
-    log.write(LayerCommitted("model", 1, 10, "async", 2, 5))
-    log.write(WeightsChecked("model", 2, 10, [31]))
+    log.tell(lambda: [LayerCommitted("model", 1, 10, "async", 2, 5)])
+    log.tell(lambda: [WeightsChecked("model", 2, 10, [31])])
+    assert flush_all(10)
     lines = (tmp_path / "new folder" / "rank3.jsonl").read_text().splitlines()
     first, second = map(json.loads, lines)
     assert first.pop("time") <= second.pop("time")
@@ -56,7 +60,8 @@ def test_without_a_folder_nothing_is_written(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     log = EventLog(None, rank=0)
-    log.write(LayerCommitted("model", 1, 10, "sync", 2, 5))
+    log.tell(lambda: [LayerCommitted("model", 1, 10, "sync", 2, 5)])
+    assert flush_all(10)
     assert not log.enabled
     assert list(tmp_path.iterdir()) == []
 

@@ -25,8 +25,9 @@ MAY_IMPORT = {
     "front_end": "compatibility loopback overrides settings",
     "compatibility": "overrides releases",
     "activation": "overrides settings",
-    "bench": "advice compatibility engine.committer placement planning processor releases",
-    "cli": "advice bench compatibility overrides placement planning processor releases settings",
+    "bench": "advice compatibility engine observe placement planning processor releases settings",
+    "cli": "advice bench compatibility faults overrides placement planning processor releases "
+    "settings",
 }
 """What each room may import besides itself; DESIGN says why."""
 

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from tests.processors import pretend
+from tests import processors
+from tests.processors import pretend, skip_without_instructions
 from vllm_eplb_plugin.processor import Processor, processor_problem, this_processor
 
 
@@ -34,6 +35,19 @@ def test_features_and_kernels_are_those_that_vllm_goes_by(
         text=True,
     )
     assert done.stdout.strip() == f"{features} {kernels}", done.stderr
+
+
+@pytest.mark.parametrize(("processor", "runs"), [("avx2", True), ("avx512", False), ("amx", False)])
+def test_no_test_loads_kernels_that_an_older_processor_cannot_run(
+    processor: str, runs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = Processor("Zen 3", ("avx2",), "_C_AVX2")
+    monkeypatch.setattr(processors, "this_processor", lambda: old)
+    if runs:
+        skip_without_instructions(processor)
+    else:
+        with pytest.raises(pytest.skip.Exception, match="lacks it"):
+            skip_without_instructions(processor)
 
 
 def test_this_processor_has_a_name() -> None:

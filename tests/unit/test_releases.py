@@ -61,7 +61,9 @@ def test_releases_are_listed_oldest_first_and_once() -> None:
 
 
 def override(releases: str) -> Override:
-    return Override("package.module:function", "()", lambda f: f, "a failure", "some day", releases)
+    return Override(
+        "package.module:function", "()", lambda f: f, "a failure", "some day", "replace", releases
+    )
 
 
 def test_a_release_gets_the_overrides_that_name_it_and_those_that_name_none() -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from vllm_eplb_plugin.bench.requirements import (
     require_compiled_policy,
@@ -16,6 +17,7 @@ from vllm_eplb_plugin.bench.requirements import (
 )
 from vllm_eplb_plugin.bench.result import BenchError, Result, Row
 from vllm_eplb_plugin.bench.shapes import SHAPES, Shape, parse_shape
+from vllm_eplb_plugin.processor import processor_name
 
 bench = typer.Typer(help="Measure the installed vLLM's own code and the plugin's, in turns.")
 
@@ -110,3 +112,28 @@ def _run(
     except (BenchError, ValueError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
+
+
+@bench.command()
+def telling(shape: Shapes = None, rounds: Rounds = 20) -> None:
+    """Tell of a rearrangement: events at once, and as they are handed over."""
+    console = Console(highlight=False, markup=False)
+    try:
+        shapes = [parse_shape(name) for name in shape] if shape else list(SHAPES)
+        require_vllm("vllm.version")
+        from vllm_eplb_plugin.bench.telling import bench_telling
+
+        columns = ("ms, medians", "at once", "handed over", "longest wait", "without")
+        table = Table(*columns, title="vllm-eplb bench telling", title_justify="left")
+        for one in shapes:
+            row = bench_telling(one, rounds)
+            times = (row.at_once, row.handed_over, row.longest_wait, row.longest_wait_without)
+            table.add_row(row.shape, *(f"{time:.3f}" for time in times))
+    except (BenchError, ValueError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    console.print(table)
+    console.print(
+        "longest wait: for which another thread could not run while events are written, and "
+        f"without any; {processor_name()}"
+    )

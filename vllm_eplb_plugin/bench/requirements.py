@@ -2,6 +2,7 @@
 """What a benchmark needs, looked at before anything is measured."""
 
 import importlib
+import os
 from pathlib import Path
 from platform import python_version
 
@@ -70,10 +71,14 @@ def require_files(json: Path | None, plot: Path | None) -> None:
     """That what is asked for can be written.
 
     Raises:
-        BenchError: There is no such folder, or no matplotlib to draw a plot.
+        BenchError: There is no such folder, no right to write there, or no matplotlib for a plot.
     """
     for file in (json, plot):
         if file is not None and not file.parent.is_dir():
             raise BenchError(f"{file} cannot be written: there is no folder {file.parent}")
+        if file is not None and file.is_dir():
+            raise BenchError(f"{file} cannot be written: it is a folder, name a file in it")
+        if file is not None and not os.access(file if file.exists() else file.parent, os.W_OK):
+            raise BenchError(f"{file} cannot be written: this user may not, name another folder")
     if plot is not None and (problem := import_problem("matplotlib.figure")):
         raise BenchError(f"--plot needs matplotlib ({problem}): pip install matplotlib")

@@ -10,12 +10,13 @@ from vllm_eplb_plugin import __version__
 from vllm_eplb_plugin.advice import how_to_install
 from vllm_eplb_plugin.cli.acceleration import fast_ways
 from vllm_eplb_plugin.cli.environment import ENTRY_POINT, not_loaded_problem, ray_hint
+from vllm_eplb_plugin.cli.explain import MOMENTS
 from vllm_eplb_plugin.cli.hardware import Gpu, deep_ep_problem, visible_gpus
 from vllm_eplb_plugin.compatibility import Support, installed_support
 from vllm_eplb_plugin.overrides.binding import find_mismatches
 from vllm_eplb_plugin.overrides.catalogue import Overrides, overrides_for
 from vllm_eplb_plugin.placement.compiling import numba_cache_problem
-from vllm_eplb_plugin.placement.fast_way import FastWay
+from vllm_eplb_plugin.placement.fast_way import FastWay, import_problem
 from vllm_eplb_plugin.processor import Processor, processor_problem, this_processor
 from vllm_eplb_plugin.releases import (
     RELEASES,
@@ -25,14 +26,6 @@ from vllm_eplb_plugin.releases import (
 )
 from vllm_eplb_plugin.settings import Settings, SettingsError, load_settings
 
-_BOUND_WHEN = {
-    "entry": "vLLM's module is imported",
-    "state": "EPLB starts",
-    "runner": "EPLB starts",
-    "loopback": "loopback starts",
-    "loopback_serving": "loopback starts",
-    "loopback_cuda": "loopback starts",
-}
 _ON_CPU = ("loopback", "loopback_serving")
 _ON_GPU = ("loopback_cuda",)
 
@@ -117,20 +110,20 @@ def _examine_settings(report: Report) -> Settings | None:
 
 
 def _examine_gpus(report: Report) -> None:
+    if problem := import_problem("torch"):
+        report.hints.append(f"GPUs were not looked for, torch cannot be imported: {problem}")
+        return
     try:
         report.gpus = visible_gpus()
-    except ImportError as error:
-        report.hints.append(f"GPUs were not looked for, torch cannot be imported: {error}")
     except RuntimeError as error:
         report.problems.append(f"torch sees a GPU and cannot use it: {error}")
 
 
 def _examine_processor(report: Report) -> None:
-    try:
-        report.processor = this_processor()
-    except ImportError as error:
-        report.problems.append(f"torch cannot be imported: {error}")
+    if problem := import_problem("torch"):
+        report.problems.append(f"torch cannot be imported: {problem}")
         return
+    report.processor = this_processor()
     # Without several GPUs EPLB runs in loopback only.
     if (problem := processor_problem(report.processor)) is not None:
         report.problems.append(problem)
@@ -191,7 +184,7 @@ def _load_overrides(report: Report, support: Support) -> Overrides | None:
 
 def _examine_overrides(report: Report, overrides: Overrides) -> None:
     elsewhere = _ON_GPU if report.on_cpu else _ON_CPU
-    for moment, bound_when in _BOUND_WHEN.items():
+    for moment, bound_when in MOMENTS.items():
         for override in () if moment in elsewhere else getattr(overrides, moment):
             mismatches = find_mismatches([override])
             report.overrides.append(OverrideReport(override.target, bound_when, not mismatches))

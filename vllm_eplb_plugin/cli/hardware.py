@@ -22,13 +22,11 @@ def visible_gpus() -> list[Gpu]:
     """Of NVIDIA or AMD, in the order in which torch numbers them.
 
     Raises:
-        ImportError: There is no torch, or a library that it needs is missing.
+        ImportError: There is no torch.
         RuntimeError: torch sees a GPU and cannot use it.
     """
-    try:
-        import torch
-    except OSError as error:  # a library that torch loads by itself
-        raise ImportError(str(error)) from error
+    import torch
+
     return [_look_at(torch, index) for index in range(torch.cuda.device_count())]
 
 

@@ -4,7 +4,7 @@
 import contextlib
 import json
 import sys
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 from rich.console import Console
@@ -12,7 +12,13 @@ from rich.markup import escape
 
 from vllm_eplb_plugin import __version__
 from vllm_eplb_plugin.bench.cli import bench
+from vllm_eplb_plugin.bench.requirements import require_vllm
+from vllm_eplb_plugin.bench.result import BenchError
 from vllm_eplb_plugin.cli.doctor import Report, examine
+from vllm_eplb_plugin.cli.explain import explain, show
+from vllm_eplb_plugin.compatibility import installed_support
+from vllm_eplb_plugin.overrides.override import Kind
+from vllm_eplb_plugin.releases import supported_releases
 
 main = typer.Typer(
     name="vllm-eplb",
@@ -53,6 +59,38 @@ def doctor(
     else:
         _show(report)
     raise typer.Exit(0 if report.works else 2)
+
+
+@main.command("explain")
+def explain_command(
+    release: Annotated[
+        str | None,
+        typer.Option(help="Of vLLM, such as 0.26.0.", show_default="the installed one"),
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Only these: replace, hook, pretend or break.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Say what is overridden of vLLM: which failure each override mends, and until when."""
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            require_vllm("vllm.distributed.eplb.eplb_state")
+            if release is not None and release not in supported_releases():
+                raise BenchError(
+                    f"--release {release}: not among {', '.join(supported_releases())}"
+                )
+            found = explain(release or installed_support().release)
+        if kind is not None and kind not in (kinds := get_args(Kind)):
+            raise BenchError(f"--kind {kind}: not among {', '.join(kinds)}")
+    except BenchError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    found = [one for one in found if kind in (None, one.kind)]
+    if as_json:
+        typer.echo(json.dumps([one.as_dict() for one in found], indent=2))
+    else:
+        show(found, Console(highlight=False))
 
 
 def _show(report: Report) -> None:

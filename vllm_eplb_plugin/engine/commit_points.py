@@ -79,6 +79,7 @@ OVERRIDES = (
     Override(
         target=f"{_STATE}:_commit_eplb_maps",
         signature="(model_state, new_physical_to_logical_map)",
+        kind="replace",
         replace=lambda _: commit_all_layers,
         fixes=_ON_THE_HOST,
         delete_when=_DELETE_WHEN,
@@ -87,6 +88,7 @@ OVERRIDES = (
     Override(
         target=f"{_STATE}:_commit_eplb_maps_for_layer",
         signature="(model_state, new_physical_to_logical_map, layer)",
+        kind="replace",
         replace=lambda _: _commit_one_of_all_layers,
         fixes=_ON_THE_HOST_FOR_A_LAYER,
         delete_when=_DELETE_WHEN,
@@ -95,6 +97,7 @@ OVERRIDES = (
     Override(
         target=f"{_STATE}:_commit_eplb_maps_for_layer",
         signature="(model_state, new_physical_to_logical_map, layer)",
+        kind="replace",
         replace=lambda _: commit_one_layer,
         fixes=_ON_THE_HOST_FOR_A_LAYER,
         delete_when=_DELETE_WHEN,
@@ -103,6 +106,7 @@ OVERRIDES = (
     Override(
         target=f"{_STATE}:EplbState.update_mapping",
         signature="(self, model_config, expanded_physical_to_logical)",
+        kind="replace",
         replace=lambda _: _update_mapping,
         fixes=_UNCHECKED,
         delete_when=_DELETE_WHEN,

@@ -70,6 +70,7 @@ FROM_MAPPING = Override(
     target=f"{_STATE}:EplbState.from_mapping",
     signature="(model, model_config, device, parallel_config, expanded_physical_to_logical, "
     "num_valid_physical_experts)",
+    kind="replace",
     replace=_override_from_mapping,
     fixes="Elastic EP's new ranks take over a map unchecked, derived in Python.",
     delete_when="vLLM derives l2p and replica counts on the device.",
@@ -80,6 +81,7 @@ OVERRIDES = (
     Override(
         target=f"{_STATE}:EplbState.__init__",
         signature="(self, parallel_config, device)",
+        kind="hook",
         replace=_override_init,
         fixes="Nothing of vLLM: settings are known only here, in the process that needs them.",
         delete_when="vLLM hands --additional-config to its plugins.",

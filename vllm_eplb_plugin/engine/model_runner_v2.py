@@ -44,6 +44,7 @@ OVERRIDES = (
     Override(
         target=f"{_CONTROLLER}.maybe_register_model",
         signature="(self, model, model_config, load_dummy_weights)",
+        kind="hook",
         replace=_override_maybe_register_model,
         fixes=_FIXES,
         delete_when=_DELETE_WHEN,
@@ -52,6 +53,7 @@ OVERRIDES = (
     Override(
         target=f"{_CONTROLLER}.maybe_start_async_loop",
         signature="(self, eplb_models_added, load_dummy_weights=False)",
+        kind="hook",
         replace=_override_maybe_start_async_loop,
         fixes=_FIXES,
         delete_when=_DELETE_WHEN,

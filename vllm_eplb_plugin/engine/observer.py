@@ -8,21 +8,18 @@ from typing import Any
 import torch
 from torch.distributed import ProcessGroup, all_gather
 
+from vllm_eplb_plugin.engine.plan_events import Finished, layers_committed
 from vllm_eplb_plugin.observe.checks.router_maps import mismatched_experts
 from vllm_eplb_plugin.observe.checks.weights import WeightLedger, digest_slots
+from vllm_eplb_plugin.observe.event_log import EventLog
 from vllm_eplb_plugin.observe.events import (
     Event,
-    EventLog,
-    LayerCommitted,
     MapsChecked,
     Mode,
     Placement,
-    PlacementRejected,
-    RearrangementFinished,
     RearrangementStarted,
     WeightsChecked,
 )
-from vllm_eplb_plugin.placement.balance import balancedness, count_received_experts
 from vllm_eplb_plugin.planning.guard import Plan
 from vllm_eplb_plugin.settings import Settings
 
@@ -48,13 +45,14 @@ class Observer:
         self._profiling = False
         self._plan: Plan | None = None
         self._ledgers: dict[str, WeightLedger] = {}
+        self._expert_bytes: dict[str, list[int]] = {}
 
     def begin(self, mode: Mode, model_names: list[str]) -> None:
         """A rearrangement starts."""
         self.rearrangement += 1
         self._mode, self._started, self._plan = mode, time.monotonic(), None
         for name in model_names:
-            self._log.write(RearrangementStarted(name, *self._moment))
+            self._tell(RearrangementStarted(name, *self._moment))
 
     def profile(self, active: bool) -> None:
         """Plans made while vLLM profiles memory are not carried out, and not told of."""
@@ -75,29 +73,27 @@ class Observer:
 
     def committed(self, model_state: Any, layers: range) -> None:
         """Layers of a model just became visible; the last one ends its rearrangement."""
-        name, plan = model_state.model_name, self._plan
-        for layer in layers:
-            if plan is not None and self._log.enabled:
-                changed = plan.slots_changed[layer]
-                self._log.write(LayerCommitted(name, *self._moment, layer, changed))
-            if self.settings.check_weights:
+        name, plan, moment = model_state.model_name, self._plan, self._moment
+        if plan is not None:
+            self._log.tell(lambda: layers_committed(name, moment, plan, layers))
+        if self.settings.check_weights:
+            for layer in layers:
                 self._check_weights(model_state, layer)
                 self._check_maps(model_state, layer)
-        is_last = layers[-1] == model_state.model.num_moe_layers - 1
-        if plan is not None and is_last and self._log.enabled:
-            if plan.rejection is not None:
-                self._log.write(PlacementRejected(name, *self._moment, plan.rejection))
-            self._log.write(self._finished(model_state, plan))
-            if self.rank == 0:
-                placement, load = plan.new.tolist(), plan.logical_load.long().tolist()
-                self._log.write(Placement(name, *self._moment, plan.num_ranks, placement, load))
+        if plan is not None and layers[-1] == model_state.model.num_moe_layers - 1:
+            seconds = time.monotonic() - self._started
+            finished = Finished(name, moment, plan, self._expert_bytes[name], seconds)
+            self._log.tell(lambda: finished.events(with_placement=self.rank == 0))
 
     def added(self, model_state: Any, group: ProcessGroup) -> None:
         """A model has its first placement; all ranks of the group call together."""
         if self.rank == 0 and self._log.enabled:
             placement = model_state.physical_to_logical_map.tolist()
             name, ranks = model_state.model_name, group.size()
-            self._log.write(Placement(name, 0, self.step, None, ranks, placement, None))
+            self._tell(Placement(name, 0, self.step, None, ranks, placement, None))
+        self._expert_bytes[model_state.model_name] = [
+            sum(tensor[0].nbytes for tensor in layer) for layer in model_state.model.expert_weights
+        ]
         self.gather_weights(model_state, group)
 
     def gather_weights(self, model_state: Any, group: ProcessGroup) -> None:
@@ -117,16 +113,8 @@ class Observer:
     def _moment(self) -> tuple[int, int, Mode]:
         return self.rearrangement, self.step, self._mode
 
-    def _finished(self, model_state: Any, plan: Plan) -> RearrangementFinished:
-        return RearrangementFinished(
-            model_state.model_name,
-            *self._moment,
-            balancedness_before=_balancedness(plan, plan.old),
-            balancedness_expected=_balancedness(plan, plan.new),
-            slots_changed=plan.slots_changed,
-            bytes_sent=_bytes_sent(plan, model_state.model.expert_weights),
-            seconds=time.monotonic() - self._started,
-        )
+    def _tell(self, event: Event) -> None:
+        self._log.tell(lambda: (event,))
 
     def _check_weights(self, model_state: Any, layer: int) -> None:
         digests = digest_slots(model_state.model.expert_weights[layer])
@@ -143,8 +131,7 @@ class Observer:
                 layer,
                 mismatched,
             )
-        event: Event = WeightsChecked(model_state.model_name, layer, digests.shape[0], mismatched)
-        self._log.write(event)
+        self._tell(WeightsChecked(model_state.model_name, layer, digests.shape[0], mismatched))
 
     def _check_maps(self, model_state: Any, layer: int) -> None:
         l2p = model_state.logical_to_physical_map[layer].cpu()
@@ -160,22 +147,4 @@ class Observer:
                 layer,
                 mismatched,
             )
-        self._log.write(MapsChecked(model_state.model_name, layer, l2p.shape[0], mismatched))
-
-
-def _balancedness(plan: Plan, placement: torch.Tensor) -> float:
-    # Under elastic EP the number of ranks changes with the placement: slots a rank do not.
-    slots_a_rank = plan.new.shape[1] // plan.num_ranks
-    return balancedness(plan.logical_load, placement, placement.shape[1] // slots_a_rank)
-
-
-def _bytes_sent(plan: Plan, expert_weights: list[list[torch.Tensor]]) -> int:
-    if plan.old.shape != plan.new.shape:
-        old = torch.full_like(plan.new, -1)
-        shared = min(plan.old.shape[1], plan.new.shape[1])
-        old[:, :shared] = plan.old[:, :shared]
-    else:
-        old = plan.old
-    received = count_received_experts(old, plan.new, plan.num_ranks)
-    expert_bytes = [sum(tensor[0].nbytes for tensor in layer) for layer in expert_weights]
-    return sum(count * size for count, size in zip(received, expert_bytes, strict=True))
+        self._tell(MapsChecked(model_state.model_name, layer, l2p.shape[0], mismatched))

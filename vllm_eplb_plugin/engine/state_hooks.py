@@ -143,6 +143,7 @@ OVERRIDES = (
     Override(
         target=f"{_STATE}:EplbState.policy",
         signature=None,
+        kind="replace",
         replace=_override_policy,
         fixes="A policy's result moves weights without a check, and ranks whose results differ "
         "wait for each other for ever.",
@@ -152,6 +153,7 @@ OVERRIDES = (
         Override(
             target=f"{_STATE}:EplbState.add_model",
             signature=signature,
+            kind="replace",
             replace=_override_add_model,
             fixes="l2p has 1024 columns whatever the number of redundant experts.",
             delete_when="vLLM allocates l2p by num_redundant_experts.",
@@ -165,6 +167,7 @@ OVERRIDES = (
     Override(
         target=f"{_STATE}:EplbState.step",
         signature="(self, is_dummy=False, is_profile=False, log_stats=False)",
+        kind="hook",
         replace=_override_step,
         fixes="vLLM's own step counter starts again at every rearrangement.",
         delete_when="vLLM reports rearrangements with a step of its own.",
@@ -173,6 +176,7 @@ OVERRIDES = (
         Override(
             target=f"{_STATE}:EplbState.rearrange",
             signature=signature,
+            kind="hook",
             replace=observe_rearrange,
             fixes="Whether and when experts moved is told by log lines only.",
             delete_when="vLLM reports rearrangements.",

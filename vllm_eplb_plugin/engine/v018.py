@@ -143,6 +143,7 @@ OVERRIDES = (
     Override(
         target=f"{_STATE}:EplbState.rearrange",
         signature="(self, is_profile=False, rank_mapping=None)",
+        kind="replace",
         replace=_override_rearrange,
         fixes="Three maps come from the policy, are padded to 1024 columns on the device and are "
         "copied one by one. The policy computes on the device, one small kernel after another.",
@@ -152,6 +153,7 @@ OVERRIDES = (
     Override(
         target="vllm.distributed.eplb.async_worker:run_rebalance_experts",
         signature="(model_state, eplb_state, physical_to_logical_map_cpu)",
+        kind="replace",
         replace=lambda _: _run_rebalance_experts,
         fixes="All layers' l2p, 1024 columns wide, and replica counts are sent to the device and "
         "kept there until the last layer has moved.",
@@ -161,6 +163,7 @@ OVERRIDES = (
     Override(
         target=f"{_STATE}:EplbState._update_layer_mapping_from_new",
         signature="(self, model_state, layer)",
+        kind="replace",
         replace=lambda _: _commit_received_layer,
         fixes="Does nothing, without a word, unless all three maps are there.",
         delete_when=_DELETE_WHEN,
@@ -169,6 +172,7 @@ OVERRIDES = (
     Override(
         target=f"{_STATE}:EplbState.post_eplb",
         signature="(self, model_state, is_profile=False)",
+        kind="replace",
         replace=lambda _: _post_eplb,
         fixes="Asserts that all three maps are there.",
         delete_when=_DELETE_WHEN,
@@ -178,6 +182,7 @@ OVERRIDES = (
         target="vllm.distributed.eplb.rebalance_execute:move_to_buffer",
         signature="(num_local_experts, old_indices, new_indices, expert_weights, "
         "expert_weights_buffers, cuda_stream, ep_group)",
+        kind="replace",
         replace=_override_move_to_buffer,
         fixes="Experts that stay on their rank are copied to the buffer on the worker thread's "
         "default stream. That stream does not wait until the model's stream has taken the last "

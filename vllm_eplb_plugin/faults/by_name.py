@@ -59,8 +59,9 @@ FAULTS: dict[Fault, tuple[Override, ...]] = {
         Override(
             target=f"vllm_eplb_plugin.engine.commit_points:{name}",
             signature=signature,
+            kind="break",
             replace=_leave_a_replica_out,
-            fixes="Nothing: the expert with most replicas is said to have one less.",
+            fixes="The expert with most replicas is said to have one less.",
             delete_when="Never.",
         )
         for name, signature in (
@@ -73,8 +74,9 @@ FAULTS: dict[Fault, tuple[Override, ...]] = {
             target="vllm.distributed.eplb.policy.default:DefaultEplbPolicy.rebalance_experts",
             signature="(weight, num_replicas, num_groups, num_nodes, num_ranks, "
             "old_global_expert_indices=None)",
+            kind="break",
             replace=_forget_an_expert,
-            fixes="Nothing: logical expert 0 gets no slot.",
+            fixes="Logical expert 0 gets no slot.",
             delete_when="Never.",
         ),
     ),
@@ -82,8 +84,9 @@ FAULTS: dict[Fault, tuple[Override, ...]] = {
         Override(
             target="vllm.distributed.eplb.eplb_state:EplbState.expert_rearrangement_step_interval",
             signature=None,
+            kind="break",
             replace=_never,
-            fixes="Nothing: no placement is ever asked for.",
+            fixes="No placement is ever asked for.",
             delete_when="Never.",
         ),
     ),

@@ -42,8 +42,9 @@ def delay_overrides(milliseconds: float) -> tuple[Override, ...]:
         Override(
             target="vllm.distributed.eplb.async_worker:transfer_layer",
             signature=signature,
+            kind="break",
             replace=functools.partial(_delayed, milliseconds),
-            fixes="Nothing: the stream on which a layer is sent is busy before and after it.",
+            fixes="The stream on which a layer is sent is busy before and after it.",
             delete_when="Never.",
             releases=releases,
         )

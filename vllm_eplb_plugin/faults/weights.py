@@ -113,6 +113,7 @@ def _of_moving_weights(
             yield Override(
                 target=f"{_STATE}:{name}",
                 signature=signature,
+                kind="break",
                 replace=replace,
                 fixes=f"Nothing: {effect}",
                 delete_when="Never.",

@@ -52,6 +52,7 @@ def _say_once(*warnings: str) -> None:
 CREATE_ENGINE_CONFIG = Override(
     target="vllm.engine.arg_utils:EngineArgs.create_engine_config",
     signature="(self, usage_context=None, headless=False)",
+    kind="hook",
     replace=_override,
     fixes="A misspelt plugin setting would be found late, in a worker; and loopback has no other "
     "place to choose its worker.",

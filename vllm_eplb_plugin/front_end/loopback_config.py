@@ -74,6 +74,7 @@ ALLOW_EPLB = Override(
     # Only this module's name: is_cuda_alike is asked in one place there, the gate.
     target="vllm.config.parallel:current_platform",
     signature=None,
+    kind="pretend",
     replace=_PlatformAllowedEplb,
     fixes="EPLB is refused on a CPU, so that nobody can test it without several GPUs.",
     delete_when="vLLM allows EPLB on a CPU.",

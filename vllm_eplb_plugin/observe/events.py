@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Everything that happens to a placement, as JSON lines: one file a rank (docs/events.md)."""
 
-import json
-import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 SCHEMA_VERSION = 1
 
@@ -14,16 +11,38 @@ Mode = Literal["sync", "async"]
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to one model's experts."""
+    """Something to tell."""
 
     kind: ClassVar[str]
+
+    def line(self, rank: int, moment: float) -> dict[str, Any]:
+        """As it is written: what ``rank`` saw at ``moment``, in Unix seconds."""
+        head = {"schema": SCHEMA_VERSION, "event": self.kind, "time": moment, "rank": rank}
+        # A placement has tens of thousands of numbers: vars() copies none of them.
+        return head | vars(self)
+
+
+@dataclass(frozen=True)
+class EventsDropped(Event):
+    """Events since the last one that are missing: the first that can be told again says so."""
+
+    kind: ClassVar[str] = "events_dropped"
+
+    number: int
+    reason: str
+    """Why the last one was dropped."""
+
+
+@dataclass(frozen=True)
+class ModelEvent(Event):
+    """What happened to one model's experts."""
 
     model: str
     """The name vLLM gives the model; a drafter's differs from its target's."""
 
 
 @dataclass(frozen=True)
-class RearrangementEvent(Event):
+class RearrangementEvent(ModelEvent):
     """What happened in one rearrangement."""
 
     rearrangement: int
@@ -79,7 +98,7 @@ class PlacementRejected(RearrangementEvent):
 
 
 @dataclass(frozen=True)
-class Placement(Event):
+class Placement(ModelEvent):
     """Which logical expert every slot holds: when a model is added, then after a rearrangement."""
 
     kind: ClassVar[str] = "placement"
@@ -97,7 +116,7 @@ class Placement(Event):
 
 
 @dataclass(frozen=True)
-class WeightsChecked(Event):
+class WeightsChecked(ModelEvent):
     """A layer's local slots were compared with the weights gathered at load."""
 
     kind: ClassVar[str] = "weights_checked"
@@ -110,7 +129,7 @@ class WeightsChecked(Event):
 
 
 @dataclass(frozen=True)
-class MapsChecked(Event):
+class MapsChecked(ModelEvent):
     """A layer's two derived maps, as the router reads them, were compared with its placement."""
 
     kind: ClassVar[str] = "maps_checked"
@@ -120,33 +139,3 @@ class MapsChecked(Event):
     """Logical experts compared."""
     mismatched_experts: list[int]
     """Logical experts whose slots or replica count are not those of the placement."""
-
-
-class EventLog:
-    """Writes events to ``rank<N>.jsonl``, each line flushed, or nowhere without a folder."""
-
-    def __init__(self, folder: Path | None, rank: int) -> None:
-        self._rank = rank
-        self._file = None
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file = (folder / f"rank{rank}.jsonl").open("a", encoding="utf-8", buffering=1)
-
-    @property
-    def enabled(self) -> bool:
-        """Whether anybody reads what is written."""
-        return self._file is not None
-
-    def write(self, event: Event) -> None:
-        """Append one event with the time and rank."""
-        if self._file is None:
-            return
-        head = {
-            "schema": SCHEMA_VERSION,
-            "event": event.kind,
-            "time": time.time(),
-            "rank": self._rank,
-        }
-        # A placement has tens of thousands of numbers: vars() copies none of them.
-        line = json.dumps(head | vars(event), separators=(",", ":"))
-        self._file.write(f"{line}\n")

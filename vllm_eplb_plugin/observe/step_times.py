@@ -2,10 +2,12 @@
 """How long every `EplbState.step` holds the thread that runs the model (docs/settings.md)."""
 
 import functools
-import json
 import time
 from pathlib import Path
 from typing import Any
+
+from vllm_eplb_plugin.observe.delivery import Delivery
+from vllm_eplb_plugin.observe.sinks.json_lines import JsonLines
 
 
 def write_step_times(state: Any, folder: Path, rank: int) -> None:
@@ -14,8 +16,10 @@ def write_step_times(state: Any, folder: Path, rank: int) -> None:
     A line has the Unix time at the end, the seconds that the call took, and whether a
     rearrangement was under way, began or, in sync mode, took place in it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    file = (folder / f"steps{rank}.jsonl").open("a", encoding="utf-8", buffering=1)
+    delivery = Delivery(
+        JsonLines(folder / f"steps{rank}.jsonl"),
+        lambda number, reason: {"dropped": number, "reason": reason},
+    )
     original = state.step
 
     @functools.wraps(original)
@@ -27,7 +31,7 @@ def write_step_times(state: Any, folder: Path, rank: int) -> None:
         seconds = time.perf_counter() - started
         began = state.expert_rearrangement_step < counter
         line = {"time": time.time(), "seconds": seconds, "rearranging": moving or began}
-        file.write(json.dumps(line) + "\n")
+        delivery.tell(lambda: (line,))
 
     # On the instance: outside of whatever is bound to the class.
     state.step = step

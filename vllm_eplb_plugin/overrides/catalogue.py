@@ -7,6 +7,7 @@ that they can ask for the others' in turn.
 
 import importlib
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 from vllm_eplb_plugin.overrides.override import Override, select
 
@@ -67,6 +68,26 @@ _WHERE = {
         "loopback.one_gpu.device:OVERRIDES",
     ),
 }
+
+
+class Entry(NamedTuple):
+    """One override and where it is kept."""
+
+    room: str
+    """The module that declares it."""
+    moment: str
+    """A field of `Overrides`."""
+    override: Override
+
+
+def entries_for(release: str) -> list[Entry]:
+    """Every override of a vLLM release with its room; this imports vLLM."""
+    return [
+        Entry(name.partition(":")[0], moment, override)
+        for moment, names in _WHERE.items()
+        for name in names
+        for override in select(_load(name), release)
+    ]
 
 
 def overrides_for(release: str) -> Overrides:

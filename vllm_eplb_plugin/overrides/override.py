@@ -4,9 +4,13 @@
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from packaging.specifiers import SpecifierSet
+
+Kind = Literal["replace", "hook", "pretend", "break"]
+"""What an override does: vLLM's work, better; look on, and refuse or tell; stand for hardware that
+is not there; break EPLB on purpose, to see that a check notices."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +25,10 @@ class Override:
     replace: Callable[[Any], Any]
     """Takes what is there now (None for an instance's attribute), returns what shall be there."""
     fixes: str
-    """Which failure of vLLM this mends."""
+    """Which failure of vLLM this mends, or what is broken."""
     delete_when: str
     """When this override is no longer needed."""
+    kind: Kind
     releases: str = ""
     """The vLLM releases that need it, as a version specifier such as ``>=0.20,<0.29``; empty:
     every supported one."""

@@ -64,6 +64,7 @@ OVERRIDES = tuple(
         target=f"vllm.distributed.eplb.{module}:move_from_buffer",
         signature="(expert_weights, expert_weights_buffers, transfer_metadata, new_indices, "
         "ep_rank)",
+        kind="replace",
         replace=lambda _: _move_from_buffer,
         fixes="One copy is launched for every slot and tensor, on the thread that runs the model: "
         "up to hundreds a layer.",

@@ -152,6 +152,29 @@ def test_a_lost_connection_is_a_consequence_even_if_it_is_told_first() -> None:
     assert find_cause(traceback(GLOO)) is None
 
 
+def test_a_host_outside_that_refuses_is_the_cause_and_no_other_worker_is_called_dead() -> None:
+    refused = traceback("ConnectionRefusedError: [Errno 111] Connection refused") + (
+        f"{PREFIX}\n{PREFIX}During handling of the above exception, another exception occurred:\n"
+        f"{PREFIX}\n"
+    )
+    log = (
+        "(Worker_DP1_EP1 pid=8) INFO 11-26 23:58:09 [worker.py:1] Starting to load model\n"
+        + refused
+        + traceback("httpx.ConnectError: [Errno 111] Connection refused")
+        + FRONT_END
+    )
+    assert cause(log).text.startswith("ConnectionRefusedError: [Errno 111] Connection refused")
+    assert cause(log).text.endswith("(Worker_DP0_EP0 pid=7)")
+
+
+def test_an_error_whose_message_names_another_exception_is_a_cause_all_the_same() -> None:
+    waiting = "(Worker_DP1_EP1 pid=8) INFO 11-26 23:58:09 [worker.py:1] Starting to load model\n"
+    error = "ValueError: SystemExit, EOFError and BrokenPipeError are no names of a field"
+    assert cause(waiting + traceback(error) + FRONT_END).text.startswith(error)
+    ended = traceback("vllm.v1.engine.exceptions.EngineDeadError: none")
+    assert find_cause(ended) is None
+
+
 def test_an_exit_code_that_the_log_has_is_told() -> None:
     died = (
         "(Worker_DP1_EP1 pid=8) INFO 11-26 23:58:09 [worker.py:1] Serving\n"
@@ -160,6 +183,12 @@ def test_an_exit_code_that_the_log_has_is_told() -> None:
     )
     text = cause(died + traceback(GLOO)).text
     assert text.startswith("Worker_DP1_EP1 pid=8 ended without a word by SIGKILL: the log has no")
+
+
+@pytest.mark.parametrize("code", ["None", "unknown", "SIGKILL", "9" * 5000])
+def test_an_exit_code_that_is_no_such_number_is_left_out(code: str) -> None:
+    log = f"(EngineCore pid=2) Worker proc VllmWorker-1 died unexpectedly (exit code: {code})\n"
+    assert cause(log).text.startswith(f"VllmWorker-1 {NO_WORD}")
 
 
 def test_what_goes_wrong_after_a_death_is_not_its_cause() -> None:
@@ -243,6 +272,15 @@ def test_an_error_after_which_its_process_went_on_is_no_cause_if_there_is_anothe
     found = cause(failed + traceback("OSError: [Errno 98] Address already in use", prefix=""))
     assert found.text.startswith("OSError: [Errno 98] Address already in use, raised at vllm/wei")
     assert found.certain
+
+
+def test_the_last_of_many_errors_counts_where_its_process_went_on_after_the_others() -> None:
+    went_on = "(Worker_DP0_EP0 pid=7) INFO 11-26 23:58:10 [worker.py:1] Answered\n"
+    survived = "".join(traceback(f"ValueError: {number}") + "\n" for number in range(3)) + went_on
+    assert cause(survived + traceback("ValueError: last") + "\n").text.startswith(
+        "ValueError: last"
+    )
+    assert not cause(survived).certain
 
 
 def test_workers_are_not_called_dead_because_something_else_was_told() -> None:

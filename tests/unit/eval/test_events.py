@@ -174,6 +174,14 @@ def test_maps_are_checked_on_every_rank(tmp_path: Path) -> None:
     assert (evidence.map_checks, evidence.map_mismatches) == (32, 1)
 
 
+def test_dropped_events_are_counted_on_every_rank(tmp_path: Path) -> None:
+    ranks = [
+        line("events_dropped", 1, rank, number=3, reason="No space left on device")
+        for rank in range(2)
+    ]
+    assert read_evidence(write(tmp_path, *ranks), 0, 9).events_dropped == 6
+
+
 def test_kinds_that_nobody_wants_are_passed_over_unread(tmp_path: Path) -> None:
     lines = finished(1, 1, 0.5, [1]) + checked(1, 0, []).replace("}", "") + committed(1, 0, 3)
 

@@ -47,6 +47,14 @@ def test_every_rearrangement_has_its_time_its_balancedness_and_its_cost(run: Pat
     assert first is not None and 0 < first < done[0].seconds
 
 
+def test_dropped_events_are_of_no_model(run: Path) -> None:
+    lines = events(run)
+    dropped = {"schema": 1, "event": "events_dropped", "time": lines[3]["time"], "rank": 0}
+    rewrite(run, [*lines[:3], dropped | {"number": 2, "reason": "full"}, *lines[3:]])
+
+    assert len(read(run).rearrangements) == 6
+
+
 def test_the_loads_of_all_windows_are_added_and_none_gets_lost(run: Path) -> None:
     timeline = read(run)
     (first, *_), placements = timeline.rearrangements, timeline.placements

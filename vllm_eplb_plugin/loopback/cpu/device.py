@@ -94,6 +94,7 @@ OVERRIDES = (
             # Only this module's name for torch: what it asks of torch.cuda is about EPLB.
             target=f"{_EPLB}.{module}:torch",
             signature=None,
+            kind="pretend",
             replace=HostTorch,
             fixes="EPLB orders its work with streams and events, which a CPU does not have.",
             delete_when="vLLM's EPLB runs on a CPU device.",
@@ -111,6 +112,7 @@ OVERRIDES = (
         Override(
             target=f"{_EPLB}.eplb_state:EplbState.{attribute}",
             signature=None,
+            kind="pretend",
             replace=_override_device_index,
             fixes="The thread of the async worker dies at once without a device's index.",
             delete_when="vLLM's EPLB runs on a CPU device.",

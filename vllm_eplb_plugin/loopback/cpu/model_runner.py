@@ -43,6 +43,7 @@ OVERRIDES = tuple(
     Override(
         target="vllm.v1.worker.cpu_model_runner:CPUModelRunner.load_model",
         signature="(self, load_dummy_weights=False)",
+        kind="pretend",
         replace=_override_load_model,
         fixes="The CPU model runner never makes an EplbState.",
         delete_when="vLLM's EPLB runs on a CPU device.",

@@ -35,8 +35,9 @@ def prepare_arguments(arguments: Any) -> None:
     """
     _refuse_what_breaks_experts()
     for variable, value in _ENVIRONMENT.items():
-        if variable != "VLLM_CPU_KVCACHE_SPACE" or not _kv_cache_is_given(arguments):
-            os.environ.setdefault(variable, value)
+        if variable == "VLLM_CPU_KVCACHE_SPACE" and _kv_cache_is_given(arguments):
+            continue
+        os.environ[variable] = os.environ.get(variable) or value
     _ask_for_attention(arguments)
 
 

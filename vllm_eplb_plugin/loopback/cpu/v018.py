@@ -73,6 +73,7 @@ OVERRIDES = (
         target=f"{_MOE}.unquantized_fused_moe_method:"
         "UnquantizedFusedMoEMethod.forward_monolithic_cpu",
         signature="(self, layer, x, router_logits)",
+        kind="pretend",
         replace=_override_forward,
         fixes="What chooses experts on a CPU does not know for which layer.",
         delete_when="vLLM 0.18 is no longer supported.",
@@ -83,6 +84,7 @@ OVERRIDES = (
         signature="(hidden_states, router_logits, top_k, use_grouped_topk, renormalize, "
         "topk_group=None, num_expert_group=None, custom_routing_function=None, "
         "scoring_func='softmax', routed_scaling_factor=1.0, e_score_correction_bias=None)",
+        kind="pretend",
         replace=_override_select_experts,
         fixes="CPU experts ignore the expert map and EPLB: the server crashes under EP.",
         delete_when="vLLM 0.18 is no longer supported.",
@@ -91,6 +93,7 @@ OVERRIDES = (
     Override(
         target="vllm.v1.worker.cpu_worker:CPUWorker.init_device",
         signature="(self)",
+        kind="pretend",
         replace=_override_init_device,
         fixes="The CPU worker refuses to start unless two libraries are in LD_PRELOAD, which no "
         "Python package brings.",

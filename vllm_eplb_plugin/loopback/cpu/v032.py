@@ -71,6 +71,7 @@ OVERRIDES = (
     Override(
         target=f"{_COMMUNICATOR}.all_gatherv",
         signature="(self, input_, dim=0, sizes=None)",
+        kind="pretend",
         replace=_override_all_gatherv,
         fixes="NotImplementedError at the first request with data and expert parallelism.",
         delete_when=_NO_CPU_EXPERT_PARALLELISM,
@@ -79,6 +80,7 @@ OVERRIDES = (
     Override(
         target=f"{_COMMUNICATOR}.reduce_scatterv",
         signature="(self, input_, dim=-1, sizes=None)",
+        kind="pretend",
         replace=_override_reduce_scatterv,
         fixes="NotImplementedError at the first request with data and expert parallelism.",
         delete_when=_NO_CPU_EXPERT_PARALLELISM,
@@ -89,6 +91,7 @@ OVERRIDES = (
         signature="(self, output, hidden_states, w1, w2, topk_weights, topk_ids, activation, "
         "global_num_experts, expert_map, a1q_scale, a2_scale, workspace13, workspace2, "
         "expert_tokens_meta, apply_router_weight_on_input)",
+        kind="pretend",
         replace=_override_apply,
         fixes="CPU experts ignore the expert map: silently wrong answers under EP.",
         delete_when=_NO_CPU_EXPERT_PARALLELISM,
@@ -98,6 +101,7 @@ OVERRIDES = (
         target=f"{_MOE}.router.base_router:eplb_map_to_physical_and_record",
         signature="(topk_ids, expert_load_view, logical_to_physical_map, logical_replica_count, "
         "record_enabled, num_unpadded_tokens=None)",
+        kind="pretend",
         replace=lambda _: map_to_physical_and_record,
         fixes="On a CPU the router takes logical experts for slots and counts no load.",
         delete_when="vLLM's EPLB runs on a CPU device.",

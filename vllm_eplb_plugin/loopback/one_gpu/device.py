@@ -38,6 +38,7 @@ OVERRIDES = (
         # Only this module's name: the worker asks it for the backend of all its groups.
         target="vllm.v1.worker.gpu_worker:current_platform",
         signature=None,
+        kind="pretend",
         replace=_PlatformOverGloo,
         fixes="NCCL refuses two ranks on one device, so that EPLB needs two GPUs.",
         delete_when="NCCL allows several ranks on a device.",
@@ -47,6 +48,7 @@ OVERRIDES = (
         Override(
             target="vllm.distributed.device_communicators.cuda_communicator:CudaCommunicator",
             signature=_SIGNATURE.format(more),
+            kind="pretend",
             replace=_staged_communicator,
             fixes="Its collectives are NCCL's, which refuses two ranks on one device.",
             delete_when="NCCL allows several ranks on a device.",

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What it costs the thread that runs the model to tell of a rearrangement."""
+
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from vllm_eplb_plugin.bench.shapes import Shape
+from vllm_eplb_plugin.engine.observer import Observer
+from vllm_eplb_plugin.engine.plan_events import Finished, layers_committed
+from vllm_eplb_plugin.observe.delivery import flush_all
+from vllm_eplb_plugin.observe.sinks.json_lines import JsonLines
+from vllm_eplb_plugin.planning.guard import Plan
+from vllm_eplb_plugin.settings import Settings
+
+
+@dataclass(frozen=True)
+class Telling:
+    """Milliseconds of one rearrangement, medians."""
+
+    shape: str
+    at_once: float
+    """If that thread made and wrote the events."""
+    handed_over: float
+    """As it is done: all calls of a rearrangement."""
+    longest_wait: float
+    """For which a thread that always wants to run could not, while they are written."""
+    longest_wait_without: float
+    """The same while nothing is written: the machine's own."""
+
+
+def bench_telling(shape: Shape, rounds: int) -> Telling:
+    """Tell of rearrangements of a model, each layer by layer, into a file that is thrown away."""
+    model = SimpleNamespace(
+        num_moe_layers=shape.layers,
+        expert_weights=[[torch.empty(1, 1)] for _ in range(shape.layers)],
+    )
+    state = SimpleNamespace(
+        model_name=shape.name, model=model, physical_to_logical_map=_placement(shape, 0)
+    )
+    group: Any = SimpleNamespace(size=lambda: shape.ranks)
+    times = []
+    with tempfile.TemporaryDirectory() as folder:
+        observer = Observer(Settings(events_dir=Path(folder)), rank=0)
+        observer.added(state, group)
+        sink = JsonLines(Path(folder) / "at once.jsonl")
+        for number in range(rounds):
+            plan = _plan(shape, number)
+            at_once = _seconds(partial(_tell_at_once, shape.name, plan, sink))
+            observer.begin("async", [shape.name])
+            observer.planned(_plan(shape, number))
+            handed_over = sum(
+                _seconds(partial(observer.committed, state, range(layer, layer + 1)))
+                for layer in range(shape.layers)
+            )
+            wait, seconds = _longest_wait(lambda: flush_all(60))
+            without, _ = _longest_wait(partial(time.sleep, seconds))
+            times.append((at_once, handed_over, wait, without))
+        flush_all(60)
+    medians = (statistics.median(one) * 1000 for one in zip(*times, strict=True))
+    return Telling(str(shape), *medians)
+
+
+def _tell_at_once(model: str, plan: Plan, sink: JsonLines) -> None:
+    layers = range(plan.new.shape[0])
+    finished = Finished(model, (1, 1, "async"), plan, [1] * len(layers), 0.0)
+    for events in (
+        layers_committed(model, finished.moment, plan, layers),
+        finished.events(with_placement=True),
+    ):
+        for event in events:
+            if event is not None:
+                list(sink.write(event.line(0, 0.0)))
+
+
+def _longest_wait(during: Callable[[], object]) -> tuple[float, float]:
+    """The longest time between two turns of a busy loop, and how long it ran."""
+    ended = threading.Event()
+
+    def run() -> None:
+        during()
+        ended.set()
+
+    threading.Thread(target=run).start()
+    start = last = time.perf_counter()
+    longest = 0.0
+    while not ended.is_set():
+        now = time.perf_counter()
+        longest, last = max(longest, now - last), now
+    return longest, last - start
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _placement(shape: Shape, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    slots = torch.rand(shape.layers, shape.slots, generator=generator).argsort(dim=1)
+    return slots % shape.logical
+
+
+def _plan(shape: Shape, seed: int) -> Plan:
+    load = torch.randint(0, 1000, (shape.layers, shape.logical))
+    return Plan(load, _placement(shape, seed), _placement(shape, seed + 1), shape.ranks)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is told of a plan that is carried out; made on the thread that writes it.
+
+None stands between steps of a long computation, for `observe.delivery` to make a pause.
+"""
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from vllm_eplb_plugin.observe.events import (
+    Event,
+    LayerCommitted,
+    Mode,
+    Placement,
+    PlacementRejected,
+    RearrangementFinished,
+)
+from vllm_eplb_plugin.placement.balance import count_received_experts, rank_loads
+from vllm_eplb_plugin.planning.guard import Plan
+
+Moment = tuple[int, int, Mode]
+"""Rearrangement, step and mode."""
+
+
+def layers_committed(
+    model: str, moment: Moment, plan: Plan, layers: Sequence[int]
+) -> Iterator[Event | None]:
+    """One event a layer."""
+    for layer in layers:
+        yield LayerCommitted(model, *moment, layer, plan.slots_changed[layer])
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A model's rearrangement at its end."""
+
+    model: str
+    moment: Moment
+    plan: Plan
+    expert_bytes: Sequence[int]
+    """Of one expert, for each layer."""
+    seconds: float
+    """Since the rearrangement started."""
+
+    def events(self, with_placement: bool) -> Iterator[Event | None]:
+        """That it finished, and with what, since one rank has to tell what all know."""
+        plan = self.plan
+        if plan.rejection is not None:
+            yield PlacementRejected(self.model, *self.moment, plan.rejection)
+        before = yield from _balancedness(plan, plan.old)
+        expected = yield from _balancedness(plan, plan.new)
+        sent = 0
+        for layer, size in enumerate(self.expert_bytes):
+            sent += size * _received(plan, layer)
+            yield None
+        yield RearrangementFinished(
+            self.model, *self.moment, before, expected, plan.slots_changed, sent, self.seconds
+        )
+        if with_placement:
+            yield from self._placement()
+
+    def _placement(self) -> Iterator[Event | None]:
+        placement: list[list[int]] = []
+        load: list[list[int]] = []
+        for slots, tokens in zip(self.plan.new, self.plan.logical_load, strict=True):
+            placement.append(slots.tolist())
+            load.append(tokens.long().tolist())
+            yield None
+        yield Placement(self.model, *self.moment, self.plan.num_ranks, placement, load)
+
+
+def _balancedness(plan: Plan, placement: torch.Tensor) -> Generator[None, None, float]:
+    """As `placement.balance` has it, layer by layer: at once torch would take all its threads."""
+    # Under elastic EP the number of ranks changes with the placement: slots a rank do not.
+    ranks = placement.shape[1] // (plan.new.shape[1] // plan.num_ranks)
+    mean = heaviest = 0.0
+    for layer in range(placement.shape[0]):
+        one = slice(layer, layer + 1)
+        loads = rank_loads(plan.logical_load[one], placement[one], ranks)
+        mean += float(loads.mean())
+        heaviest += float(loads.max())
+        yield None
+    return mean / heaviest if heaviest > 0 else 1.0
+
+
+def _received(plan: Plan, layer: int) -> int:
+    """Experts of one layer that some rank receives from another one."""
+    old, new = plan.old[layer : layer + 1], plan.new[layer : layer + 1]
+    if old.shape != new.shape:
+        resized = torch.full_like(new, -1)
+        shared = min(old.shape[1], new.shape[1])
+        resized[:, :shared] = old[:, :shared]
+        old = resized
+    [received] = count_received_experts(old, new, plan.num_ranks)
+    return received

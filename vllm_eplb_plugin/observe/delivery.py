@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the thread that runs the model to the sinks: what is told there costs a queue's entry."""
+
+import atexit
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from multiprocessing import util
+from queue import SimpleQueue
+from typing import Any
+
+from vllm_eplb_plugin.observe.sinks.json_lines import JsonLines
+
+logger = logging.getLogger("vllm.eplb_plugin")
+
+Line = Mapping[str, Any]
+Telling = Callable[[], Iterable[Line | None]]
+"""Makes lines, on the thread that delivers them; None between steps of a long computation."""
+
+_MOST_WAITING = 10_000
+"""Of those that were told and not delivered; 50 rearrangements of 60 layers with all checks."""
+_PAUSE_SECONDS = 0.0001
+"""After each piece of work, in which any other thread can take the interpreter's lock. A wait of
+no time would mostly give it back to this thread."""
+_SECONDS_TO_DELIVER_AT_THE_END = 1.0
+
+
+_all: "weakref.WeakSet[Delivery]" = weakref.WeakSet()
+
+
+def flush_all(seconds: float) -> bool:
+    """Wait until all that this process told so far is delivered; False: it took longer."""
+    return all(delivery.flush(seconds) for delivery in _all)
+
+
+class Delivery:
+    """One sink's queue and thread.
+
+    What does not fit or cannot be written is dropped, counted, told in the log once, and told in
+    the sink as soon as that can be written again.
+    """
+
+    def __init__(self, sink: JsonLines, dropped_line: Callable[[int, str], Line]) -> None:
+        """Start the thread.
+
+        Args:
+            sink: Where lines go.
+            dropped_line: Makes the line that tells of lines that were dropped, of their number
+                and the last reason.
+        """
+        self._sink = sink
+        self._dropped_line = dropped_line
+        self._queue: SimpleQueue[Telling | None] = SimpleQueue()
+        # Each is counted by one side, so that neither waits for the other.
+        self._refused, self._failed, self._told = 0, 0, 0
+        self._reason, self._warned = "", False
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="eplb-delivery", daemon=True)
+        self._thread.start()
+        _all.add(self)
+        # vLLM's workers end without atexit, as all processes of multiprocessing do.
+        util.Finalize(self, self.close, exitpriority=10)
+        atexit.register(self.close)
+
+    def tell(self, telling: Telling) -> None:
+        """Hand over; never waits and never fails."""
+        if self._queue.qsize() < _MOST_WAITING:
+            self._queue.put(telling)
+        else:
+            self._refused += 1
+            self._explain(f"more than {_MOST_WAITING} wait to be written")
+
+    def flush(self, seconds: float) -> bool:
+        """Wait until all that was told so far is delivered; False: it took longer."""
+        delivered = threading.Event()
+
+        def mark() -> Iterator[Line | None]:
+            delivered.set()
+            return iter(())
+
+        self._queue.put(mark)
+        return self._ended.is_set() or delivered.wait(seconds)
+
+    def close(self) -> None:
+        """Deliver what is left, for a second at most."""
+        if not self._ended.is_set():
+            self._queue.put(None)
+            self._ended.wait(_SECONDS_TO_DELIVER_AT_THE_END)
+
+    def _run(self) -> None:
+        while (telling := self._queue.get()) is not None:
+            self._deliver(telling)
+        self._sink.close()
+        self._ended.set()
+
+    def _deliver(self, telling: Telling) -> None:
+        for line in telling():
+            if line is None:
+                time.sleep(_PAUSE_SECONDS)
+                continue
+            try:
+                if (dropped := self._refused + self._failed) > self._told:
+                    self._write(self._dropped_line(dropped - self._told, self._reason))
+                    self._told = dropped
+                self._write(line)
+            except OSError as error:
+                self._failed += 1
+                self._explain(str(error))
+
+    def _write(self, line: Line) -> None:
+        for _ in self._sink.write(line):
+            time.sleep(_PAUSE_SECONDS)
+
+    def _explain(self, reason: str) -> None:
+        self._reason = reason
+        if not self._warned:
+            self._warned = True
+            logger.error(
+                "EPLB events are dropped, and counted where they can be written again: %s. "
+                "Serving goes on.",
+                reason,
+            )
