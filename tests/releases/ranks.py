@@ -51,11 +51,6 @@ class Ranks:
         """What `two_ranks.examine` found."""
         self.jobs = 0
 
-    @property
-    def log(self) -> str:
-        """Everything printed so far."""
-        return self._log.read_text()
-
     def __call__(self, **job: Any) -> Reports:
         """Run a job and return what each rank saw."""
         assert self._process.stdin is not None

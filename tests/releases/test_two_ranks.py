@@ -214,7 +214,9 @@ def test_one_line_of_one_rank_says_what_is_on(tmp_path: Path) -> None:
         ranks(use_async=True, models=2, events_dir=str(tmp_path))
     finally:
         ranks.stop()
-    [line] = [line for line in ranks.log.splitlines() if "EPLB is vllm-eplb-plugin's" in line]
+    [line] = [
+        line for line in ranks.log.read_text().splitlines() if "EPLB is vllm-eplb-plugin's" in line
+    ]
     for part in (
         "vLLM 0.32.0",
         "async mode",
