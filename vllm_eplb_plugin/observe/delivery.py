@@ -13,15 +13,28 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from multiprocessing import util
-from typing import Any
-
-from vllm_eplb_plugin.observe.sinks.json_lines import JsonLines
+from typing import Any, Protocol
 
 logger = logging.getLogger("vllm.eplb_plugin")
 
 Line = Mapping[str, Any]
 Telling = Callable[[], Iterable[Line | None]]
 """Makes lines, on the thread that delivers them; None between steps of a long computation."""
+
+
+class Sink(Protocol):
+    """Somebody who is told."""
+
+    def write(self, line: Line) -> Iterator[None]:
+        """Take one line; yield between pieces of work that hold the interpreter's lock.
+
+        Raises:
+            OSError: It cannot be written; the sink is as if nobody had tried.
+        """
+
+    def close(self) -> None:
+        """Let go of whatever it holds."""
+
 
 _MOST_WAITING = 10_000
 """Of those that were told and not delivered; 50 rearrangements of 60 layers with all checks."""
@@ -48,7 +61,7 @@ class Delivery:
     the sink as soon as that can be written again.
     """
 
-    def __init__(self, sink: JsonLines, dropped_line: Callable[[int, str], Line]) -> None:
+    def __init__(self, sink: Sink, dropped_line: Callable[[int, str], Line]) -> None:
         """Start the thread.
 
         Args:
