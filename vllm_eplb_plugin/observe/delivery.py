@@ -124,22 +124,31 @@ class Delivery:
         return self._queue.popleft()
 
     def _deliver(self, telling: Telling) -> None:
-        for line in telling():
-            if line is None:
-                time.sleep(_PAUSE_SECONDS)
-                continue
-            try:
-                if (dropped := self._refused + self._failed) > self._told:
-                    self._write(self._dropped_line(dropped - self._told, self._reason))
-                    self._told = dropped
-                self._write(line)
-            except OSError as error:
-                self._failed += 1
-                self._explain(str(error))
+        try:
+            for line in telling():
+                if line is None:
+                    time.sleep(_PAUSE_SECONDS)
+                else:
+                    self._write_or_drop(line)
+        except Exception as error:  # events that cannot be made cost nobody the next ones
+            self._drop(f"{type(error).__name__}: {error}")
+
+    def _write_or_drop(self, line: Line) -> None:
+        try:
+            if (dropped := self._refused + self._failed) > self._told:
+                self._write(self._dropped_line(dropped - self._told, self._reason))
+                self._told = dropped
+            self._write(line)
+        except OSError as error:
+            self._drop(str(error))
 
     def _write(self, line: Line) -> None:
         for _ in self._sink.write(line):
             time.sleep(_PAUSE_SECONDS)
+
+    def _drop(self, reason: str) -> None:
+        self._failed += 1
+        self._explain(reason)
 
     def _explain(self, reason: str) -> None:
         self._reason = reason
