@@ -78,7 +78,8 @@ def explain(release: str | None, kind: Kind | None = None) -> Explanation:
         support = installed_support() if release is None else Support(release, release, True)
         declared = list(places())
     except UnsupportedReleaseError as error:
-        raise ExplainError(f"{error}\n`vllm-eplb explain --release` tells of each.") from error
+        advice = "`vllm-eplb explain --release VERSION` tells of each release."
+        raise ExplainError(f"{error}\n{advice}") from error
     except Exception as error:  # whatever vLLM or torch raise when imported is the answer
         raise ExplainError(why_not_imported("vLLM", describe(error))) from error
     found = installed_distribution()
