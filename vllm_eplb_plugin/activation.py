@@ -35,11 +35,15 @@ def activate() -> None:
 
 
 def deactivate() -> None:
-    """Take the entry overrides back, and wait for no module any longer."""
+    """Take the entry overrides back, and wait for no module any longer.
+
+    Raises:
+        UnbindError: Somebody else has replaced one of them. All stays as it was.
+    """
+    unbind(override for module in _taken_back_by for override in entry_overrides(module))
     while _taken_back_by:
-        module, take_back = _taken_back_by.popitem()
+        _, take_back = _taken_back_by.popitem()
         take_back()
-        unbind(entry_overrides(module))
 
 
 def _is_enabled() -> bool:

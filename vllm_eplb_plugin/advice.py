@@ -1,7 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What to do about a missing vLLM."""
+"""What to do about a vLLM that is missing or cannot be imported."""
 
-from vllm_eplb_plugin.releases import RELEASES, Release, newest_for
+from platform import python_version
+
+from vllm_eplb_plugin.releases import RELEASES, Release, installed_distribution, newest_for
+
+
+def why_not_imported(module: str, reason: str) -> str:
+    """Why a module of vLLM, or one that needs it, was not imported, and the next step."""
+    found = installed_distribution()
+    if found is None:
+        return f"vLLM is not installed: {how_to_install(python_version())}"
+    return (
+        f"{module} cannot be imported ({reason}): `vllm-eplb doctor` examines the installed "
+        f"{' '.join(found)}"
+    )
 
 
 def how_to_install(python: str) -> str:

@@ -1,16 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What loading the plugin does to the installed vLLM, each time in a process of its own."""
+"""What loading the plugin does to the installed vLLM.
+
+In this process where vLLM may have been imported before, since all of it can be taken back;
+otherwise, and with other environments, in a process of its own.
+"""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
+import vllm.version
+from vllm.distributed.eplb import eplb_state
+from vllm.distributed.eplb.eplb_state import EplbState
+from vllm.engine.arg_utils import EngineArgs
 
+import vllm_eplb_plugin
 from tests.releases.conftest import fetch
-from vllm_eplb_plugin.releases import RELEASES, supported_releases
+from vllm_eplb_plugin.activation import deactivate
+from vllm_eplb_plugin.compatibility import support_for
+from vllm_eplb_plugin.front_end import engine_config
+from vllm_eplb_plugin.overrides.binding import OverrideError, UnbindError, bind, unbind
+from vllm_eplb_plugin.overrides.bound import held
+from vllm_eplb_plugin.overrides.catalogue import overrides_at, places
+from vllm_eplb_plugin.releases import RELEASES, UnsupportedReleaseError, supported_releases
 
 STATE = "from vllm.distributed.eplb import eplb_state; "
 REGISTER = "import vllm_eplb_plugin; vllm_eplb_plugin.register(); "
@@ -36,10 +53,27 @@ def doctor(*options: str, **environment: str) -> subprocess.CompletedProcess[str
     )
 
 
-def test_loading_the_plugin_twice_is_the_same_as_once() -> None:
-    code = REGISTER + STATE + "one = eplb_state.EplbState.__init__; " + REGISTER
-    done = python(code + "print(one is eplb_state.EplbState.__init__, one.__wrapped__ is not one)")
-    assert done.stdout.splitlines()[-1] == "True True", done.stderr
+@pytest.fixture
+def register() -> Iterator[Callable[[], None]]:
+    """Loads the plugin in this process; all that it does is taken back."""
+    caches = (support_for, engine_config._say_once)
+    for cache in caches:
+        cache.cache_clear()
+    with mock.patch.dict(os.environ):
+        yield vllm_eplb_plugin.register
+    deactivate()
+    unbind(place.override for place in places())
+    for cache in caches:
+        cache.cache_clear()
+
+
+def test_loading_the_plugin_twice_is_the_same_as_once(register: Callable[[], None]) -> None:
+    before = EplbState.__init__
+    register()
+    once = EplbState.__init__
+    register()
+    assert EplbState.__init__ is once
+    assert once.__wrapped__ is before
 
 
 def test_loading_imports_nothing_that_the_process_might_not_need() -> None:
@@ -54,17 +88,51 @@ def test_an_error_in_the_variable_is_one_at_load() -> None:
     assert "unknown setting 'enable', the nearest is 'enabled'" in done.stderr
 
 
-def test_loading_can_be_taken_back() -> None:
-    code = (
-        "from vllm.engine.arg_utils import EngineArgs; before = EngineArgs.create_engine_config; "
-    )
-    code += REGISTER + "bound = EngineArgs.create_engine_config; "
-    code += "from vllm_eplb_plugin.activation import deactivate; deactivate(); " + STATE
-    done = python(
-        code + "print(bound is before, EngineArgs.create_engine_config is before, "
-        "hasattr(eplb_state.EplbState.__init__, '__wrapped__'))"
-    )
-    assert done.stdout.splitlines()[-1] == "False True False", done.stderr
+def test_loading_can_be_taken_back(register: Callable[[], None]) -> None:
+    before = EngineArgs.create_engine_config, EplbState.__init__
+    register()
+    assert before[0] is not EngineArgs.create_engine_config
+    deactivate()
+    assert before == (EngineArgs.create_engine_config, EplbState.__init__)
+
+
+def test_loading_is_taken_back_as_a_whole_or_not_at_all(
+    register: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register()
+    bound = EplbState.__init__
+    with monkeypatch.context() as patch:
+        patch.setattr(EngineArgs, "create_engine_config", lambda self: None)
+        with pytest.raises(UnbindError, match=r"EngineArgs.create_engine_config was replaced by"):
+            deactivate()
+        assert EplbState.__init__ is bound
+    deactivate()
+    assert EplbState.__init__ is not bound
+
+
+def test_it_is_loaded_with_the_import_of_vllm_unless_it_was_taken_back_before() -> None:
+    wrapped = "print(hasattr(eplb_state.EplbState.__init__, '__wrapped__')); "
+    take_back = "from vllm_eplb_plugin.activation import deactivate; deactivate(); "
+    done = python(REGISTER + take_back + STATE + wrapped)
+    assert done.stdout.splitlines()[-1] == "False", done.stderr
+    done = python(REGISTER + STATE + wrapped + take_back + wrapped)
+    assert done.stdout.splitlines()[-2:] == ["True", "False"], done.stderr
+
+
+def test_all_that_eplb_gets_when_it_starts_can_be_taken_back(
+    register: Callable[[], None],
+) -> None:
+    release = support_for(vllm.version.__version__).release
+    overrides = overrides_at(release, "entry", "state", "runner")
+
+    def contents() -> list[object]:
+        return [held(EplbState, name) for name in sorted(vars(EplbState))]
+
+    before = contents()
+    bind(overrides)
+    assert contents() != before
+    assert len(unbind(overrides)) == len(overrides)
+    assert contents() == before
 
 
 def test_a_worker_s_settings_hold_wherever_it_makes_its_state() -> None:
@@ -101,66 +169,87 @@ ASK = (
 """What the front end does, without a server."""
 
 
-def as_version(version: str) -> str:
-    return f"import vllm.version; vllm.version.__version__ = {version!r}; "
+@pytest.fixture
+def ask(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What the front end answers in this process."""
+    made: dict[str, Callable[..., None]] = {}
+    exec(ASK, made)
+
+    def answer(eplb: bool, **settings: bool) -> str:
+        made["ask"](eplb, **settings)
+        return capsys.readouterr().out
+
+    return answer
 
 
-def test_turned_off_by_the_variable_nothing_is_bound_and_the_log_says_so_if_eplb_is_asked_for() -> (
-    None
-):
-    done = python(
-        REGISTER
-        + STATE
-        + "print(hasattr(eplb_state.EplbState.__init__, '__wrapped__'))\n"
-        + ASK
-        # vLLM itself refuses EPLB on a CPU.
-        + "ask(False); print('now'); ask(True, misspelt=True); ask(True)",
-        EPLB_PLUGIN='{"enabled": false}',
-    )
-    first, second = done.stdout.split("now\n")
-    assert first.splitlines()[0] == "False", done.stderr
-    assert "made VllmConfig" in first
-    assert "made VllmConfig" not in second
-    log = done.stdout + done.stderr
-    assert log.count("vllm-eplb-plugin is turned off by EPLB_PLUGIN: EPLB is vLLM's own.") == 1
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the front end logs, whatever vLLM makes of its loggers meanwhile."""
+    messages: list[str] = []
+    logger = engine_config.logger
+    monkeypatch.setattr(logger, "handle", lambda record: messages.append(record.getMessage()))
+    return messages
 
 
-def test_turned_off_by_the_option_the_log_says_so() -> None:
-    done = python(REGISTER + ASK + "ask(True, enabled=False, loopback=True)")
-    assert "made VllmConfig" in done.stdout, done.stderr
-    log = done.stdout + done.stderr
-    assert log.count("vllm-eplb-plugin is turned off by its settings in --additional-config") == 1
+def test_turned_off_by_the_variable_nothing_is_bound_and_the_log_says_so_if_eplb_is_asked_for(
+    register: Callable[[], None],
+    ask: Callable[..., str],
+    told: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("EPLB_PLUGIN", '{"enabled": false}')
+    before = EplbState.__init__
+    register()
+    assert EplbState.__init__ is before
+    assert "made VllmConfig" in ask(False)
+    assert told == []
+    # vLLM itself refuses EPLB on a CPU.
+    assert "made VllmConfig" not in ask(True, misspelt=True) + ask(True)
+    assert told == ["vllm-eplb-plugin is turned off by EPLB_PLUGIN: EPLB is vLLM's own."]
 
 
-def test_a_patched_vllm_is_refused_with_both_signatures_where_eplb_is_asked_for() -> None:
-    patch = "eplb_state._commit_eplb_maps = lambda model_state, new_map: None\n"
-    done = python(
-        STATE + patch + REGISTER + ASK + "ask(False); ask(True, loopback=True); "
-        "eplb_state.EplbState(None, None)"
-    )
-    assert done.returncode != 0
+def test_turned_off_by_the_option_the_log_says_so(
+    register: Callable[[], None], ask: Callable[..., str], told: list[str]
+) -> None:
+    register()
+    assert "made VllmConfig" in ask(True, enabled=False, loopback=True)
+    (message,) = told
+    assert "vllm-eplb-plugin is turned off by its settings in --additional-config" in message
+
+
+def test_a_patched_vllm_is_refused_with_both_signatures_where_eplb_is_asked_for(
+    register: Callable[[], None], ask: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eplb_state, "_commit_eplb_maps", lambda model_state, new_map: None)
+    register()
     signatures = (
         "_commit_eplb_maps has the parameters (model_state, new_map), "
         "expected (model_state, new_physical_to_logical_map)"
     )
-    assert "made VllmConfig" in done.stdout, done.stderr
-    assert signatures in done.stdout  # by the front end
-    assert signatures in done.stderr  # by a worker
-    assert "vLLM 0.32.0 does not look as" in done.stderr
-    assert "nothing was overridden" in done.stderr
+    assert "made VllmConfig" in ask(False)
+    assert signatures in ask(True, loopback=True)  # by the front end
+    with pytest.raises(OverrideError) as error:  # by a worker
+        EplbState(None, None)
+    assert signatures in str(error.value)
+    assert "vLLM 0.32.0 does not look as" in str(error.value)
+    assert "nothing was overridden" in str(error.value)
 
 
 @pytest.mark.parametrize("version", ["0.17.1", "0.26.0.post1", "0.26.1rc1.dev77"])
 def test_a_build_that_looks_like_no_neighbour_is_refused_only_where_eplb_is_asked_for(
     version: str,
+    register: Callable[[], None],
+    ask: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    done = python(
-        as_version(version) + REGISTER + ASK + "ask(False); ask(True, loopback=True)\n"
-        "from vllm.distributed.eplb.eplb_state import EplbState; EplbState(None, None)"
-    )
-    assert "made VllmConfig" in done.stdout, done.stderr
-    for text in (done.stdout, done.stderr):
-        assert "UnsupportedReleaseError" in text
+    monkeypatch.setattr(vllm.version, "__version__", version)
+    register()
+    assert "made VllmConfig" in ask(False)
+    refused = ask(True, loopback=True)
+    with pytest.raises(UnsupportedReleaseError) as error:
+        EplbState(None, None)
+    assert "UnsupportedReleaseError" in refused
+    for text in (refused, str(error.value)):
         assert f"vLLM {version} is not supported" in text
         assert "--enable-eplb" in text
 
@@ -170,17 +259,22 @@ def test_a_build_that_looks_like_no_neighbour_is_refused_only_where_eplb_is_aske
     [("0.33.0rc2", "0.32.0"), ("0.32.0a0+nv25.11", "0.32.0"), ("0.1.dev20175+gabc", "0.33.0")],
 )
 def test_a_build_that_looks_like_a_neighbour_is_used_and_called_untested_once(
-    version: str, release: str
+    version: str,
+    release: str,
+    register: Callable[[], None],
+    ask: Callable[..., str],
+    told: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    done = python(
-        as_version(version) + REGISTER + ASK + "ask(False); print('now'); "
-        "ask(True, loopback=True); ask(True, loopback=True)"
-    )
-    assert done.stdout.count("made VllmConfig") == 3, done.stdout + done.stderr
-    warning = f"vLLM {version} is none of the releases"
-    log = done.stdout + done.stderr
-    assert log.count(warning) == 1
-    assert f"looks as in {release}, so it is used" in log
+    monkeypatch.setattr(vllm.version, "__version__", version)
+    register()
+    assert "made VllmConfig" in ask(False)
+    assert told == []
+    for _ in range(2):
+        assert "made VllmConfig" in ask(True, loopback=True)
+    (warning,) = told
+    assert f"vLLM {version} is none of the releases" in warning
+    assert f"looks as in {release}, so it is used" in warning
 
 
 def test_the_doctor_is_content_with_this_environment() -> None:

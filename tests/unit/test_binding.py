@@ -11,6 +11,7 @@ import pytest
 
 from vllm_eplb_plugin.overrides.binding import (
     OverrideError,
+    UnbindError,
     bind,
     bind_what_is_there,
     find_mismatches,
@@ -37,6 +38,7 @@ def commit(state, layer):
     exec(source, module.__dict__)
     sys.modules[module.__name__] = module
     yield module
+    unbind([STEP])
     del sys.modules[module.__name__]
 
 
@@ -119,11 +121,20 @@ def test_what_was_bound_is_taken_back(target: ModuleType) -> None:
     assert bind(overrides) != []
 
 
-def test_what_somebody_put_on_top_is_left_alone(target: ModuleType) -> None:
+def test_what_somebody_put_on_top_is_left_alone_and_named(
+    target: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_top(self: object) -> int:
+        return 7
+
     bind([STEP])
-    target.State.step = on_top = lambda self: 7
-    assert unbind([STEP]) == []
-    assert target.State.step is on_top
+    with monkeypatch.context() as patch:
+        patch.setattr(target.State, "step", on_top)
+        with pytest.raises(UnbindError, match=r"State\.step was replaced by .*on_top after"):
+            unbind([STEP])
+        (problem,) = bind_what_is_there([STEP])
+        assert "State.step was replaced by" in problem
+        assert target.State.step is on_top
 
 
 def test_what_only_looks_on_is_bound_whatever_the_signature(target: ModuleType) -> None:

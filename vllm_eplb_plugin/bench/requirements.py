@@ -4,16 +4,12 @@
 import importlib
 import os
 from pathlib import Path
-from platform import python_version
 
-from vllm_eplb_plugin.advice import how_to_install
+from vllm_eplb_plugin.advice import why_not_imported
 from vllm_eplb_plugin.bench.result import BenchError
 from vllm_eplb_plugin.compatibility import installed_support
 from vllm_eplb_plugin.placement.fast_way import describe, import_problem
-from vllm_eplb_plugin.releases import (
-    UnsupportedReleaseError,
-    installed_distribution,
-)
+from vllm_eplb_plugin.releases import UnsupportedReleaseError
 
 
 def require_vllm(module: str) -> None:
@@ -28,14 +24,7 @@ def require_vllm(module: str) -> None:
     except UnsupportedReleaseError as error:
         raise BenchError(str(error)) from error
     except Exception as error:  # whatever vLLM or torch raise when imported is the answer
-        found = installed_distribution()
-        if found is None:
-            advice = how_to_install(python_version())
-            raise BenchError(f"vLLM is not installed: {advice}") from error
-        raise BenchError(
-            f"{module} cannot be imported ({describe(error)}): `vllm-eplb doctor` examines "
-            f"the installed {' '.join(found)}"
-        ) from error
+        raise BenchError(why_not_imported(module, describe(error))) from error
 
 
 def require_compiled_policy() -> None:

@@ -4,7 +4,7 @@
 import contextlib
 import json
 import sys
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -12,13 +12,11 @@ from rich.markup import escape
 
 from vllm_eplb_plugin import __version__
 from vllm_eplb_plugin.bench.cli import bench
-from vllm_eplb_plugin.bench.requirements import require_vllm
-from vllm_eplb_plugin.bench.result import BenchError
 from vllm_eplb_plugin.cli.doctor import Report, examine
-from vllm_eplb_plugin.cli.explain import explain, show
-from vllm_eplb_plugin.compatibility import installed_support
-from vllm_eplb_plugin.overrides.override import Kind
-from vllm_eplb_plugin.releases import supported_releases
+from vllm_eplb_plugin.cli.explain import ExplainError, explain
+from vllm_eplb_plugin.cli.explanation import show
+from vllm_eplb_plugin.overrides.override import KINDS, Kind
+from vllm_eplb_plugin.releases import known_release, supported_releases
 
 main = typer.Typer(
     name="vllm-eplb",
@@ -27,6 +25,8 @@ main = typer.Typer(
     add_completion=False,
 )
 main.add_typer(bench, name="bench")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -47,9 +47,7 @@ def _main(
 
 
 @main.command()
-def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
-) -> None:
+def doctor(as_json: AsJson = False) -> None:
     """Say whether the plugin works with the installed vLLM; exit code 0 if it does, else 2."""
     # vLLM logs to standard output, and so does whatever else is imported.
     with contextlib.redirect_stdout(sys.stderr):
@@ -61,36 +59,48 @@ def doctor(
     raise typer.Exit(0 if report.works else 2)
 
 
+def _parse_release(version: str) -> str:
+    release = known_release(version)
+    if release is None:
+        raise typer.BadParameter(f"{version} is none of {', '.join(supported_releases())}.")
+    return release
+
+
+def _parse_kind(name: str) -> Kind:
+    for kind in KINDS:
+        if name == kind:
+            return kind
+    raise typer.BadParameter(f"{name} is none of {', '.join(KINDS)}.")
+
+
 @main.command("explain")
 def explain_command(
     release: Annotated[
         str | None,
-        typer.Option(help="Of vLLM, such as 0.26.0.", show_default="the installed one"),
+        typer.Option(
+            parser=_parse_release,
+            metavar="VERSION",
+            help="A supported vLLM, installed or not, such as 0.26.0.",
+            show_default="the installed one",
+        ),
     ] = None,
     kind: Annotated[
-        str | None, typer.Option(help="Only these: replace, hook, pretend or break.")
+        Kind | None,
+        typer.Option(parser=_parse_kind, metavar="KIND", help=f"Only one of {', '.join(KINDS)}."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Say what is overridden of vLLM: which failure each override mends, and until when."""
+    """Say what is overridden of vLLM: which failure each override mends, when, and until when."""
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            require_vllm("vllm.distributed.eplb.eplb_state")
-            if release is not None and release not in supported_releases():
-                raise BenchError(
-                    f"--release {release}: not among {', '.join(supported_releases())}"
-                )
-            found = explain(release or installed_support().release)
-        if kind is not None and kind not in (kinds := get_args(Kind)):
-            raise BenchError(f"--kind {kind}: not among {', '.join(kinds)}")
-    except BenchError as error:
+            explanation = explain(release, kind)
+    except ExplainError as error:
         typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
-    found = [one for one in found if kind in (None, one.kind)]
+        raise typer.Exit(2) from error
     if as_json:
-        typer.echo(json.dumps([one.as_dict() for one in found], indent=2))
+        typer.echo(json.dumps(explanation.as_dict(), indent=2))
     else:
-        show(found, Console(highlight=False))
+        show(explanation, Console(highlight=False))
 
 
 def _show(report: Report) -> None:

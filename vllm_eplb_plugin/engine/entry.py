@@ -83,7 +83,8 @@ OVERRIDES = (
         signature="(self, parallel_config, device)",
         kind="hook",
         replace=_override_init,
-        fixes="Nothing of vLLM: settings are known only here, in the process that needs them.",
+        fixes="The plugin's settings reach the process that needs them only in here: vLLM hands "
+        "--additional-config to no plugin.",
         delete_when="vLLM hands --additional-config to its plugins.",
     ),
     FROM_MAPPING,

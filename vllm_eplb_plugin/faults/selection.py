@@ -6,6 +6,12 @@ from vllm_eplb_plugin.faults.transfer_delay import delay_overrides
 from vllm_eplb_plugin.overrides.override import Override, select
 from vllm_eplb_plugin.settings import Settings
 
+BY_SETTING: dict[str, tuple[Override, ...]] = {
+    **{f'"fault": "{fault}"': overrides for fault, overrides in FAULTS.items()},
+    '"transfer_delay_ms"': delay_overrides(0.0),
+}
+"""All that can be asked for, by the setting that does; to look at, since a delay has no length."""
+
 
 def overrides_on_purpose(settings: Settings, release: str) -> tuple[Override, ...]:
     """Those of ``fault`` and of ``transfer_delay_ms``; usually none."""

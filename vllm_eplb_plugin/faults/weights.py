@@ -33,7 +33,6 @@ _MOVE_SIGNATURES = {
 
 
 def _do_nothing(original: _Function) -> _Function:
-    # The same signature: what overrides the target later finds it as expected, already bound.
     @functools.wraps(original)
     def nothing(*_args: Any, **_kwargs: Any) -> None:
         return None
@@ -115,7 +114,7 @@ def _of_moving_weights(
                 signature=signature,
                 kind="break",
                 replace=replace,
-                fixes=f"Nothing: {effect}",
+                fixes=effect,
                 delete_when="Never.",
                 releases=releases,
             )
@@ -123,7 +122,7 @@ def _of_moving_weights(
 
 WEIGHTS_NOT_MOVED = tuple(
     _of_moving_weights(
-        _do_nothing, _do_nothing, "maps are committed, weights stay where they were."
+        _do_nothing, _do_nothing, "Maps are committed, weights stay where they were."
     )
 )
 
@@ -131,7 +130,7 @@ EXPERT_ROW_SWAPPED = tuple(
     _of_moving_weights(
         _swap_once_in_all_layers,
         _swap_once_in_a_layer,
-        "after the first rearrangement, in one layer, two logical experts have each other's "
+        "After the first rearrangement, in one layer, two logical experts have each other's "
         "weights, and keep them wherever they move.",
     )
 )

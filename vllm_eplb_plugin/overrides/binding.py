@@ -1,31 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bind overrides into vLLM: check every target first, bind once, refuse loudly."""
+"""Bind overrides into vLLM, and take them back: check every target first, refuse loudly."""
 
 import importlib
 import inspect
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
+from vllm_eplb_plugin.overrides.bound import Bound, BoundOverrides
 from vllm_eplb_plugin.overrides.override import Override, parameters_of
 
-_NOTHING = object()
-
-
-@dataclass(frozen=True)
-class _Binding:
-    owner: Any
-    name: str
-    before: Any
-    """What the owner itself had there, `_NOTHING` if it had inherited or not yet assigned it."""
-    bound: Any
-
-    def holds(self) -> bool:
-        return vars(self.owner).get(self.name) is self.bound
-
-
-_bindings: dict[str, _Binding] = {}
+_bound = BoundOverrides()
 
 
 class OverrideError(RuntimeError):
@@ -42,66 +27,93 @@ class OverrideError(RuntimeError):
         )
 
 
+class UnbindError(RuntimeError):
+    """Somebody else has replaced what was bound; nothing was taken back."""
+
+    def __init__(self, replaced: Iterable[Bound]) -> None:
+        super().__init__(
+            "vllm-eplb-plugin took none of its overrides back:\n  "
+            + "\n  ".join(bound.describe_replacement() for bound in replaced)
+            + "\nPut back the plugin's override first, and take it back then."
+        )
+
+
 def find_mismatches(overrides: Iterable[Override]) -> list[str]:
     """Compare every target with what its override expects; an empty list means all fit."""
     return [problem for override in overrides if (problem := _mismatch(override))]
 
 
 def bind(overrides: Iterable[Override]) -> list[str]:
-    """Bind overrides whose targets all fit; binding again changes nothing.
+    """Bind overrides whose targets all fit; a target that is already bound stays as it is.
 
     Returns:
         The targets bound by this call.
 
     Raises:
-        OverrideError: At least one target does not fit. Nothing was bound.
+        OverrideError: At least one target does not fit, or was replaced by somebody else after it
+            had been bound. Nothing was bound.
     """
     overrides = list(overrides)
     if problems := find_mismatches(overrides):
         raise OverrideError(problems)
-    return [override.target for override in overrides if _bind_one(override)]
+    done: list[Bound] = []
+    try:
+        for override in overrides:
+            done.extend(_bind_one(override))
+    except BaseException:
+        for bound in reversed(done):
+            _bound.take_back(bound)
+        raise
+    return [bound.override.target for bound in done]
 
 
 def bind_what_is_there(overrides: Iterable[Override]) -> list[str]:
     """Bind overrides that take any arguments and only look who calls, so whatever the signature.
 
     Returns:
-        What is wrong with targets that are not there, and so were not bound.
+        What is wrong with targets that are not there, or that somebody else has replaced after
+        they had been bound, and so were not bound.
     """
     problems = []
     for override in overrides:
-        try:
+        if problem := _mismatch(override, any_signature=True):
+            problems.append(problem)
+        else:
             _bind_one(override)
-        except (ImportError, AttributeError) as error:
-            problems.append(f"{override.target} does not exist: {error}")
     return problems
 
 
 def unbind(overrides: Iterable[Override]) -> list[str]:
-    """Take overrides back, except where something else was put on top of them.
+    """Put back exactly what was there before; an override that is not bound is left out.
+
+    For tests, and before there is any `EplbState`: one that was made with the overrides does not
+    work without them.
 
     Returns:
-        The targets that are again as before.
+        The targets taken back by this call.
+
+    Raises:
+        UnbindError: Somebody else has replaced what was bound. Nothing was taken back.
     """
-    done = []
-    for target in (override.target for override in overrides):
-        binding = _bindings.get(target)
-        if binding is None or not binding.holds():
-            continue
-        if binding.before is _NOTHING:
-            delattr(binding.owner, binding.name)
-        else:
-            setattr(binding.owner, binding.name, binding.before)
-        del _bindings[target]
-        done.append(target)
-    return done
+    every = {id(bound): bound for override in overrides for bound in _bound.of(override)}
+    if replaced := [bound for bound in every.values() if not bound.is_in_force]:
+        raise UnbindError(replaced)
+    for bound in every.values():
+        _bound.take_back(bound)
+    return [bound.override.target for bound in every.values()]
 
 
-def _mismatch(override: Override) -> str | None:
+def _mismatch(override: Override, any_signature: bool = False) -> str | None:
     try:
         owner, name = _resolve(override.target)
         current = _current(owner, name, override)
-        found = None if override.signature is None else parameters_of(current)
+        if (bound := _bound.at(owner, name)) is not None:
+            if not bound.is_in_force:
+                return bound.describe_replacement()
+            current = bound.replaced
+        if override.signature is None or any_signature:
+            return None
+        found = parameters_of(current)
     except (ImportError, AttributeError) as error:
         return f"{override.target} does not exist: {error}"
     except (TypeError, ValueError) as error:
@@ -111,17 +123,11 @@ def _mismatch(override: Override) -> str | None:
     return f"{override.target} has the parameters {found}, expected {override.signature}"
 
 
-def _bind_one(override: Override) -> bool:
+def _bind_one(override: Override) -> list[Bound]:
     owner, name = _resolve(override.target)
-    current = _current(owner, name, override)
-    binding = _bindings.get(override.target)
-    if binding is not None and binding.owner is owner and binding.holds():
-        return False
-    before = vars(owner).get(name, _NOTHING)
-    binding = _Binding(owner, name, before, override.replace(current))
-    setattr(owner, name, binding.bound)
-    _bindings[override.target] = binding
-    return True
+    if _bound.at(owner, name) is not None:
+        return []
+    return [_bound.put(override, owner, name, _current(owner, name, override))]
 
 
 def _resolve(target: str) -> tuple[Any, str]:

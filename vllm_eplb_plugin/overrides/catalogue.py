@@ -6,8 +6,9 @@ that they can ask for the others' in turn.
 """
 
 import importlib
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Any
 
 from vllm_eplb_plugin.overrides.override import Override, select
 
@@ -72,24 +73,31 @@ _WHERE = {
 }
 
 
-class Entry(NamedTuple):
-    """One override and where it is kept."""
+_ON_PURPOSE = "faults.selection:BY_SETTING"
 
-    room: str
-    """The module that declares it."""
-    moment: str
-    """A field of `Overrides`."""
+
+@dataclass(frozen=True)
+class Place:
+    """Where an override is declared, and what binds it."""
+
     override: Override
+    room: str
+    """Folder of the package, with the file that declares it: ``loopback/cpu/device.py``; of a
+    fault, the folder alone."""
+    moment: str
+    """A field of `Overrides`; of a fault, ``fault``."""
+    setting: str | None = None
+    """What a fault is asked for by, such as ``"fault": "no_rearrangement"``."""
 
 
-def entries_for(release: str) -> list[Entry]:
-    """Every override of a vLLM release with its room; this imports vLLM."""
-    return [
-        Entry(name.partition(":")[0], moment, override)
-        for moment, names in _WHERE.items()
-        for name in names
-        for override in select(_load(name), release)
-    ]
+def places() -> Iterator[Place]:
+    """Every override, of all releases, and every fault; this imports vLLM."""
+    for moment, names in _WHERE.items():
+        for name in names:
+            file = name.partition(":")[0].replace(".", "/") + ".py"
+            yield from (Place(override, file, moment) for override in _load(name))
+    for setting, overrides in _find(_ON_PURPOSE).items():
+        yield from (Place(override, "faults", "fault", setting) for override in overrides)
 
 
 def overrides_for(release: str) -> Overrides:
@@ -115,6 +123,10 @@ def _load_all(names: tuple[str, ...]) -> tuple[Override, ...]:
 
 
 def _load(name: str) -> tuple[Override, ...]:
-    module, _, attribute = name.partition(":")
-    found = getattr(importlib.import_module(f"{_PACKAGE}.{module}"), attribute)
+    found = _find(name)
     return (found,) if isinstance(found, Override) else found
+
+
+def _find(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(f"{_PACKAGE}.{module}"), attribute)

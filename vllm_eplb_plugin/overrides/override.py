@@ -4,18 +4,23 @@
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from packaging.specifiers import SpecifierSet
 
 Kind = Literal["replace", "hook", "pretend", "break"]
-"""What an override does: vLLM's work, better; look on, and refuse or tell; stand for hardware that
-is not there; break EPLB on purpose, to see that a check notices."""
+"""What an override is for.
+
+``replace`` does vLLM's work in another way; ``hook`` looks on: it calls the original with the same
+arguments, or refuses; ``pretend`` lets a CPU, or one GPU, stand for the several GPUs of EPLB, in
+loopback; ``break`` is a fault, asked for by a setting, to see that a check notices.
+"""
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
 class Override:
-    """One function, method or instance attribute of vLLM that the plugin replaces."""
+    """One function, method or instance attribute of vLLM that the plugin overrides."""
 
     target: str
     """``package.module:Class.name`` or ``package.module:name``, where its user looks it up."""
@@ -25,10 +30,11 @@ class Override:
     replace: Callable[[Any], Any]
     """Takes what is there now (None for an instance's attribute), returns what shall be there."""
     fixes: str
-    """Which failure of vLLM this mends, or what is broken."""
+    """Which failure of vLLM this mends; of the kind ``break``, what it breaks."""
     delete_when: str
     """When this override is no longer needed."""
     kind: Kind
+    """What it is for."""
     releases: str = ""
     """The vLLM releases that need it, as a version specifier such as ``>=0.20,<0.29``; empty:
     every supported one."""

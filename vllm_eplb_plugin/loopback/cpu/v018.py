@@ -73,7 +73,7 @@ OVERRIDES = (
         target=f"{_MOE}.unquantized_fused_moe_method:"
         "UnquantizedFusedMoEMethod.forward_monolithic_cpu",
         signature="(self, layer, x, router_logits)",
-        kind="pretend",
+        kind="hook",
         replace=_override_forward,
         fixes="What chooses experts on a CPU does not know for which layer.",
         delete_when="vLLM 0.18 is no longer supported.",
