@@ -25,7 +25,8 @@ MAY_IMPORT = {
     "front_end": "compatibility loopback overrides settings",
     "compatibility": "overrides releases",
     "activation": "overrides settings",
-    "bench": "advice compatibility engine observe placement planning processor releases settings",
+    "bench": "advice compatibility engine observe overrides placement planning processor releases "
+    "settings",
     "cli": "advice bench compatibility faults overrides placement planning processor releases "
     "settings",
 }
