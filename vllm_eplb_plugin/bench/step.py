@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
+from vllm_eplb_plugin.bench.one_rank import Experts, model_config, one_rank
 from vllm_eplb_plugin.bench.result import BenchError, Row
 from vllm_eplb_plugin.bench.shapes import Shape
-from vllm_eplb_plugin.bench.stand_in import Experts, model_config, one_rank
 from vllm_eplb_plugin.bench.timing import alternate, difference
 from vllm_eplb_plugin.compatibility import installed_support
 from vllm_eplb_plugin.engine import entry
