@@ -146,7 +146,7 @@ class TestFault:
         reports = installed(fault=fault, use_async=use_async, steps=60, events_dir=str(tmp_path))
         assert_nothing_wrong(reports)
         assert all(r["placements"] == [] and r["rejections"] >= 3 for r in reports)
-        rejected = read_kind(tmp_path, "placement_rejected")
+        rejected = read_kind(tmp_path, "rearrangement_rejected")
         assert rejected and all("no slot for logical expert 0" in e["reason"] for e in rejected)
 
     def test_nothing_is_ever_rearranged(
@@ -186,7 +186,9 @@ def test_a_bad_placement_is_refused_on_every_rank_and_stepping_goes_on(
     for rank, (report, reason) in enumerate(zip(reports, reasons, strict=True)):
         assert report["placements"] == []
         assert report["rejections"] >= 3
-        rejected = [e for e in read_events(tmp_path, rank) if e["event"] == "placement_rejected"]
+        rejected = [
+            e for e in read_events(tmp_path, rank) if e["event"] == "rearrangement_rejected"
+        ]
         assert len(rejected) >= 2
         assert all(reason in e["reason"] for e in rejected)
 

@@ -430,7 +430,8 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         from vllm_eplb_plugin.observe.delivery import flush_all
 
-        observer = getattr(self.state, "eplb_observer", None)
+        session = getattr(self.state, "eplb_session", None)
+        followed = session.rearrangements if session else None
         assert flush_all(10)
         return {
             "initial": self.initial,
@@ -441,8 +442,8 @@ class Report:
             "moved_addresses": self.moved_addresses,
             "logical_maps_handed_over": self.logical_maps_handed_over,
             "width": self._models()[0].logical_to_physical_map.shape[-1],
-            "rejections": observer.rejections if observer else 0,
-            "rearrangements": observer.rearrangement if observer else len(self.placements),
+            "rejections": followed.outcomes["rejected"] if followed else 0,
+            "rearrangements": followed.number if followed else len(self.placements),
         }
 
     def _read_addresses(self) -> list[int]:
