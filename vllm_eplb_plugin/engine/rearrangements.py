@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -120,8 +120,8 @@ class Rearrangements:
         followed = self._followed.get(model_index)
         if followed is None or followed.plan is None:
             return
-        plan, moment = followed.plan, followed.moment(self.step)
         if changed := followed.progress.commit(layers):
+            plan, moment = followed.plan, followed.moment(self.step)
             self._log.tell(lambda: layers_committed(moment, plan, changed))
             if not followed.progress.awaited:
                 self._end(followed, "finished")
@@ -162,7 +162,8 @@ class Rearrangements:
         self, followed: _Followed, plan: Plan, moment: Moment, seconds: float
     ) -> None:
         """What changed, and where experts are now."""
-        left, with_placement = followed.progress.awaited or (), self._log.source.speaks_for_all
+        left = frozenset(followed.progress.awaited or ())
+        with_placement = self._log.source.speaks_for_all
         if followed.progress.outcome == "finished":
             finished = Finished(moment, plan, followed.model.expert_bytes, seconds)
             self._log.tell(lambda: finished.events(with_placement))
@@ -177,7 +178,7 @@ def _ended(
     outcome: Outcome,
     moment: Moment,
     reason: str,
-    layers_left: frozenset[int] | None,
+    layers_left: Collection[int] | None,
     seconds: float,
 ) -> Event:
     left = None if layers_left is None else len(layers_left)

@@ -38,7 +38,7 @@ class Rearrangement:
     """By `time.monotonic`."""
     layers: int
     """MoE layers of the model."""
-    awaited: frozenset[int] | None = None
+    awaited: set[int] | None = None
     """Layers that change and are not committed; None: it is not planned."""
     outcome: Outcome | None = None
 
@@ -60,10 +60,10 @@ class Rearrangement:
         Raises:
             ValueError: It is planned already, is over, or has no such layer.
         """
-        awaited = frozenset(changed_layers)
+        awaited = set(changed_layers)
         if self.awaited is not None or not self.is_open:
             raise ValueError(f"rearrangement {self.number} cannot be planned any more: {self}")
-        if not awaited <= frozenset(range(self.layers)):
+        if not awaited <= set(range(self.layers)):
             raise ValueError(f"{sorted(awaited)} are no layers of {self.layers}")
         self.awaited = awaited
 
@@ -72,7 +72,7 @@ class Rearrangement:
         if self.awaited is None or not self.is_open:
             return []
         changed = [layer for layer in layers if layer in self.awaited]
-        self.awaited -= frozenset(changed)
+        self.awaited.difference_update(changed)
         return changed
 
     def end(self, outcome: Outcome) -> bool:
