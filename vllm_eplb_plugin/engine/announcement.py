@@ -13,24 +13,28 @@ from vllm_eplb_plugin.settings import Settings
 logger = logging.getLogger("vllm.eplb_plugin")
 
 
-def announce(state: Any, model_state: Any, settings: Settings) -> None:
+def announce(state: Any, model_state: Any, settings: Settings, tried: str | None) -> None:
     """Say it in the log of this process: once, and again only if it has changed.
 
     Args:
         state: An `EplbState` that knows its policy.
         model_state: Its first model's, committed once.
         settings: Of the server.
+        tried: See `self_test.run_self_test`.
     """
     mode = "async" if state.is_async else "sync"
     commits = how_commits_are_made(model_state)
-    _say_once(describe(installed_support(), mode, state.eplb_policy, commits, settings))
+    support = installed_support()
+    _say_once(describe(support, tried, mode, state.eplb_policy, commits, settings))
 
 
-def describe(support: Support, mode: str, policy: Any, commits: str, settings: Settings) -> str:
+def describe(
+    support: Support, tried: str | None, mode: str, policy: Any, commits: str, settings: Settings
+) -> str:
     """What is on, in one line; the switch interval is that of this process."""
     name = getattr(policy, "__name__", type(policy).__name__)
     by = "compiled" if name == "CompiledPolicy" else f"vLLM's own {name}"
-    untested = "" if support.tested else f" (untested, overridden as {support.release})"
+    untested = "" if support.tested else f" (untested, overridden as {support.release}, {tried})"
     checked = "placements before weights move"
     if settings.check_weights:
         checked += ", weights and router maps after every commit"

@@ -16,6 +16,7 @@ from vllm_eplb_plugin.engine.announcement import announce
 from vllm_eplb_plugin.engine.committer import commit_again, narrow_logical_to_physical_map
 from vllm_eplb_plugin.engine.observer import Observer
 from vllm_eplb_plugin.engine.refusals import ModelWithoutEplbError
+from vllm_eplb_plugin.engine.self_test import run_self_test
 from vllm_eplb_plugin.observe.step_times import write_step_times
 from vllm_eplb_plugin.overrides.override import Override
 from vllm_eplb_plugin.planning.guard import GuardedPolicy
@@ -91,9 +92,10 @@ def _override_add_model(original: _Method) -> _Method:
         model_state.logical_to_physical_map = narrow()
         model_state.eplb_observer = self.eplb_observer
         commit_again(model_state)
+        tried = run_self_test(self, model_state, get_eplb_group().cpu_group)
         self.eplb_observer.added(model_state, get_eplb_group().cpu_group)
         if self.eplb_observer.rank == 0:
-            announce(self, model_state, self.eplb_observer.settings)
+            announce(self, model_state, self.eplb_observer.settings, tried)
 
     return add_model
 
