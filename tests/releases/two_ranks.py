@@ -49,6 +49,7 @@ class Job:
     policy: str = "default"
     events_dir: str | None = None
     step_times_dir: str | None = None
+    switch_interval_ms: float | None = 0.5
     enabled: bool = True
     """False: the plugin is loaded and its settings turn it off."""
     runner: str = "v1"
@@ -255,6 +256,7 @@ def vllm_config(job: Job) -> Any:
         "step_times_dir": job.step_times_dir,
         "check_weights": not (job.elastic or job.unfilled_replicas),
         "events_dir": job.events_dir,
+        "switch_interval_ms": job.switch_interval_ms,
         "loopback": True,
         "fault": job.fault,
         "transfer_delay_ms": job.transfer_delay_ms,

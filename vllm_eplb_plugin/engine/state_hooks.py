@@ -2,7 +2,6 @@
 """Overrides of vLLM's `EplbState` that every release gets, sync and async."""
 
 import functools
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +16,7 @@ from vllm_eplb_plugin.engine.committer import commit_again, narrow_logical_to_ph
 from vllm_eplb_plugin.engine.observer import Observer
 from vllm_eplb_plugin.engine.refusals import ModelWithoutEplbError
 from vllm_eplb_plugin.engine.self_test import run_self_test
+from vllm_eplb_plugin.engine.switch_interval import limit_switch_interval
 from vllm_eplb_plugin.observe.step_times import write_step_times
 from vllm_eplb_plugin.overrides.override import Override
 from vllm_eplb_plugin.planning.guard import GuardedPolicy
@@ -24,9 +24,6 @@ from vllm_eplb_plugin.planning.policies.fastest import fastest
 from vllm_eplb_plugin.settings import Settings
 
 _STATE = "vllm.distributed.eplb.eplb_state"
-_SWITCH_SECONDS = 0.0005
-"""The async worker's Python otherwise keeps the thread that runs the model from going on for 5 ms
-whenever that one has waited for something, which it does in every step."""
 _Method = Callable[..., Any]
 
 
@@ -40,7 +37,7 @@ def make_state(
             "ranks do not take part in: turn off check_weights or elastic EP"
         )
     if parallel_config.eplb_config.use_async:
-        sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_SECONDS))
+        limit_switch_interval(settings.switch_interval_ms)
     state.eplb_observer = Observer(settings, _ep_rank())
     original(state, parallel_config, device)
     if settings.step_times_dir is not None:
