@@ -3,11 +3,15 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from tests.releases.ranks import Ranks, assert_nothing_wrong, refusal
+from vllm_eplb_plugin.compatibility import Support
+from vllm_eplb_plugin.engine import self_test
 
 UNTESTED = "0.32.1rc1.dev7+gabc"
 
@@ -102,3 +106,34 @@ def test_where_it_cannot_be_tried_the_log_says_why(
     log = installed.log.read_text()[before:]
     assert f"EPLB of this untested vLLM was not tried before serving: {reason}" in log
     assert "overridden as 0.32.0, not tried before serving)" in log
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ({"num_moe_layers": 0}, "no MoE layer"),
+        ({"num_logical_experts": 1}, "fewer logical experts than EP ranks"),
+        ({"hip": "7.0"}, "on ROCm"),
+        ({"world_size": 4}, "vLLM before 0.20 moves weights over a group of more ranks"),
+    ],
+)
+def test_it_is_left_out_where_it_could_not_pass_or_would_hang(
+    state: dict[str, Any],
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    values = {"num_moe_layers": 3, "num_logical_experts": 8, "hip": None, "world_size": 2, **state}
+    untested = Support("0.18.2", "0.18.1", tested=False)
+    monkeypatch.setattr(self_test, "installed_support", lambda: untested)
+    monkeypatch.setattr(torch.version, "hip", values["hip"])
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: values["world_size"])
+    group: Any = SimpleNamespace(rank=lambda: 0, size=lambda: 2)
+    parallel_config = SimpleNamespace(enable_elastic_ep=False)
+    model_state = SimpleNamespace(model=SimpleNamespace(**values))
+    with caplog.at_level("WARNING"):
+        result = self_test.run_self_test(
+            SimpleNamespace(parallel_config=parallel_config), model_state, group
+        )
+    assert result == "not tried before serving"
+    assert reason in caplog.text
