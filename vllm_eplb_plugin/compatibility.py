@@ -9,6 +9,7 @@ from vllm_eplb_plugin.overrides.binding import OverrideError, find_mismatches
 from vllm_eplb_plugin.overrides.catalogue import overrides_at
 from vllm_eplb_plugin.releases import (
     UnsupportedReleaseError,
+    alternatives,
     known_release,
     neighbours,
     supported_releases,
@@ -32,10 +33,16 @@ class Support:
         return (
             f"vLLM {self.installed} is none of the releases that vllm-eplb-plugin was tested with "
             f"({supported_releases()[0]} to {supported_releases()[-1]}). All that it overrides "
-            f"looks as in {self.release}, so it is used; what it commits is checked when EPLB "
-            "starts. To be safe, compare answers with those without --enable-eplb, or install a "
-            "tested release."
+            f"looks as in {self.release}, so it is used; when EPLB starts, experts of two layers "
+            "are moved to other ranks and back, and it is not served if one is not where it "
+            "should be. To be safe, compare answers with those without --enable-eplb, or install "
+            "a tested release."
         )
+
+    @property
+    def alternatives(self) -> str:
+        """What to do if it turns out not to work."""
+        return alternatives()
 
 
 def installed_support() -> Support:

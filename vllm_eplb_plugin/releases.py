@@ -33,9 +33,7 @@ class UnsupportedReleaseError(RuntimeError):
         reasons = [f"\n  as {release}: {_shortened(why)}" for release, why in problems.items()]
         super().__init__(
             f"vLLM {version} is not supported by this release of vllm-eplb-plugin, and does not "
-            f"look like a release that is:{''.join(reasons)}\nInstall one of "
-            f"{', '.join(supported_releases())}; or serve without --enable-eplb; or turn the "
-            "plugin off with EPLB_PLUGIN='{\"enabled\": false}' (EPLB then is vLLM's own)."
+            f"look like a release that is:{''.join(reasons)}\n{alternatives()}"
         )
 
 
@@ -109,6 +107,14 @@ def newest_for(python: str, on_cpu: bool = False) -> Release | None:
 def supported_releases() -> list[str]:
     """Versions of the table, oldest first."""
     return [release.version for release in RELEASES]
+
+
+def alternatives() -> str:
+    """What to do where the plugin cannot work with the installed vLLM."""
+    return (
+        f"Install one of {', '.join(supported_releases())}; or serve without --enable-eplb; or "
+        "turn the plugin off with EPLB_PLUGIN='{\"enabled\": false}' (EPLB then is vLLM's own)."
+    )
 
 
 def known_release(version: str) -> str | None:

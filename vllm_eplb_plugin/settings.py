@@ -36,6 +36,9 @@ class Settings(BaseModel):
     """Whether vLLM's EPLB state manager is overridden at all."""
     compiled_policy: bool = Field(True, strict=True)
     """Plan with the compiled form of vLLM's default policy: the same placements, sooner."""
+    switch_interval_ms: float | None = Field(0.5, ge=0, allow_inf_nan=False, strict=True)
+    """Async mode: how long at most one thread keeps Python's interpreter from another one; 0 or
+    None: as long as without the plugin."""
     loopback: bool = Field(False, strict=True)
     """Run DP+EP+EPLB without several GPUs: for development and CI only."""
     fault: Fault | None = None

@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real servers, one at a time, through the harness."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from eval.command import find_executable, server_command
 from eval.config import Config
 from eval.config_file import load_config
 from eval.process import ChildProcess
-from eval.server import choose_port
+from eval.server import Server, choose_port
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "eval" / "models" / "gsm-tiny"
@@ -62,13 +66,19 @@ class Evaluation:
         return found
 
 
+@contextlib.contextmanager
+def serving(folder: Path, arm: dict[str, Any], events: Path) -> Iterator[Server]:
+    """A healthy server as `cpu.yaml` starts it, with its log in the folder."""
+    config, command, port = _server_of(arm, events)
+    log = folder / "server.log"
+    with Server(command, config.serve.environment, log, port) as server:
+        server.wait_until_healthy(300, Console(), arm["name"])
+        yield server
+
+
 def refusal(folder: Path, arm: dict[str, Any], **settings: Any) -> str:
     """Start one server as `cpu.yaml` does, which has to end by itself; what it printed."""
-    base = load_config(ROOT / "eval/configs/cpu.yaml").model_dump()
-    changed = {**base, "model": str(MODEL), **settings, "arms": [{"name": "off"}, arm]}
-    config = Config.model_validate(changed)
-    port = choose_port(None)
-    command = server_command(config, config.arms[1], find_executable(None), port, folder / "events")
+    config, command, _ = _server_of(arm, folder / "events", **settings)
     log = folder / "server.log"
     deadline = time.monotonic() + 300
     with ChildProcess(command, config.serve.environment, log) as server:
@@ -77,3 +87,12 @@ def refusal(folder: Path, arm: dict[str, Any], **settings: Any) -> str:
             time.sleep(0.5)
         assert server.wait() != 0
     return log.read_text()
+
+
+def _server_of(arm: dict[str, Any], events: Path, **settings: Any) -> tuple[Config, list[str], int]:
+    base = load_config(ROOT / "eval/configs/cpu.yaml").model_dump()
+    changed = {**base, "model": str(MODEL), **settings, "arms": [{"name": "off"}, arm]}
+    config = Config.model_validate(changed)
+    port = choose_port(None)
+    command = server_command(config, config.arms[1], find_executable(None), port, events)
+    return config, command, port

@@ -77,6 +77,14 @@ class Ranks:
         self._process.wait()
 
 
+def refusal(ranks: Ranks, **job: Any) -> tuple[str, str]:
+    """What the first rank failed with, and what both logged meanwhile."""
+    before = len(ranks.log.read_text())
+    with pytest.raises(RankFailure) as failure:
+        ranks(**job)
+    return str(failure.value).partition("\n")[0], ranks.log.read_text()[before:]
+
+
 def assert_nothing_wrong(reports: Reports) -> None:
     """After every step, weights, maps and addresses were right, the same on both ranks."""
     for report in reports:

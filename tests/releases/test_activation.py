@@ -284,6 +284,14 @@ def test_the_doctor_is_content_with_this_environment() -> None:
     assert "EplbState.add_model" in done.stdout
 
 
+def test_the_doctor_names_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = doctor(VLLM_CACHE_ROOT=str(tmp_path / "file" / "vllm"))
+    assert done.returncode == 0, done.stdout
+    assert "note: vLLM cannot keep what torch.compile makes in" in done.stdout
+    assert "Set VLLM_CACHE_ROOT to a folder" in done.stdout
+
+
 def test_loopback_names_the_releases_it_serves_with() -> None:
     arguments = (
         "model='eval/models/gsm-tiny', enforce_eager=True, "

@@ -10,7 +10,7 @@ from packaging.version import Version
 
 from eval.command import server_command
 from eval.config_file import load_config
-from tests.releases.ranks import ROOT, RankFailure, Ranks, Reports, assert_nothing_wrong
+from tests.releases.ranks import ROOT, RankFailure, Ranks, Reports, assert_nothing_wrong, refusal
 from vllm_eplb_plugin.releases import Release
 from vllm_eplb_plugin.settings import Fault
 
@@ -164,3 +164,22 @@ def test_the_evaluation_on_gpus_gives_the_release_options_that_it_has(ranks: Ran
             )
     assert len(commands) == 8
     assert ranks(commands=commands)[0]["read"] == expected
+
+
+def test_under_another_name_it_is_tried_and_served(release: Release, ranks: Ranks) -> None:
+    for use_async in (False, True):
+        reports = ranks(version=f"{release.version}.post1", use_async=use_async)
+        assert_nothing_wrong(reports)
+        assert len(reports[0]["placements"]) >= 6
+    name = f"vLLM {release.version}.post1 (untested, overridden as {release.version}, tried on"
+    assert ranks.log.read_text().count(name) == 2
+
+
+def test_under_another_name_and_with_another_body_it_is_refused(
+    release: Release, ranks: Ranks
+) -> None:
+    job = {"version": f"{release.version}.post1", "changed_body": "moves_nothing_on_rank_1"}
+    for use_async in (False, True):
+        message, _ = refusal(ranks, use_async=use_async, **job)
+        assert f"is not what {release.version} does" in message
+        assert "slots [6, 7, 8, 9, 10, 11] do not hold" in message

@@ -259,3 +259,15 @@ def test_one_line_of_one_rank_says_what_is_on(tmp_path: Path) -> None:
         "switch interval: 0.5 ms",
     ):
         assert part in line
+
+
+@pytest.mark.parametrize(
+    ("use_async", "setting", "interval"),
+    [(True, 0.25, "0.25"), (True, None, "5"), (True, 0, "5"), (False, 0.5, "5")],
+)
+def test_the_switch_interval_is_a_setting_of_async_mode(
+    use_async: bool, setting: float | None, interval: str, installed: Ranks
+) -> None:
+    before = len(installed.log.read_text())
+    installed(use_async=use_async, switch_interval_ms=setting, rearrangements=1)
+    assert f"switch interval: {interval} ms." in installed.log.read_text()[before:]

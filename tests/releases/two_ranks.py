@@ -49,6 +49,7 @@ class Job:
     policy: str = "default"
     events_dir: str | None = None
     step_times_dir: str | None = None
+    switch_interval_ms: float | None = 0.5
     enabled: bool = True
     """False: the plugin is loaded and its settings turn it off."""
     runner: str = "v1"
@@ -61,6 +62,12 @@ class Job:
     interrupt: str | None = None
     """drain: vLLM throws away what async mode has not committed yet, 0.24 and later; skip: it finds
     too little to gain, as on ROCm, 0.27 and later; error: the async worker dies."""
+    unfilled_replicas: bool = False
+    """The model's loader leaves redundant slots as they are."""
+    version: str | None = None
+    """What vLLM calls itself; None: what it is."""
+    changed_body: str | None = None
+    """A function of `changed_bodies` that makes this vLLM another one behind its signatures."""
     commands: list[list[str]] | None = None
     """Only read these options of `vllm serve`."""
 
@@ -157,6 +164,7 @@ def run_rank(job: Job, rank: int, port: int, connection: Connection) -> None:
         answer_with(connection, lambda: {"read": [parse(options) for options in commands]})
 
     import vllm_eplb_plugin
+    from tests.releases import changed_bodies
     from vllm_eplb_plugin.compatibility import installed_support
     from vllm_eplb_plugin.faults.selection import overrides_on_purpose
     from vllm_eplb_plugin.overrides.binding import bind
@@ -164,6 +172,10 @@ def run_rank(job: Job, rank: int, port: int, connection: Connection) -> None:
     from vllm_eplb_plugin.settings import Settings
 
     torch.set_num_threads(1)
+    if job.version is not None:
+        sys.modules["vllm.version"].__version__ = job.version  # type: ignore[attr-defined]
+    if job.changed_body is not None:
+        getattr(changed_bodies, job.changed_body)(rank)
     support = installed_support()
     overrides = overrides_for(support.release)
     bind(overrides.loopback)
@@ -245,8 +257,9 @@ def vllm_config(job: Job) -> Any:
     settings = {
         "enabled": job.enabled,
         "step_times_dir": job.step_times_dir,
-        "check_weights": not job.elastic,
+        "check_weights": not (job.elastic or job.unfilled_replicas),
         "events_dir": job.events_dir,
+        "switch_interval_ms": job.switch_interval_ms,
         "loopback": True,
         "fault": job.fault,
         "transfer_delay_ms": job.transfer_delay_ms,
@@ -260,6 +273,8 @@ def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
     from tests.releases.tiny_model import TinyModel
 
     models = [TinyModel(rank, 2, 3, LOGICAL, job.redundant, tag) for tag in range(job.models)]
+    if job.unfilled_replicas:
+        models[0].forget_redundant(rank)
     if job.dense:
         models[0].num_moe_layers = 0
     if job.runner == "v2":
@@ -431,6 +446,7 @@ class Report:
         self._addresses = self._read_addresses()
         self._last = [m.physical_to_logical_map.clone() for m in self._models()]
         self.initial = [placement.tolist() for placement in self._last]
+        self.at_first = describe_state(state)
 
     def _models(self) -> list[Any]:
         return list(self.state.model_states.values())
@@ -460,6 +476,7 @@ class Report:
         assert flush_all(10)
         return {
             "initial": self.initial,
+            "at_first": self.at_first,
             "placements": self.placements,
             "l2p": self.l2p,
             "wrong_weights": self.wrong_weights,
@@ -487,6 +504,21 @@ class Report:
     def _used_l2p(self, model_state: Any) -> list[Any]:
         l2p = model_state.logical_to_physical_map
         return l2p[..., : self.job.redundant + 1].tolist()
+
+
+def describe_state(state: Any) -> dict[str, Any]:
+    """Every number, word and tensor of a state and its models, and the experts' weights."""
+    objects = {"state": state, **state.model_states}
+    values = {
+        f"{owner}.{name}": value.tolist() if isinstance(value, torch.Tensor) else value
+        for owner, thing in objects.items()
+        for name, value in vars(thing).items()
+        if isinstance(value, torch.Tensor | int | float | str | None)
+    }
+    for name, model_state in state.model_states.items():
+        layers = model_state.model.expert_weights
+        values[f"{name} weights"] = [[tensor.tolist() for tensor in layer] for layer in layers]
+    return values
 
 
 def wrong_maps(model_state: Any) -> int:

@@ -50,6 +50,17 @@ def test_a_wrong_type_names_the_setting_and_the_value(value: object) -> None:
         load_settings({"eplb_plugin": {"loopback": value}})
 
 
+@pytest.mark.parametrize("value", [-1, "0.5", True, float("inf"), float("nan")])
+def test_a_switch_interval_that_is_no_time_is_refused(value: object) -> None:
+    with pytest.raises(SettingsError, match=f"'switch_interval_ms' has the value {value!r}"):
+        load_settings({"eplb_plugin": {"switch_interval_ms": value}})
+
+
+@pytest.mark.parametrize("value", [0, 0.0, 2, 0.5, None])
+def test_a_switch_interval_is_a_time_or_none(value: float | None) -> None:
+    assert load_settings({"eplb_plugin": {"switch_interval_ms": value}}).switch_interval_ms == value
+
+
 @pytest.mark.parametrize("value", ["on", [], 3, None])
 def test_settings_that_are_no_object_are_refused(value: object) -> None:
     with pytest.raises(SettingsError, match="must be a JSON object"):

@@ -9,6 +9,7 @@ from typing import Any
 from vllm_eplb_plugin import __version__
 from vllm_eplb_plugin.advice import how_to_install
 from vllm_eplb_plugin.cli.acceleration import fast_ways
+from vllm_eplb_plugin.cli.caches import cache_hints
 from vllm_eplb_plugin.cli.environment import ENTRY_POINT, not_loaded_problem, ray_hint
 from vllm_eplb_plugin.cli.explain import MOMENTS
 from vllm_eplb_plugin.cli.hardware import Gpu, deep_ep_problem, visible_gpus
@@ -199,3 +200,4 @@ def _examine_fast_ways(report: Report, settings: Settings) -> None:
     report.hints.extend(way.warning for way in report.fast_ways if way.problem is not None)
     if (problem := numba_cache_problem()) is not None:
         report.hints.append(problem)
+    report.hints.extend(cache_hints(report.on_cpu))

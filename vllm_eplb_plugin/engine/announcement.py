@@ -13,24 +13,27 @@ from vllm_eplb_plugin.settings import Settings
 logger = logging.getLogger("vllm.eplb_plugin")
 
 
-def announce(session: Session, model: ModelSession, is_async: bool) -> None:
+def announce(session: Session, model: ModelSession, is_async: bool, tried: str | None) -> None:
     """Say it in the log of this process: once, and again only if it has changed.
 
     Args:
         session: One that has its policy.
         model: Its first model, committed once.
         is_async: Whether vLLM's async worker plans and transfers.
+        tried: See `self_test.run_self_test`.
     """
-    mode = "async" if is_async else "sync"
-    way = model.committer.way
-    _say_once(describe(installed_support(), mode, session.policy, way, session.settings))
+    mode, way = "async" if is_async else "sync", model.committer.way
+    support = installed_support()
+    _say_once(describe(support, tried, mode, session.policy, way, session.settings))
 
 
-def describe(support: Support, mode: str, policy: Any, commits: str, settings: Settings) -> str:
+def describe(
+    support: Support, tried: str | None, mode: str, policy: Any, commits: str, settings: Settings
+) -> str:
     """What is on, in one line; the switch interval is that of this process."""
     name = getattr(policy, "__name__", type(policy).__name__)
     by = "compiled" if name == "CompiledPolicy" else f"vLLM's own {name}"
-    untested = "" if support.tested else f" (untested, overridden as {support.release})"
+    untested = "" if support.tested else f" (untested, overridden as {support.release}, {tried})"
     checked = "placements before weights move"
     if settings.check_weights:
         checked += ", weights and router maps after every commit"

@@ -2,7 +2,6 @@
 """Overrides of vLLM's `EplbState` that every release gets, sync and async."""
 
 import functools
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +19,9 @@ from vllm.distributed.parallel_state import (
 from vllm_eplb_plugin.engine.announcement import announce
 from vllm_eplb_plugin.engine.committer import narrow_logical_to_physical_map
 from vllm_eplb_plugin.engine.refusals import ModelWithoutEplbError
+from vllm_eplb_plugin.engine.self_test import run_self_test
 from vllm_eplb_plugin.engine.session import Session, session_of
+from vllm_eplb_plugin.engine.switch_interval import limit_switch_interval
 from vllm_eplb_plugin.observe.identity import Source
 from vllm_eplb_plugin.observe.step_times import write_step_times
 from vllm_eplb_plugin.overrides.override import Override
@@ -29,9 +30,6 @@ from vllm_eplb_plugin.planning.policies.fastest import fastest
 from vllm_eplb_plugin.settings import Settings
 
 _STATE = "vllm.distributed.eplb.eplb_state"
-_SWITCH_SECONDS = 0.0005
-"""The async worker's Python otherwise keeps the thread that runs the model from going on for 5 ms
-whenever that one has waited for something, which it does in every step."""
 _Method = Callable[..., Any]
 
 
@@ -45,7 +43,7 @@ def make_state(
             "ranks do not take part in: turn off check_weights or elastic EP"
         )
     if parallel_config.eplb_config.use_async:
-        sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_SECONDS))
+        limit_switch_interval(settings.switch_interval_ms)
     Session(settings, _source()).attach(state)
     original(state, parallel_config, device)
     if settings.step_times_dir is not None:
@@ -101,10 +99,12 @@ def _override_add_model(original: _Method) -> _Method:
         model_state = self.model_states[model_config.compute_hash()]
         model_state.logical_to_physical_map = narrow()
         session = session_of(self)
-        added = session.add(model_state, get_eplb_group().cpu_group)
+        group = get_eplb_group().cpu_group
+        added = session.add(model_state, group)
         added.committer.commit_again()
+        tried = run_self_test(self, model_state, group)
         if session.source.speaks_for_all:
-            announce(session, added, self.is_async)
+            announce(session, added, self.is_async, tried)
 
     return add_model
 
