@@ -87,6 +87,29 @@ def load_settings(additional_config: object = None) -> Settings:
     return _parse(value, source)
 
 
+_of_this_process: Settings | None = None
+
+
+def adopt_settings(additional_config: object) -> Settings:
+    """Read the settings of the server that this process works for, and remember them.
+
+    Raises:
+        SettingsError: See `load_settings`.
+    """
+    global _of_this_process
+    _of_this_process = load_settings(additional_config)
+    return _of_this_process
+
+
+def process_settings() -> Settings:
+    """The settings that were adopted last, else those of the environment.
+
+    Raises:
+        SettingsError: See `load_settings`.
+    """
+    return load_settings() if _of_this_process is None else _of_this_process
+
+
 def turned_off_by(additional_config: object = None) -> str | None:
     """What turns the plugin off, for a message; None: nothing does.
 

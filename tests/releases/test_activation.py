@@ -135,6 +135,26 @@ def test_all_that_eplb_gets_when_it_starts_can_be_taken_back(
     assert contents() == before
 
 
+def test_a_worker_s_settings_hold_wherever_it_makes_its_state() -> None:
+    done = python(
+        REGISTER + "from types import SimpleNamespace as S\n"
+        "from vllm.v1.worker.worker_base import WorkerBase\n"
+        "def work(eplb, **settings):\n"
+        "    config = S(parallel_config=S(enable_eplb=eplb), "
+        "additional_config={'eplb_plugin': settings})\n"
+        "    try:\n"
+        "        WorkerBase(config, 0, 0, '')\n"
+        "    except AttributeError:\n"
+        "        pass  # vLLM asks for more of its configuration\n"
+        "work(True, compiled_policy=False)\n"
+        "work(False, misspelt=True)\n"
+        # As on elastic EP's new rank: no configuration is being set up.
+        "from vllm_eplb_plugin.engine.current_settings import current_settings\n"
+        "print(current_settings().compiled_policy)"
+    )
+    assert done.stdout.splitlines()[-1] == "False", done.stderr
+
+
 ASK = (
     "from vllm.engine.arg_utils import EngineArgs\n"
     "def ask(eplb, **settings):\n"

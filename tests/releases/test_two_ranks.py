@@ -146,7 +146,7 @@ class TestFault:
         reports = installed(fault=fault, use_async=use_async, steps=60, events_dir=str(tmp_path))
         assert_nothing_wrong(reports)
         assert all(r["placements"] == [] and r["rejections"] >= 3 for r in reports)
-        rejected = read_kind(tmp_path, "placement_rejected")
+        rejected = read_kind(tmp_path, "rearrangement_rejected")
         assert rejected and all("no slot for logical expert 0" in e["reason"] for e in rejected)
 
     def test_nothing_is_ever_rearranged(
@@ -186,9 +186,41 @@ def test_a_bad_placement_is_refused_on_every_rank_and_stepping_goes_on(
     for rank, (report, reason) in enumerate(zip(reports, reasons, strict=True)):
         assert report["placements"] == []
         assert report["rejections"] >= 3
-        rejected = [e for e in read_events(tmp_path, rank) if e["event"] == "placement_rejected"]
+        rejected = [
+            e for e in read_events(tmp_path, rank) if e["event"] == "rearrangement_rejected"
+        ]
         assert len(rejected) >= 2
         assert all(reason in e["reason"] for e in rejected)
+
+
+@pytest.mark.parametrize(
+    ("how", "use_async", "outcome", "reason"),
+    [
+        ("drain", True, "drained", None),
+        ("skip", False, "skipped", "vLLM found too little to gain"),
+        ("error", True, "failed", "RuntimeError: no transfer today"),
+    ],
+)
+def test_what_vllm_does_not_carry_out_has_an_outcome_of_its_own(
+    how: str,
+    use_async: bool,
+    outcome: str,
+    reason: str | None,
+    installed: Ranks,
+    tmp_path: Path,
+) -> None:
+    reports = installed(
+        interrupt=how, use_async=use_async, models=2, steps=60, events_dir=str(tmp_path)
+    )
+    assert_nothing_wrong(reports)
+    for rank, report in enumerate(reports):
+        assert report["outcomes"][outcome] >= 2
+        events = read_events(tmp_path, rank)
+        ended = [e for e in events if e["event"] == f"rearrangement_{outcome}"]
+        assert reason is None or reason in {e["reason"] for e in ended}
+        started = [e for e in events if e["event"] == "rearrangement_started"]
+        assert sum(report["outcomes"].values()) == len(started)
+        assert report["placements"] == [] or how == "skip"
 
 
 @pytest.mark.parametrize("use_async", [False, True])

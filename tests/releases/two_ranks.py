@@ -58,6 +58,9 @@ class Job:
     elastic: bool = False
     """Begin as elastic EP does when it has added the second rank, whose slots hold no expert yet,
     and end as it does when it takes that rank away again."""
+    interrupt: str | None = None
+    """drain: vLLM throws away what async mode has not committed yet, 0.24 and later; skip: it finds
+    too little to gain, as on ROCm, 0.27 and later; error: the async worker dies."""
     commands: list[list[str]] | None = None
     """Only read these options of `vllm serve`."""
 
@@ -266,6 +269,8 @@ def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
         step_state = state.step
         state.start_async_loop()
     replace_policy(state, job.policy)
+    if job.interrupt is not None:
+        interrupt(job.interrupt)
     report = Report(job, rank, state)
     report.look()
     for step in range(job.steps):
@@ -278,6 +283,8 @@ def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
             # What elastic EP says, up to 0.28, when the new rank has got its experts.
             state.num_valid_physical_experts = models[0].num_physical_experts
         wait_for_worker(state)
+        if job.interrupt == "drain" and any(m.rebalanced for m in state.model_states.values()):
+            state.drain_async()
     if job.elastic:
         for later in range(step + 1, step + 1 + WINDOW):
             record_load(state, later)  # for the slots as they are now
@@ -347,7 +354,11 @@ def model_config(model: Any) -> Any:
 def wait_for_worker(state: Any) -> None:
     """Until the async worker has brought the next layer, so that every run is the same."""
     moving = [m for m in state.model_states.values() if m.rebalanced]
-    while moving and not any(has_layer(model_state) for model_state in moving):
+    while (
+        moving
+        and state.async_worker.is_alive()
+        and not any(has_layer(model_state) for model_state in moving)
+    ):
         time.sleep(0.0005)
 
 
@@ -392,6 +403,20 @@ def replace_policy(state: Any, name: str) -> None:
         state.policy = SimpleNamespace(rebalance_experts=answer)
 
 
+def interrupt(how: str) -> None:
+    """Let something end rearrangements before their last layer."""
+    from vllm.distributed.eplb import async_worker, eplb_state
+
+    if how == "skip":
+        eplb_state.current_platform = SimpleNamespace(is_rocm=lambda: True)
+    if how == "error":
+
+        def fail(*_args: Any, **_kwargs: Any) -> NoReturn:
+            raise RuntimeError("no transfer today")
+
+        async_worker.transfer_layer = fail
+
+
 class Report:
     """What one rank saw."""
 
@@ -430,7 +455,8 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         from vllm_eplb_plugin.observe.delivery import flush_all
 
-        observer = getattr(self.state, "eplb_observer", None)
+        session = getattr(self.state, "eplb_session", None)
+        followed = session.rearrangements if session else None
         assert flush_all(10)
         return {
             "initial": self.initial,
@@ -441,8 +467,9 @@ class Report:
             "moved_addresses": self.moved_addresses,
             "logical_maps_handed_over": self.logical_maps_handed_over,
             "width": self._models()[0].logical_to_physical_map.shape[-1],
-            "rejections": observer.rejections if observer else 0,
-            "rearrangements": observer.rearrangement if observer else len(self.placements),
+            "rejections": followed.outcomes["rejected"] if followed else 0,
+            "outcomes": dict(followed.outcomes) if followed else {},
+            "rearrangements": followed.number if followed else len(self.placements),
         }
 
     def _read_addresses(self) -> list[int]:

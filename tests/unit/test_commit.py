@@ -8,15 +8,16 @@ import pytest
 import torch
 
 from tests.reference import derive
+from vllm_eplb_plugin.engine.commit_points import commit_layer, commit_model
 from vllm_eplb_plugin.engine.committer import (
     CommitError,
-    commit_again,
-    commit_layer,
-    commit_model,
     narrow_logical_to_physical_map,
     resize_placement,
 )
+from vllm_eplb_plugin.engine.session import Session, session_of
+from vllm_eplb_plugin.observe.identity import Source
 from vllm_eplb_plugin.placement.derive import derive_into
+from vllm_eplb_plugin.settings import Settings
 
 OLD = torch.tensor([[0, 1, 2, 0], [2, 1, 0, 1]])
 NEW = torch.tensor([[2, 1, 2, 0], [0, 1, 2, 2]])
@@ -37,6 +38,7 @@ class Model:
 
     def __init__(self) -> None:
         self.moe_layers = [Layer(), Layer()]
+        self.expert_weights = [[torch.zeros(4, 2)], [torch.zeros(4, 2)]]
 
     def set_eplb_state(
         self, expert_load_view: torch.Tensor, l2p: torch.Tensor, counts: torch.Tensor
@@ -57,7 +59,10 @@ def model_state(width: int = 16) -> Any:
         logical_to_physical_map=torch.full((2, 3, width), 77),
         logical_replica_count=torch.full((2, 3), 77),
         model=Model(),
+        model_name="model",
     )
+    group: Any = None  # for who tells events or checks weights
+    Session(Settings(), Source(0, 0, 0)).add(state, group)
     load = torch.zeros(2, 4, dtype=torch.int32)
     state.model.set_eplb_state(load, state.logical_to_physical_map, state.logical_replica_count)
     return state
@@ -103,7 +108,7 @@ def test_a_commit_that_leaves_something_out_is_found_before_anything_is_served(
 ) -> None:
     state = model_state()
     commit_model(state, OLD)
-    commit_again(state)
+    session_of(state).committer_of(state).commit_again()
     assert_layer_reads(state, 1, OLD[1])
 
     def forget(placement: Any, l2p: Any, counts: Any, layer: int | None) -> None:
@@ -112,7 +117,7 @@ def test_a_commit_that_leaves_something_out_is_found_before_anything_is_served(
 
     monkeypatch.setattr("vllm_eplb_plugin.engine.committer.derive_into", forget)
     with pytest.raises(CommitError, match=f"2 layers committed {way} on cpu differs"):
-        commit_again(state)
+        session_of(state).committer_of(state).commit_again()
 
 
 @pytest.mark.parametrize("buffered", [False, True])

@@ -115,6 +115,21 @@ def test_a_folder_that_is_taken_away_is_made_again(delivery: Delivery, file: Pat
     assert second == {"number": 3}
 
 
+def test_an_event_that_cannot_be_made_costs_nobody_the_next_one(
+    delivery: Delivery, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def make() -> Iterator[Mapping[str, Any]]:
+        yield {"number": 0}
+        raise IndexError("no such layer")
+
+    delivery.tell(make)
+    delivery.tell(lambda: [{"number": 1}])
+    assert delivery.flush(10)
+    reason = "IndexError: no such layer"
+    assert lines_of(file) == [{"number": 0}, {"dropped": 1, "reason": reason}, {"number": 1}]
+    assert reason in caplog.text
+
+
 class SlowSink(JsonLines):
     """Writes nothing until it may."""
 

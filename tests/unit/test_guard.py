@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a policy returns is checked before anything moves. Several ranks: tests/releases."""
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +56,16 @@ def test_a_valid_answer_is_returned_and_reported() -> None:
     assert plan.rejection is None
     assert plan.slots_changed == [0, 1]
     assert plan.num_ranks == 2
+
+
+def test_a_policy_that_asks_a_guarded_one_is_checked_once() -> None:
+    inner = Ask(NEW)
+    ask = Ask(NEW)
+    ask.guard = dataclasses.replace(ask.guard, policy=inner.guard)
+    assert torch.equal(ask(), NEW)
+    assert (len(ask.plans), len(inner.plans)) == (1, 0)
+    assert torch.equal(inner(), NEW)
+    assert len(inner.plans) == 1
 
 
 def test_three_tensors_are_taken_for_their_first() -> None:

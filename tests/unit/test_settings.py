@@ -6,7 +6,14 @@ from typing import get_args
 
 import pytest
 
-from vllm_eplb_plugin.settings import Fault, Settings, SettingsError, load_settings
+from vllm_eplb_plugin.settings import (
+    Fault,
+    Settings,
+    SettingsError,
+    adopt_settings,
+    load_settings,
+    process_settings,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -60,3 +67,12 @@ def test_a_fault_outside_loopback_is_refused(fault: str) -> None:
     with pytest.raises(SettingsError, match="needs loopback=true"):
         load_settings({"eplb_plugin": {"fault": fault}})
     assert load_settings({"eplb_plugin": {"fault": fault, "loopback": True}}).fault == fault
+
+
+def test_a_process_remembers_the_settings_of_its_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vllm_eplb_plugin.settings._of_this_process", None)
+    monkeypatch.setenv("EPLB_PLUGIN", '{"check_weights": true}')
+    assert process_settings() == Settings(check_weights=True)
+    adopted = adopt_settings({"eplb_plugin": {"compiled_policy": False}})
+    assert process_settings() is adopted
+    assert adopted == Settings(compiled_policy=False)

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long a commit takes: vLLM's own functions and the plugin's, on the same placements."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 
 from vllm_eplb_plugin.bench.result import BenchError, Row
 from vllm_eplb_plugin.bench.shapes import Shape
+from vllm_eplb_plugin.bench.stand_in import group_of, model_state
 from vllm_eplb_plugin.bench.timing import WARM_UP, alternate
 from vllm_eplb_plugin.compatibility import installed_support
-from vllm_eplb_plugin.engine.committer import commit_layer, commit_model
+from vllm_eplb_plugin.engine.commit_points import commit_layer, commit_model
+from vllm_eplb_plugin.engine.session import Session
+from vllm_eplb_plugin.observe.identity import Source
+from vllm_eplb_plugin.settings import Settings
 
 STOCK_WIDTH = 1024
 """Columns of vLLM's l2p."""
@@ -32,7 +35,9 @@ def bench_commit(shape: Shape, rounds: int, device: torch.device) -> list[Row]:
         )
     generator = torch.Generator().manual_seed(0)
     placements = [_placement(shape, generator) for _ in range(WARM_UP + rounds)]
-    stock, plugin = (_state(shape, width, device) for width in (STOCK_WIDTH, shape.redundant + 1))
+    stock = model_state(shape, STOCK_WIDTH, device)
+    plugin = model_state(shape, shape.redundant + 1, device)
+    Session(Settings(), Source(0, 0, 0)).add(plugin, group_of(shape))
     takes_whole_map = release.startswith("0.19.")
 
     def stock_layer(number: int) -> None:
@@ -71,17 +76,6 @@ def _placement(shape: Shape, generator: torch.Generator) -> torch.Tensor:
         slots = torch.cat([torch.arange(shape.logical), more])
         rows.append(slots[torch.randperm(shape.slots, generator=generator)])
     return torch.stack(rows)
-
-
-def _state(shape: Shape, width: int, device: torch.device) -> Any:
-    experts = (shape.layers, shape.logical)
-    return SimpleNamespace(
-        physical_to_logical_map=torch.zeros(
-            (shape.layers, shape.slots), dtype=torch.long, device=device
-        ),
-        logical_to_physical_map=torch.zeros((*experts, width), dtype=torch.long, device=device),
-        logical_replica_count=torch.zeros(experts, dtype=torch.long, device=device),
-    )
 
 
 def _compare(stock: Any, plugin: Any) -> None:

@@ -9,15 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import torch
 
 from vllm_eplb_plugin.bench.shapes import Shape
-from vllm_eplb_plugin.engine.observer import Observer
-from vllm_eplb_plugin.engine.plan_events import Finished, layers_committed
+from vllm_eplb_plugin.bench.stand_in import group_of, model_state
+from vllm_eplb_plugin.engine.plan_events import Finished, Moment, layers_committed
+from vllm_eplb_plugin.engine.session import Session
 from vllm_eplb_plugin.observe.delivery import flush_all
+from vllm_eplb_plugin.observe.identity import Source
 from vllm_eplb_plugin.observe.sinks.json_lines import JsonLines
 from vllm_eplb_plugin.planning.guard import Plan
 from vllm_eplb_plugin.settings import Settings
@@ -40,26 +40,21 @@ class Telling:
 
 def bench_telling(shape: Shape, rounds: int) -> Telling:
     """Tell of rearrangements of a model, each layer by layer, into a file that is thrown away."""
-    model = SimpleNamespace(
-        num_moe_layers=shape.layers,
-        expert_weights=[[torch.empty(1, 1)] for _ in range(shape.layers)],
-    )
-    state = SimpleNamespace(
-        model_name=shape.name, model=model, physical_to_logical_map=_placement(shape, 0)
-    )
-    group: Any = SimpleNamespace(size=lambda: shape.ranks)
+    state = model_state(shape, shape.redundant + 1, torch.device("cpu"))
+    state.physical_to_logical_map.copy_(_placement(shape, 0))
     times = []
     with tempfile.TemporaryDirectory() as folder:
-        observer = Observer(Settings(events_dir=Path(folder)), rank=0)
-        observer.added(state, group)
+        session = Session(Settings(events_dir=Path(folder)), Source(0, 0, 0))
+        session.add(state, group_of(shape))
         sink = JsonLines(Path(folder) / "at once.jsonl")
         for number in range(rounds):
             plan = _plan(shape, number)
             at_once = _seconds(partial(_tell_at_once, shape.name, plan, sink))
-            observer.begin("async", [shape.name])
-            observer.planned(_plan(shape, number))
-            handed_over = sum(
-                _seconds(partial(observer.committed, state, range(layer, layer + 1)))
+            handed_over = _seconds(partial(session.rearrangements.start, "async", session.moved))
+            # vLLM's async worker does this, on its own thread.
+            session.rearrangements.planned(_plan(shape, number))
+            handed_over += sum(
+                _seconds(partial(session.committed, state, range(layer, layer + 1)))
                 for layer in range(shape.layers)
             )
             wait, seconds = _longest_wait(lambda: flush_all(60))
@@ -72,14 +67,14 @@ def bench_telling(shape: Shape, rounds: int) -> Telling:
 
 def _tell_at_once(model: str, plan: Plan, sink: JsonLines) -> None:
     layers = range(plan.new.shape[0])
-    finished = Finished(model, (1, 1, "async"), plan, [1] * len(layers), 0.0)
+    finished = Finished(Moment(model, 0, 1, 1, "async"), plan, [1] * len(layers), 0.0)
     for events in (
-        layers_committed(model, finished.moment, plan, layers),
+        layers_committed(finished.moment, plan, layers),
         finished.events(with_placement=True),
     ):
         for event in events:
             if event is not None:
-                list(sink.write(event.line(0, 0.0)))
+                list(sink.write(event.line(Source(0, 0, 0), 0.0)))
 
 
 def _longest_wait(during: Callable[[], object]) -> tuple[float, float]:

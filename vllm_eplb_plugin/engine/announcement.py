@@ -7,23 +7,23 @@ import sys
 from typing import Any
 
 from vllm_eplb_plugin.compatibility import Support, installed_support
-from vllm_eplb_plugin.engine.committer import how_commits_are_made
+from vllm_eplb_plugin.engine.session import ModelSession, Session
 from vllm_eplb_plugin.settings import Settings
 
 logger = logging.getLogger("vllm.eplb_plugin")
 
 
-def announce(state: Any, model_state: Any, settings: Settings) -> None:
+def announce(session: Session, model: ModelSession, is_async: bool) -> None:
     """Say it in the log of this process: once, and again only if it has changed.
 
     Args:
-        state: An `EplbState` that knows its policy.
-        model_state: Its first model's, committed once.
-        settings: Of the server.
+        session: One that has its policy.
+        model: Its first model, committed once.
+        is_async: Whether vLLM's async worker plans and transfers.
     """
-    mode = "async" if state.is_async else "sync"
-    commits = how_commits_are_made(model_state)
-    _say_once(describe(installed_support(), mode, state.eplb_policy, commits, settings))
+    mode = "async" if is_async else "sync"
+    way = model.committer.way
+    _say_once(describe(installed_support(), mode, session.policy, way, session.settings))
 
 
 def describe(support: Support, mode: str, policy: Any, commits: str, settings: Settings) -> str:

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from vllm_eplb_plugin.engine.committer import commit_layer, commit_model, resize_placement
+from vllm_eplb_plugin.engine.committer import resize_placement
+from vllm_eplb_plugin.engine.session import session_of
 from vllm_eplb_plugin.overrides.override import Override
 from vllm_eplb_plugin.placement.maps import validate_placement
 
@@ -16,12 +17,21 @@ _UNCHECKED = "Elastic EP's new ranks take over a map unchecked, derived in Pytho
 _DELETE_WHEN = "vLLM derives l2p and replica counts on the device."
 
 
+def commit_model(model_state: Any, new: torch.Tensor) -> None:
+    """Commit ``[layers, physical]`` to every layer of a vLLM ``EplbModelState``."""
+    session_of(model_state).committer_of(model_state).commit(new)
+
+
+def commit_layer(model_state: Any, new: torch.Tensor, layer: int) -> None:
+    """Commit ``[physical]`` to one MoE layer of a vLLM ``EplbModelState``."""
+    session_of(model_state).committer_of(model_state).commit(new, layer)
+
+
 def commit_all_layers(model_state: Any, new_physical_to_logical_map: torch.Tensor) -> None:
     """Stand for ``_commit_eplb_maps``: all layers of a model, sync."""
     resize_placement(model_state, new_physical_to_logical_map.shape[1])
     commit_model(model_state, new_physical_to_logical_map)
-    layers = range(model_state.model.num_moe_layers)
-    model_state.eplb_observer.committed(model_state, layers)
+    session_of(model_state).committed(model_state, range(model_state.model.num_moe_layers))
 
 
 def commit_one_layer(
@@ -29,7 +39,7 @@ def commit_one_layer(
 ) -> None:
     """Stand for ``_commit_eplb_maps_for_layer`` of 0.20 and later: one layer's row, async."""
     commit_layer(model_state, new_physical_to_logical_map, layer)
-    model_state.eplb_observer.committed(model_state, range(layer, layer + 1))
+    session_of(model_state).committed(model_state, range(layer, layer + 1))
 
 
 def _commit_one_of_all_layers(

@@ -2,7 +2,6 @@
 """Make a placement visible: one map to the device, the other two derived there, in place."""
 
 import contextlib
-import operator
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -150,39 +149,6 @@ class Committer:
                     "differs from what torch derives from it. Please report the releases of vLLM, "
                     "torch and Triton; without Triton the plugin commits by torch operations"
                 )
-
-
-def how_commits_are_made(model_state: Any) -> str:
-    """See `Committer.way`."""
-    return _committer_of(model_state).way
-
-
-def commit_model(model_state: Any, new: torch.Tensor) -> None:
-    """Commit ``[layers, physical]`` to every layer of a vLLM ``EplbModelState``."""
-    _committer_of(model_state).commit(new)
-
-
-def commit_again(model_state: Any) -> None:
-    """See `Committer.commit_again`."""
-    _committer_of(model_state).commit_again()
-
-
-def commit_layer(model_state: Any, new: torch.Tensor, layer: int) -> None:
-    """Commit ``[physical]`` to one MoE layer of a vLLM ``EplbModelState``."""
-    _committer_of(model_state).commit(new, layer)
-
-
-def _committer_of(model_state: Any) -> Committer:
-    """The model's committer; a new one when one of its tensors was replaced."""
-    maps = (
-        model_state.physical_to_logical_map,
-        model_state.logical_to_physical_map,
-        model_state.logical_replica_count,
-    )
-    committer: Committer | None = getattr(model_state, "eplb_committer", None)
-    if committer is None or not all(map(operator.is_, committer.maps, maps)):
-        committer = model_state.eplb_committer = Committer(*maps)
-    return committer
 
 
 def resize_placement(model_state: Any, slots: int) -> None:

@@ -4,8 +4,9 @@
 None stands between steps of a long computation, for `observe.delivery` to make a pause.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -14,29 +15,32 @@ from vllm_eplb_plugin.observe.events import (
     LayerCommitted,
     Mode,
     Placement,
-    PlacementRejected,
     RearrangementFinished,
 )
 from vllm_eplb_plugin.placement.balance import count_received_experts, rank_loads
 from vllm_eplb_plugin.planning.guard import Plan
 
-Moment = tuple[int, int, Mode]
-"""Rearrangement, step and mode."""
+
+class Moment(NamedTuple):
+    """The first fields of a `RearrangementEvent`."""
+
+    model: str
+    model_index: int
+    rearrangement: int
+    step: int
+    mode: Mode
 
 
-def layers_committed(
-    model: str, moment: Moment, plan: Plan, layers: Sequence[int]
-) -> Iterator[Event | None]:
+def layers_committed(moment: Moment, plan: Plan, layers: Sequence[int]) -> Iterator[Event | None]:
     """One event a layer."""
     for layer in layers:
-        yield LayerCommitted(model, *moment, layer, plan.slots_changed[layer])
+        yield LayerCommitted(*moment, layer, plan.slots_changed[layer])
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A model's rearrangement at its end."""
+    """A rearrangement whose last layer that changes is committed."""
 
-    model: str
     moment: Moment
     plan: Plan
     expert_bytes: Sequence[int]
@@ -47,8 +51,6 @@ class Finished:
     def events(self, with_placement: bool) -> Iterator[Event | None]:
         """That it finished, and with what, since one rank has to tell what all know."""
         plan = self.plan
-        if plan.rejection is not None:
-            yield PlacementRejected(self.model, *self.moment, plan.rejection)
         before = yield from _balancedness(plan, plan.old)
         expected = yield from _balancedness(plan, plan.new)
         sent = 0
@@ -56,19 +58,24 @@ class Finished:
             sent += size * _received(plan, layer)
             yield None
         yield RearrangementFinished(
-            self.model, *self.moment, before, expected, plan.slots_changed, sent, self.seconds
+            *self.moment, self.seconds, before, expected, plan.slots_changed, sent
         )
         if with_placement:
-            yield from self._placement()
+            yield from placement_events(self.moment, plan, ())
 
-    def _placement(self) -> Iterator[Event | None]:
-        placement: list[list[int]] = []
-        load: list[list[int]] = []
-        for slots, tokens in zip(self.plan.new, self.plan.logical_load, strict=True):
-            placement.append(slots.tolist())
-            load.append(tokens.long().tolist())
-            yield None
-        yield Placement(self.model, *self.moment, self.plan.num_ranks, placement, load)
+
+def placement_events(
+    moment: Moment, plan: Plan, layers_left: Collection[int]
+) -> Iterator[Event | None]:
+    """The placement in force once a plan was carried out but for some layers."""
+    placement: list[list[int]] = []
+    load: list[list[int]] = []
+    for layer, tokens in enumerate(plan.logical_load):
+        slots = plan.old[layer] if layer in layers_left else plan.new[layer]
+        placement.append(slots.tolist())
+        load.append(tokens.long().tolist())
+        yield None
+    yield Placement(*moment, plan.num_ranks, placement, load)
 
 
 def _balancedness(plan: Plan, placement: torch.Tensor) -> Generator[None, None, float]:

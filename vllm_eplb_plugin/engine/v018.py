@@ -21,7 +21,7 @@ from vllm.distributed.parallel_state import get_ep_group, get_node_count
 from vllm.logger import init_logger
 
 from vllm_eplb_plugin.engine.commit_points import commit_all_layers, commit_one_layer
-from vllm_eplb_plugin.engine.state_hooks import observe_rearrange
+from vllm_eplb_plugin.engine.state_hooks import follow_rearrange
 from vllm_eplb_plugin.overrides.override import Override
 
 logger = init_logger("vllm.eplb_plugin")
@@ -41,7 +41,7 @@ def _override_rearrange(original: Callable[..., None]) -> Callable[..., None]:
         else:
             _rearrange_at_once(self, is_profile, rank_mapping)
 
-    return observe_rearrange(rearrange)
+    return follow_rearrange(rearrange)
 
 
 def _rearrange_at_once(state: Any, is_profile: bool, rank_mapping: dict[int, int] | None) -> None:

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the thread that runs the model to the sinks: what is told there costs a queue's entry."""
+"""From the thread that runs the model to the sinks: what is told there costs a queue's entry.
+
+Nobody is woken for it, which would take more of that thread's time than all the rest: the thread
+that delivers looks for itself.
+"""
 
 import atexit
 import logging
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from multiprocessing import util
-from queue import SimpleQueue
-from typing import Any
-
-from vllm_eplb_plugin.observe.sinks.json_lines import JsonLines
+from typing import Any, Protocol
 
 logger = logging.getLogger("vllm.eplb_plugin")
 
@@ -19,8 +21,25 @@ Line = Mapping[str, Any]
 Telling = Callable[[], Iterable[Line | None]]
 """Makes lines, on the thread that delivers them; None between steps of a long computation."""
 
+
+class Sink(Protocol):
+    """Somebody who is told."""
+
+    def write(self, line: Line) -> Iterator[None]:
+        """Take one line; yield between pieces of work that hold the interpreter's lock.
+
+        Raises:
+            OSError: It cannot be written; the sink is as if nobody had tried.
+        """
+
+    def close(self) -> None:
+        """Let go of whatever it holds."""
+
+
 _MOST_WAITING = 10_000
 """Of those that were told and not delivered; 50 rearrangements of 60 layers with all checks."""
+_SECONDS_BETWEEN_LOOKS = 0.1
+"""At its queue, by a thread that has nothing to do."""
 _PAUSE_SECONDS = 0.0001
 """After each piece of work, in which any other thread can take the interpreter's lock. A wait of
 no time would mostly give it back to this thread."""
@@ -42,7 +61,7 @@ class Delivery:
     the sink as soon as that can be written again.
     """
 
-    def __init__(self, sink: JsonLines, dropped_line: Callable[[int, str], Line]) -> None:
+    def __init__(self, sink: Sink, dropped_line: Callable[[int, str], Line]) -> None:
         """Start the thread.
 
         Args:
@@ -52,7 +71,8 @@ class Delivery:
         """
         self._sink = sink
         self._dropped_line = dropped_line
-        self._queue: SimpleQueue[Telling | None] = SimpleQueue()
+        self._queue: deque[Telling | None] = deque()
+        self._look_now = threading.Event()
         # Each is counted by one side, so that neither waits for the other.
         self._refused, self._failed, self._told = 0, 0, 0
         self._reason, self._warned = "", False
@@ -66,8 +86,8 @@ class Delivery:
 
     def tell(self, telling: Telling) -> None:
         """Hand over; never waits and never fails."""
-        if self._queue.qsize() < _MOST_WAITING:
-            self._queue.put(telling)
+        if len(self._queue) < _MOST_WAITING:
+            self._queue.append(telling)
         else:
             self._refused += 1
             self._explain(f"more than {_MOST_WAITING} wait to be written")
@@ -80,38 +100,55 @@ class Delivery:
             delivered.set()
             return iter(())
 
-        self._queue.put(mark)
+        self._queue.append(mark)
+        self._look_now.set()
         return self._ended.is_set() or delivered.wait(seconds)
 
     def close(self) -> None:
         """Deliver what is left, for a second at most."""
         if not self._ended.is_set():
-            self._queue.put(None)
+            self._queue.append(None)
+            self._look_now.set()
             self._ended.wait(_SECONDS_TO_DELIVER_AT_THE_END)
 
     def _run(self) -> None:
-        while (telling := self._queue.get()) is not None:
+        while (telling := self._next()) is not None:
             self._deliver(telling)
         self._sink.close()
         self._ended.set()
 
+    def _next(self) -> Telling | None:
+        while not self._queue:
+            self._look_now.wait(_SECONDS_BETWEEN_LOOKS)
+            self._look_now.clear()
+        return self._queue.popleft()
+
     def _deliver(self, telling: Telling) -> None:
-        for line in telling():
-            if line is None:
-                time.sleep(_PAUSE_SECONDS)
-                continue
-            try:
-                if (dropped := self._refused + self._failed) > self._told:
-                    self._write(self._dropped_line(dropped - self._told, self._reason))
-                    self._told = dropped
-                self._write(line)
-            except OSError as error:
-                self._failed += 1
-                self._explain(str(error))
+        try:
+            for line in telling():
+                if line is None:
+                    time.sleep(_PAUSE_SECONDS)
+                else:
+                    self._write_or_drop(line)
+        except Exception as error:  # events that cannot be made cost nobody the next ones
+            self._drop(f"{type(error).__name__}: {error}")
+
+    def _write_or_drop(self, line: Line) -> None:
+        try:
+            if (dropped := self._refused + self._failed) > self._told:
+                self._write(self._dropped_line(dropped - self._told, self._reason))
+                self._told = dropped
+            self._write(line)
+        except OSError as error:
+            self._drop(str(error))
 
     def _write(self, line: Line) -> None:
         for _ in self._sink.write(line):
             time.sleep(_PAUSE_SECONDS)
+
+    def _drop(self, reason: str) -> None:
+        self._failed += 1
+        self._explain(reason)
 
     def _explain(self, reason: str) -> None:
         self._reason = reason

@@ -7,26 +7,28 @@ from pathlib import Path
 
 from vllm_eplb_plugin.observe.delivery import Delivery
 from vllm_eplb_plugin.observe.events import Event, EventsDropped
+from vllm_eplb_plugin.observe.identity import Source
 from vllm_eplb_plugin.observe.sinks.json_lines import JsonLines
 
 
 class EventLog:
     """Tells events of one rank in ``rank<N>.jsonl``, on a thread of its own."""
 
-    def __init__(self, folder: Path | None, rank: int) -> None:
+    def __init__(self, folder: Path | None, source: Source) -> None:
         """Open the file; None: tell nobody.
 
         Raises:
             OSError: It cannot be opened, which ends the server before it serves.
         """
-        self._rank = rank
+        self.source = source
         self._delivery: Delivery | None = None
         if folder is not None:
 
             def dropped(number: int, reason: str) -> dict[str, object]:
-                return EventsDropped(number, reason).line(rank, time.time())
+                return EventsDropped(number, reason).line(source, time.time())
 
-            self._delivery = Delivery(JsonLines(folder / f"rank{rank}.jsonl"), dropped)
+            file = JsonLines(folder / f"rank{source.global_rank}.jsonl")
+            self._delivery = Delivery(file, dropped)
 
     @property
     def enabled(self) -> bool:
@@ -42,7 +44,7 @@ class EventLog:
         """
         if self._delivery is None:
             return
-        rank, now = self._rank, time.time()
+        source, now = self.source, time.time()
         self._delivery.tell(
-            lambda: (None if event is None else event.line(rank, now) for event in make())
+            lambda: (None if event is None else event.line(source, now) for event in make())
         )

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that happens to a placement, as JSON lines: one file a rank (docs/events.md)."""
+"""Everything that happens to a placement, as JSON lines: one file a rank (docs/events.md).
+
+This is the schema: what is written, what `eval` reads, and what the document is made from.
+"""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-SCHEMA_VERSION = 1
+from vllm_eplb_plugin.observe.identity import Source
+
+SCHEMA_VERSION = 2
 
 Mode = Literal["sync", "async"]
 
@@ -15,22 +20,28 @@ class Event:
 
     kind: ClassVar[str]
 
-    def line(self, rank: int, moment: float) -> dict[str, Any]:
-        """As it is written: what ``rank`` saw at ``moment``, in Unix seconds."""
-        head = {"schema": SCHEMA_VERSION, "event": self.kind, "time": moment, "rank": rank}
+    def line(self, source: Source, moment: float) -> dict[str, Any]:
+        """As it is written: what ``source`` saw at ``moment``, in Unix seconds."""
+        head = {"schema": SCHEMA_VERSION, "event": self.kind, "time": moment} | vars(source)
         # A placement has tens of thousands of numbers: vars() copies none of them.
         return head | vars(self)
 
 
 @dataclass(frozen=True)
 class EventsDropped(Event):
-    """Events since the last one that are missing: the first that can be told again says so."""
+    """Events are missing here.
+
+    The disk was full, the folder could not be written, or more waited than are kept. Serving went
+    on, and one line of the log said so when it began. The first event that can be written again
+    comes after this one.
+    """
 
     kind: ClassVar[str] = "events_dropped"
 
     number: int
+    """Events that are missing since the last one of this kind."""
     reason: str
-    """Why the last one was dropped."""
+    """Why the last of them is."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +49,9 @@ class ModelEvent(Event):
     """What happened to one model's experts."""
 
     model: str
-    """The name vLLM gives the model; a drafter's differs from its target's."""
+    """The name that vLLM gives the model; before vLLM 0.32 a drafter has that of its target."""
+    model_index: int
+    """0: the model that is served; a drafter follows."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +59,11 @@ class RearrangementEvent(ModelEvent):
     """What happened in one rearrangement."""
 
     rearrangement: int
-    """Counts from 1 for each rank's process, the same on every rank."""
+    """Counts from 1, the same on every rank."""
     step: int
     """Engine steps since the model was loaded, dummy steps included."""
     mode: Mode
+    """`sync` or `async`."""
 
 
 @dataclass(frozen=True)
@@ -60,82 +74,173 @@ class RearrangementStarted(RearrangementEvent):
 
 
 @dataclass(frozen=True)
-class RearrangementFinished(RearrangementEvent):
-    """The last layer of a new placement is visible to the model."""
+class RearrangementPlanned(RearrangementEvent):
+    """All ranks agreed on a valid placement, which will be carried out."""
 
-    kind: ClassVar[str] = "rearrangement_finished"
+    kind: ClassVar[str] = "rearrangement_planned"
 
-    balancedness_before: float
-    """Mean over max rank load of the load window under the old placement."""
-    balancedness_expected: float
-    """The same load under the new placement."""
-    slots_changed: list[int]
-    """For each MoE layer, the slots that hold another logical expert than before."""
-    bytes_sent: int
-    """Weights that went from one rank to another, summed over ranks and layers."""
+    layers_changed: int
+    """Layers in which some slot gets another logical expert."""
     seconds: float
-    """Since this rearrangement started."""
+    """Since it started."""
 
 
 @dataclass(frozen=True)
 class LayerCommitted(RearrangementEvent):
-    """One layer's placement became visible to the model."""
+    """A layer that changes became visible to the model.
+
+    In sync mode all of them at once, in async mode one an engine step.
+    """
 
     kind: ClassVar[str] = "layer_committed"
 
     layer: int
-    """Index among the MoE layers."""
+    """The layer."""
     slots_changed: int
+    """Its slots that hold another logical expert than before."""
 
 
 @dataclass(frozen=True)
-class PlacementRejected(RearrangementEvent):
-    """A policy's result was not used; the old placement stays."""
+class RearrangementEnded(RearrangementEvent):
+    """One of the outcomes, of which every rearrangement of every model has exactly one."""
 
-    kind: ClassVar[str] = "placement_rejected"
+    seconds: float
+    """Since it started."""
+
+
+@dataclass(frozen=True)
+class RearrangementFinished(RearrangementEnded):
+    """The last layer that changes is visible to the model."""
+
+    kind: ClassVar[str] = "rearrangement_finished"
+
+    balancedness_before: float
+    """Of the load window under the old placement: mean over max rank load, each summed over the
+    layers; 1 is perfect."""
+    balancedness_expected: float
+    """The same load under the new placement, replicas sharing equally."""
+    slots_changed: list[int]
+    """For each layer, the slots that hold another logical expert than before."""
+    bytes_sent: int
+    """Expert weights that went from one rank to another, over all ranks and layers."""
+
+
+@dataclass(frozen=True)
+class RearrangementSkipped(RearrangementEnded):
+    """Nothing moves, because nothing would be gained."""
+
+    kind: ClassVar[str] = "rearrangement_skipped"
 
     reason: str
+    """Who found so: the plan changes nothing, or vLLM's own test of the gain (ROCm)."""
+
+
+@dataclass(frozen=True)
+class RearrangementRejected(RearrangementEnded):
+    """A policy's result was not used. The old placement stays and serving goes on."""
+
+    kind: ClassVar[str] = "rearrangement_rejected"
+
+    reason: str
+    """The rule and what broke it; on other ranks, that another rank rejected it."""
+
+
+@dataclass(frozen=True)
+class RearrangementDrained(RearrangementEnded):
+    """vLLM threw away what was not committed yet, as elastic EP does before it scales."""
+
+    kind: ClassVar[str] = "rearrangement_drained"
+
+    layers_left: int | None
+    """Layers that should have changed and did not; `null`: there was no plan yet."""
+
+
+@dataclass(frozen=True)
+class RearrangementFailed(RearrangementEnded):
+    """It ended without its last layer. What was committed stays, and is whole."""
+
+    kind: ClassVar[str] = "rearrangement_failed"
+
+    reason: str
+    """What was raised, or what came instead of its end."""
+    layers_left: int | None
+    """Layers that should have changed and did not; `null`: there was no plan yet."""
 
 
 @dataclass(frozen=True)
 class Placement(ModelEvent):
-    """Which logical expert every slot holds: when a model is added, then after a rearrangement."""
+    """Which logical expert every slot holds, told by EP rank 0 of each stage only.
+
+    It is written when a model is added, and after every outcome that changed a layer. For 58 layers
+    of 256 + 32 experts a line has about 160 kB.
+    """
 
     kind: ClassVar[str] = "placement"
 
     rearrangement: int
     """0 when the model was added."""
     step: int
+    """As above."""
     mode: Mode | None
-    """None when the model was added."""
+    """`null` when the model was added."""
     num_ranks: int
+    """EP ranks; the first slots are those of rank 0, and each rank has as many."""
     physical_to_logical_map: list[list[int]]
-    """``[layers][physical]``"""
+    """For each layer, the logical expert in each slot."""
     logical_load: list[list[int]] | None
-    """``[layers][logical]``, tokens of the load window that it was planned from, all ranks."""
+    """For each layer, the tokens of each logical expert in the load window that the placement was
+    planned from, all ranks; `null` when the model is added."""
 
 
 @dataclass(frozen=True)
 class WeightsChecked(ModelEvent):
-    """A layer's local slots were compared with the weights gathered at load."""
+    """Only with `check_weights`, after every commit: weights were compared.
+
+    The rank's own slots were compared with digests of all experts' weights, gathered when the model
+    was loaded.
+    """
 
     kind: ClassVar[str] = "weights_checked"
 
     layer: int
+    """The layer."""
     slots: int
-    """Local slots compared."""
+    """Slots compared."""
     mismatched_slots: list[int]
-    """Global slot numbers that hold other weights than those of the expert the map names."""
+    """Slots that hold other weights than those of the expert that the map names."""
 
 
 @dataclass(frozen=True)
 class MapsChecked(ModelEvent):
-    """A layer's two derived maps, as the router reads them, were compared with its placement."""
+    """Only with `check_weights`, after every commit: the router's maps were compared.
+
+    The two maps were compared with those that the layer's placement gives, derived again on the
+    host. A replica that the router never chooses changes no answer and no
+    weight; this is what tells.
+    """
 
     kind: ClassVar[str] = "maps_checked"
 
     layer: int
+    """The layer."""
     experts: int
     """Logical experts compared."""
     mismatched_experts: list[int]
-    """Logical experts whose slots or replica count are not those of the placement."""
+    """Logical experts whose slots or replica count are others."""
+
+
+EVENTS: tuple[type[Event], ...] = (
+    RearrangementStarted,
+    RearrangementPlanned,
+    LayerCommitted,
+    RearrangementFinished,
+    RearrangementSkipped,
+    RearrangementRejected,
+    RearrangementDrained,
+    RearrangementFailed,
+    Placement,
+    WeightsChecked,
+    MapsChecked,
+    EventsDropped,
+)
+"""Every kind, in the order of the document."""

@@ -42,6 +42,7 @@ class Overrides:
 FRONT_END = "vllm.engine.arg_utils"
 _ENTRY = {
     FRONT_END: ("front_end.engine_config:CREATE_ENGINE_CONFIG",),
+    "vllm.v1.worker.worker_base": ("engine.worker_settings:OVERRIDES",),
     "vllm.distributed.eplb.eplb_state": ("engine.entry:OVERRIDES",),
 }
 """By the module of vLLM that they are in. What holds them imports nothing of vLLM's."""
@@ -53,6 +54,7 @@ _WHERE = {
     "state": (
         "engine.state_hooks:OVERRIDES",
         "engine.commit_points:OVERRIDES",
+        "engine.async_worker:OVERRIDES",
         "transfer.from_buffer:OVERRIDES",
         "engine.v018:OVERRIDES",
     ),

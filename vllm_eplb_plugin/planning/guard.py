@@ -2,6 +2,7 @@
 """No placement leaves a policy unchecked, and no rank acts on one that another rank has not."""
 
 import hashlib
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,9 @@ from vllm_eplb_plugin.placement.maps import (
     count_changed_slots,
     validate_placement,
 )
+
+_guarded = threading.local()
+"""Whether this thread asks a policy whose answer will be checked: it is checked once."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class GuardedPolicy:
         num_nodes: int,
         num_ranks: int,
         old_global_expert_indices: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    ) -> Any:
         """Ask the policy and check its answer.
 
         Args:
@@ -96,11 +100,16 @@ class GuardedPolicy:
             InvalidPlacementError: The answer is invalid and the number of slots changes (elastic
                 EP), so that the placement in force cannot stay.
         """
+        if getattr(_guarded, "now", False):  # a guarded policy that a policy asks
+            return self.policy.rebalance_experts(
+                weight, num_replicas, num_groups, num_nodes, num_ranks, old_global_expert_indices
+            )
         shape = (weight.shape[0], num_replicas)
         old = old_global_expert_indices
         # On a CPU device this is the map that the commit will overwrite.
         in_force = None if old is None else old.cpu().long().clone()
         proposal, rejection = torch.empty(0, dtype=torch.long), None
+        _guarded.now = True
         try:
             answer = self.policy.rebalance_experts(
                 weight, num_replicas, num_groups, num_nodes, num_ranks, old
@@ -110,6 +119,8 @@ class GuardedPolicy:
             proposal = answer.long().contiguous()
         except Exception as error:  # a policy is foreign code: however it fails is its verdict
             rejection = f"{type(error).__name__}: {error}"
+        finally:
+            _guarded.now = False
         rejection = self._agree(proposal, rejection)
         if rejection is None:
             new = proposal

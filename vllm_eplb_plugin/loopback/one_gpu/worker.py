@@ -11,14 +11,14 @@ from vllm_eplb_plugin.compatibility import installed_support
 from vllm_eplb_plugin.faults.selection import overrides_on_purpose
 from vllm_eplb_plugin.overrides.binding import bind
 from vllm_eplb_plugin.overrides.catalogue import overrides_for
-from vllm_eplb_plugin.settings import load_settings
+from vllm_eplb_plugin.settings import adopt_settings
 
 
 class LoopbackCudaWorker(Worker):  # type: ignore[misc]
     """One EP rank of several on one GPU."""
 
     def __init__(self, vllm_config: Any, *args: Any, **kwargs: Any) -> None:
-        settings = load_settings(vllm_config.additional_config)
+        settings = adopt_settings(vllm_config.additional_config)
         support = installed_support()
         bind(overrides_for(support.release).loopback_cuda)
         bind(overrides_on_purpose(settings, support.release))

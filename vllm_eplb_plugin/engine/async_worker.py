@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Override of the loop that vLLM's async worker runs."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from vllm_eplb_plugin.engine.session import session_of
+from vllm_eplb_plugin.overrides.override import Override
+
+
+def _override_loop(original: Callable[..., Any]) -> Callable[..., Any]:
+    if inspect.iscoroutinefunction(original):  # 0.18 and 0.19
+
+        @functools.wraps(original)
+        async def follow(state: Any, *args: Any, **kwargs: Any) -> None:
+            with session_of(state).rearrangements.failing():
+                await original(state, *args, **kwargs)
+
+        return follow
+
+    @functools.wraps(original)
+    def transfer_run_periodically(state: Any, *args: Any, **kwargs: Any) -> None:
+        with session_of(state).rearrangements.failing():
+            original(state, *args, **kwargs)
+
+    return transfer_run_periodically
+
+
+OVERRIDES = tuple(
+    Override(
+        target="vllm.distributed.eplb.async_worker:transfer_run_periodically",
+        signature=signature,
+        kind="hook",
+        replace=_override_loop,
+        fixes="An error ends the async worker with a line of the log: the rearrangement that was "
+        "under way never ends, and no other one starts.",
+        delete_when="vLLM reports rearrangements.",
+        releases=releases,
+    )
+    for releases, signature in (
+        ("<0.24", "(state, eplb_group, cuda_stream, is_profile=False)"),
+        (">=0.24,<0.31", "(state, cuda_stream, is_profile=False)"),
+        (">=0.31", "(state, stream, is_profile=False)"),
+    )
+)

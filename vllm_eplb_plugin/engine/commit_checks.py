@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""After every commit, whether weights and maps are what the placement says (`check_weights`)."""
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch.distributed import ProcessGroup, all_gather
+
+from vllm_eplb_plugin.observe.checks.router_maps import mismatched_experts
+from vllm_eplb_plugin.observe.checks.weights import WeightLedger, digest_slots
+from vllm_eplb_plugin.observe.event_log import EventLog
+from vllm_eplb_plugin.observe.events import Event, MapsChecked, WeightsChecked
+from vllm_eplb_plugin.observe.identity import ModelId
+
+logger = logging.getLogger("vllm.eplb_plugin")
+
+
+def gather_ledger(model_state: Any, group: ProcessGroup) -> WeightLedger:
+    """Every logical expert's digest, as loaded; all ranks of the group call together."""
+    local = torch.stack([digest_slots(layer) for layer in model_state.model.expert_weights])
+    ranks = [torch.empty_like(local) for _ in range(group.size())]
+    all_gather(ranks, local, group=group)
+    return WeightLedger.from_slots(
+        torch.cat(ranks, dim=1),
+        model_state.physical_to_logical_map.cpu(),
+        model_state.model.num_logical_experts,
+    )
+
+
+class CommitChecks:
+    """Compares one model's layers on one rank. The host waits for the device."""
+
+    def __init__(self, model: ModelId, ledger: WeightLedger, log: EventLog) -> None:
+        self._model = model
+        self._ledger = ledger
+        self._log = log
+
+    def check(self, model_state: Any, layers: Iterable[int]) -> None:
+        """Compare layers that were just committed; what is wrong is logged and told."""
+        for layer in layers:
+            placement = model_state.physical_to_logical_map[layer].cpu()
+            self._check_weights(model_state.model.expert_weights[layer], layer, placement)
+            self._check_maps(model_state, layer, placement)
+
+    def _check_weights(self, weights: Any, layer: int, placement: torch.Tensor) -> None:
+        digests = digest_slots(weights)
+        first_slot = self._log.source.rank * digests.shape[0]
+        mismatched = self._ledger.mismatched_slots(layer, placement, digests, first_slot)
+        if mismatched:
+            logger.error(
+                "EPLB weight check failed: %s, layer %d, slots %s do not hold the weights of the "
+                "logical experts that the committed map names. Answers are wrong from here on.",
+                self._model.model,
+                layer,
+                mismatched,
+            )
+        self._tell(WeightsChecked(*self._head, layer, digests.shape[0], mismatched))
+
+    def _check_maps(self, model_state: Any, layer: int, placement: torch.Tensor) -> None:
+        l2p = model_state.logical_to_physical_map[layer].cpu()
+        counts = model_state.logical_replica_count[layer].cpu()
+        mismatched = mismatched_experts(placement, l2p, counts)
+        if mismatched:
+            logger.error(
+                "EPLB map check failed: %s, layer %d, the router does not find the replicas of "
+                "logical experts %s where the committed map has them.",
+                self._model.model,
+                layer,
+                mismatched,
+            )
+        self._tell(MapsChecked(*self._head, layer, l2p.shape[0], mismatched))
+
+    @property
+    def _head(self) -> tuple[str, int]:
+        return self._model.model, self._model.model_index
+
+    def _tell(self, event: Event) -> None:
+        self._log.tell(lambda: (event,))

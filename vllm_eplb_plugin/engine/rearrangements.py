@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Follows the rearrangements of one `EplbState` from their start to their outcome."""
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from vllm_eplb_plugin.engine.plan_events import (
+    Finished,
+    Moment,
+    layers_committed,
+    placement_events,
+)
+from vllm_eplb_plugin.observe.event_log import EventLog
+from vllm_eplb_plugin.observe.events import (
+    Event,
+    Mode,
+    RearrangementDrained,
+    RearrangementFailed,
+    RearrangementPlanned,
+    RearrangementRejected,
+    RearrangementSkipped,
+    RearrangementStarted,
+)
+from vllm_eplb_plugin.observe.identity import ModelId
+from vllm_eplb_plugin.observe.progress import Outcome, Rearrangement
+from vllm_eplb_plugin.planning.guard import Plan
+
+logger = logging.getLogger("vllm.eplb_plugin")
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A model whose experts are rearranged."""
+
+    id: ModelId
+    expert_bytes: Sequence[int]
+    """Of one expert's weights, for each MoE layer."""
+
+
+@dataclass(eq=False)
+class _Followed:
+    model: Moved
+    progress: Rearrangement
+    plan: Plan | None = None
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.progress.started
+
+    def moment(self, step: int) -> Moment:
+        model, progress = self.model.id, self.progress
+        return Moment(model.model, model.model_index, progress.number, step, progress.mode)
+
+
+class Rearrangements:
+    """Gives every rearrangement of every model one outcome, counts it and tells it.
+
+    vLLM plans its models one after another, in their order, so a plan belongs to the first model
+    that has none. A plan that no rearrangement asked for, as when memory is profiled, is not
+    followed.
+    """
+
+    def __init__(self, log: EventLog) -> None:
+        self.step = 0
+        """Engine steps since the model was loaded."""
+        self.number = 0
+        """Of rearrangements that started."""
+        self.outcomes: Counter[Outcome] = Counter()
+        """Over models."""
+        self._log = log
+        self._followed: dict[int, _Followed] = {}
+        self._unplanned: deque[_Followed] = deque()
+        # The async worker can fail while the thread that runs the model starts the next one.
+        self._ending = threading.Lock()
+
+    def start(self, mode: Mode, models: Iterable[Moved]) -> None:
+        """One rearrangement of all models starts; those that have no outcome have failed."""
+        self.end_open("failed", "vLLM gave it up: the next rearrangement started")
+        self.number += 1
+        now = time.monotonic()
+        for model in models:
+            layers = len(model.expert_bytes)
+            progress = Rearrangement(self.number, self.step, mode, now, layers)
+            followed = _Followed(model, progress)
+            self._followed[model.id.model_index] = followed
+            self._tell(RearrangementStarted(*followed.moment(self.step)))
+        self._unplanned = deque(self._followed.values())
+
+    def planned(self, plan: Plan) -> None:
+        """The policy's answer was checked on every rank; runs in the thread that plans."""
+        if not self._unplanned:
+            return
+        followed = self._unplanned.popleft()
+        if not followed.progress.is_open:
+            return
+        if plan.rejection is not None:
+            self._end(followed, "rejected", plan.rejection)
+            logger.error(
+                "EPLB placement rejected (%d so far), the old one stays: %s",
+                self.outcomes["rejected"],
+                plan.rejection,
+            )
+            return
+        changed = [layer for layer, slots in enumerate(plan.slots_changed) if slots]
+        followed.plan = plan
+        followed.progress.plan(changed)
+        if not changed:
+            self._end(followed, "skipped", "the plan is the placement in force")
+            return
+        moment, seconds = followed.moment(self.step), followed.seconds
+        self._tell(RearrangementPlanned(*moment, len(changed), seconds))
+
+    def committed(self, model_index: int, layers: range) -> None:
+        """Layers of a model just became visible."""
+        followed = self._followed.get(model_index)
+        if followed is None or followed.plan is None:
+            return
+        if changed := followed.progress.commit(layers):
+            plan, moment = followed.plan, followed.moment(self.step)
+            self._log.tell(lambda: layers_committed(moment, plan, changed))
+            if not followed.progress.awaited:
+                self._end(followed, "finished")
+
+    def end_open(self, outcome: Outcome, reason: str = "") -> None:
+        """Give this outcome to each rearrangement that has none."""
+        for followed in self._followed.values():
+            self._end(followed, outcome, reason)
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """What is raised inside is why open rearrangements failed; it is raised all the same."""
+        try:
+            yield
+        except BaseException as error:
+            self.end_open("failed", f"{type(error).__name__}: {error}")
+            raise
+
+    def _end(self, followed: _Followed, outcome: Outcome, reason: str = "") -> None:
+        with self._ending:
+            if not followed.progress.end(outcome):
+                return
+            self.outcomes[outcome] += 1
+        moment, seconds = followed.moment(self.step), followed.seconds
+        if outcome == "failed":
+            logger.error(
+                "EPLB rearrangement %d of %s failed: %s. What was committed is whole and stays.",
+                moment.rearrangement,
+                moment.model,
+                reason,
+            )
+        if outcome != "finished":
+            self._tell(_ended(outcome, moment, reason, followed.progress.awaited, seconds))
+        if followed.plan is not None:
+            self._tell_placement(followed, followed.plan, moment, seconds)
+
+    def _tell_placement(
+        self, followed: _Followed, plan: Plan, moment: Moment, seconds: float
+    ) -> None:
+        """What changed, and where experts are now."""
+        left = frozenset(followed.progress.awaited or ())
+        with_placement = self._log.source.speaks_for_all
+        if followed.progress.outcome == "finished":
+            finished = Finished(moment, plan, followed.model.expert_bytes, seconds)
+            self._log.tell(lambda: finished.events(with_placement))
+        elif with_placement and len(left) < sum(map(bool, plan.slots_changed)):
+            self._log.tell(lambda: placement_events(moment, plan, left))
+
+    def _tell(self, event: Event) -> None:
+        self._log.tell(lambda: (event,))
+
+
+def _ended(
+    outcome: Outcome,
+    moment: Moment,
+    reason: str,
+    layers_left: Collection[int] | None,
+    seconds: float,
+) -> Event:
+    left = None if layers_left is None else len(layers_left)
+    if outcome == "skipped":
+        return RearrangementSkipped(*moment, seconds, reason)
+    if outcome == "rejected":
+        return RearrangementRejected(*moment, seconds, reason)
+    if outcome == "drained":
+        return RearrangementDrained(*moment, seconds, left)
+    return RearrangementFailed(*moment, seconds, reason, left)

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All that the plugin keeps of one `EplbState`, found through one attribute."""
+
+import operator
+from dataclasses import dataclass
+from typing import Any
+
+from torch.distributed import ProcessGroup
+
+from vllm_eplb_plugin.engine.commit_checks import CommitChecks, gather_ledger
+from vllm_eplb_plugin.engine.committer import Committer
+from vllm_eplb_plugin.engine.rearrangements import Moved, Rearrangements
+from vllm_eplb_plugin.observe.event_log import EventLog
+from vllm_eplb_plugin.observe.events import Placement
+from vllm_eplb_plugin.observe.identity import ModelId, Source
+from vllm_eplb_plugin.settings import Settings
+
+_ATTRIBUTE = "eplb_session"
+
+
+@dataclass
+class ModelSession:
+    """What is kept of one model."""
+
+    moved: Moved
+    committer: Committer
+    checks: CommitChecks | None
+    """None: nothing is compared after a commit."""
+
+    @property
+    def id(self) -> ModelId:
+        """By which it is told apart."""
+        return self.moved.id
+
+
+class Session:
+    """Settings, events, models and rearrangements of one `EplbState`.
+
+    The thread that runs the model owns it; vLLM's async worker only plans (`Rearrangements`).
+    """
+
+    def __init__(self, settings: Settings, source: Source) -> None:
+        """Open the events.
+
+        Raises:
+            OSError: They cannot be written.
+        """
+        self.settings = settings
+        self.source = source
+        self.policy: Any = None
+        """What vLLM set as the policy, or its compiled form; the guard asks it."""
+        self.log = EventLog(settings.events_dir, source)
+        self.rearrangements = Rearrangements(self.log)
+        self._models: dict[int, ModelSession] = {}
+
+    def attach(self, state: Any) -> None:
+        """Be found from an `EplbState`."""
+        setattr(state, _ATTRIBUTE, self)
+
+    def add(self, model_state: Any, group: ProcessGroup) -> ModelSession:
+        """A model has its first placement and its maps; all ranks of the group call together."""
+        model_id = ModelId(model_state.model_name, len(self._models))
+        weights = model_state.model.expert_weights
+        moved = Moved(model_id, [sum(tensor[0].nbytes for tensor in layer) for layer in weights])
+        checks = None
+        if self.settings.check_weights:
+            ledger = gather_ledger(model_state, group)
+            checks = CommitChecks(model_id, ledger, self.log)
+        model = ModelSession(moved, Committer(*_maps_of(model_state)), checks)
+        self._models[id(model_state)] = model
+        setattr(model_state, _ATTRIBUTE, self)
+        if self.source.speaks_for_all and self.log.enabled:
+            event = Placement(
+                model=model_id.model,
+                model_index=model_id.model_index,
+                rearrangement=0,
+                step=self.rearrangements.step,
+                mode=None,
+                num_ranks=group.size(),
+                physical_to_logical_map=model_state.physical_to_logical_map.tolist(),
+                logical_load=None,
+            )
+            self.log.tell(lambda: (event,))
+        return model
+
+    @property
+    def moved(self) -> list[Moved]:
+        """Every model, in vLLM's order."""
+        return [model.moved for model in self._models.values()]
+
+    def committer_of(self, model_state: Any) -> Committer:
+        """The model's committer; a new one when one of its tensors was replaced (elastic EP)."""
+        model = self._models[id(model_state)]
+        maps = _maps_of(model_state)
+        if not all(map(operator.is_, model.committer.maps, maps)):
+            model.committer = Committer(*maps)
+        return model.committer
+
+    def committed(self, model_state: Any, layers: range) -> None:
+        """Layers of a model just became visible."""
+        model = self._models[id(model_state)]
+        self.rearrangements.committed(model.id.model_index, layers)
+        if model.checks is not None:
+            model.checks.check(model_state, layers)
+
+
+def session_of(owner: Any) -> Session:
+    """The session of an `EplbState`, or of one of its `EplbModelState`."""
+    session: Session = getattr(owner, _ATTRIBUTE)
+    return session
+
+
+def _maps_of(model_state: Any) -> tuple[Any, Any, Any]:
+    return (
+        model_state.physical_to_logical_map,
+        model_state.logical_to_physical_map,
+        model_state.logical_replica_count,
+    )

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a worker's process learns its settings, whatever it makes later.
+
+Bound when vLLM's module is imported, also without EPLB: nothing else is imported here.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from vllm_eplb_plugin.overrides.override import Override
+
+
+def _override_init(original: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(original)
+    def __init__(self: Any, vllm_config: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+        if vllm_config.parallel_config.enable_eplb:
+            from vllm_eplb_plugin.settings import adopt_settings
+
+            adopt_settings(vllm_config.additional_config)
+        original(self, vllm_config, *args, **kwargs)
+
+    return __init__
+
+
+OVERRIDES = (
+    Override(
+        target="vllm.v1.worker.worker_base:WorkerBase.__init__",
+        signature="(self, vllm_config, local_rank, rank, distributed_init_method, "
+        "is_driver_worker=False)",
+        kind="hook",
+        replace=_override_init,
+        fixes="Elastic EP's new rank makes its `EplbState` where no configuration is at hand: it "
+        "would get the default settings, without a word.",
+        delete_when="vLLM hands --additional-config to its plugins.",
+    ),
+)

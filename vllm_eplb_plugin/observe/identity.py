@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""By what ranks and models are told apart in events."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Source:
+    """Whose events these are."""
+
+    rank: int
+    """EP rank, which ranks of other pipeline stages have, too."""
+    global_rank: int
+    """Rank in the whole server, which nobody else has; it names the file."""
+    stage: int
+    """Pipeline stage: its layers are counted from 0."""
+
+    def __post_init__(self) -> None:
+        if min(self.rank, self.global_rank, self.stage) < 0:
+            raise ValueError(f"a rank or a stage below 0: {self}")
+
+    @property
+    def speaks_for_all(self) -> bool:
+        """Whether it tells what all EP ranks of its stage know."""
+        return self.rank == 0
+
+
+@dataclass(frozen=True)
+class ModelId:
+    """One model of an `EplbState`."""
+
+    model: str
+    """The name that vLLM gives the model; before 0.32 a drafter has that of its target."""
+    model_index: int
+    """Its place in the `EplbState`: 0 is the model that is served, a drafter follows."""
