@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """`vllm-eplb bench` measures both sides and writes what it saw; how fast is not tested."""
 
+import functools
+import inspect
 import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +14,7 @@ import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
-from vllm_eplb_plugin.bench import commit, timing
+from vllm_eplb_plugin.bench import commit, step, timing
 from vllm_eplb_plugin.bench.result import BenchError
 from vllm_eplb_plugin.bench.shapes import SHAPES, Shape, parse_shape
 from vllm_eplb_plugin.cli.main import main
@@ -41,6 +46,59 @@ def test_a_plan_is_measured_for_both() -> None:
     done = run("plan", "--shape", "3x8+4/2x2x4", "--rounds", "3")
     assert done.exit_code == 0, done.output
     assert "plan, 4 ranks on 2 nodes" in done.output
+
+
+def test_a_step_is_measured_for_both_in_every_mode(tmp_path: Path) -> None:
+    file = tmp_path / "step.json"
+    done = run("step", "--shape", "3x8+4", "--rounds", "4", "--json", str(file))
+    assert done.exit_code == 0, done.output
+    assert "plugin - vLLM" in done.output
+    rows = json.loads(file.read_text())["rows"]
+    modes = ["sync, no events", "sync, events", "async, no events", "async, events"]
+    assert [row["what"] for row in rows] == modes
+    for row in rows:
+        assert row["stock"]["host_us"]["median"] > 0
+        assert row["more_us"]["p5"] <= row["more_us"]["median"] <= row["more_us"]["p95"]
+
+
+def test_a_step_is_that_of_vllm_and_that_of_the_plugin_and_both_are_gone_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from vllm.distributed import parallel_state
+    from vllm.distributed.eplb.eplb_state import EplbState
+
+    vllms_own, intervals = EplbState.step, [0.02]  # the plugin would lower it
+    monkeypatch.setattr(sys, "getswitchinterval", lambda: intervals[-1])
+    monkeypatch.setattr(sys, "setswitchinterval", intervals.append)
+    with step.both_classes() as classes:
+        assert classes["stock"].step is vllms_own
+        assert classes["plugin"].step is not vllms_own
+        assert inspect.unwrap(classes["plugin"].step) is vllms_own
+    step.bench_step(Shape("tiny", 2, 8, 4), 2, torch.device("cpu"))
+    assert EplbState.step is vllms_own
+    assert min(intervals) < intervals[-1] == intervals[0]
+    assert not parallel_state.model_parallel_is_initialized()
+
+
+def test_a_step_that_records_no_load_is_no_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vllm_eplb_plugin.engine import state_hooks
+
+    def do_nothing(original: Callable[..., None]) -> Callable[..., None]:
+        return functools.wraps(original)(lambda state: None)
+
+    idle = tuple(
+        replace(override, replace=do_nothing) if override.target.endswith(".step") else override
+        for override in state_hooks.OVERRIDES
+    )
+    monkeypatch.setattr(state_hooks, "OVERRIDES", idle)
+    with pytest.raises(BenchError, match="recorded different loads"):
+        step.bench_step(Shape("tiny", 2, 8, 4), 2, torch.device("cpu"))
+
+
+def test_more_is_what_a_call_took_longer_than_the_other_of_its_round() -> None:
+    slow = timing.Times(host=[3e-6, 5e-6, 10e-6])
+    fast = timing.Times(host=[1e-6, 4e-6, 1e-6])
+    assert timing.difference(slow, fast) == {"p5": 1.1, "median": 2.0, "p95": 8.3}
 
 
 def test_different_results_are_no_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:

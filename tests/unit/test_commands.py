@@ -135,6 +135,7 @@ def test_the_version_is_that_of_the_package() -> None:
     ("arguments", "missing", "message"),
     [
         (["bench", "commit"], HEAVY, "vLLM is not installed: for GPUs, pip install 'vllm=="),
+        (["bench", "step"], HEAVY, "vLLM is not installed: for GPUs, pip install 'vllm=="),
         (["bench", "plan"], ("vllm",), "vLLM is not installed: for GPUs, pip install 'vllm=="),
         (["explain"], HEAVY, "vLLM is not installed: for GPUs, pip install 'vllm=="),
         (["explain", "--release", "0.26.0"], HEAVY, "vLLM is not installed: for GPUs, pip"),

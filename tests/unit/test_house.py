@@ -1,108 +1,164 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which room of the package may import which, and that imports never go in a circle."""
+"""scripts/house.py, which scripts/lint runs, finds every broken rule of the package's rooms."""
 
-import ast
+import importlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-PACKAGE = Path(__file__).parents[2] / "vllm_eplb_plugin"
-
-MAY_IMPORT = {
-    "releases": "",
-    "settings": "",
-    "processor": "",
-    "overrides": "",
-    "placement": "",
-    "advice": "releases",
-    "planning": "placement",
-    "observe": "placement",
-    "transfer": "overrides placement",
-    "engine": "compatibility observe overrides placement planning settings transfer",
-    "faults": "overrides settings",
-    "loopback": "compatibility engine.refusals faults overrides processor settings",
-    "front_end": "compatibility loopback overrides settings",
-    "compatibility": "overrides releases",
-    "activation": "overrides settings",
-    "bench": "advice compatibility engine observe placement planning processor releases settings",
-    "cli": "advice bench compatibility faults overrides placement planning processor releases "
-    "settings",
-}
-"""What each room may import besides itself; DESIGN says why."""
-
-MAY_IMPORT_VLLM = {"bench", "cli", "engine", "front_end", "loopback", "faults"}
-MAX_LINES = 250
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "scripts" / "house.py"
 
 
-def module_of(file: Path) -> str:
-    parts = file.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(part for part in parts if part != "__init__")
+@pytest.fixture(scope="module")
+def house() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SCRIPT.parent))
+        yield importlib.import_module("house")
 
 
-MODULES = {module_of(file): file for file in sorted(PACKAGE.rglob("*.py"))}
+def build(folder: Path, **files: str) -> Path:
+    """A package of these files: ``placement__maps`` is ``placement/maps.py``."""
+    package = folder / "vllm_eplb_plugin"
+    for name, text in {"__init__": "", **files}.items():
+        parts = [name] if name == "__init__" else name.split("__")
+        file = package.joinpath(*parts).with_suffix(".py")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return package
 
 
-def imports_of(module: str, package: str) -> Iterator[str]:
-    """What a module imports of a package, also inside functions, but not for types alone."""
-    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
-    for_types = {
-        child
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for child in ast.walk(node)
-    }
-    for node in ast.walk(tree):
-        if node in for_types:
-            continue
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        yield from (name for name in names if name.split(".")[0] == package)
+def test_the_house_is_in_order(house: ModuleType) -> None:
+    assert house.problems() == []
 
 
-def own_imports(module: str) -> set[str]:
-    """Modules of the package that a module imports."""
-    found = set()
-    for name in imports_of(module, "vllm_eplb_plugin"):
-        parts = name.split(".")[1:]
-        while parts and ".".join(parts) not in MODULES:
-            parts.pop()
-        found.add(".".join(parts))
-    return found - {module, ""}
+def test_lint_looks(tmp_path: Path) -> None:
+    assert "scripts/house.py" in (ROOT / "scripts" / "lint").read_text()
+    package = build(tmp_path, placement__maps="import vllm")
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), str(package)], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stdout == "vllm_eplb_plugin/placement/maps.py:1: placement may not import vllm\n"
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name])
-def test_a_room_imports_only_what_it_may(module: str) -> None:
-    room = module.split(".")[0]
-    allowed = {room, *MAY_IMPORT[room].split()}
-    for other in own_imports(module):
-        assert any(other == one or other.startswith(f"{one}.") for one in allowed), other
-    if room not in MAY_IMPORT_VLLM:
-        assert not list(imports_of(module, "vllm"))
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("from vllm_eplb_plugin.planning.guard import Plan", 1),
+        ("import os\nimport vllm_eplb_plugin.planning.guard", 2),
+        ("from vllm_eplb_plugin.planning import guard", 1),
+        ("from ..planning import guard", 1),
+        ("from ..planning.guard import Plan", 1),
+        ("def late():\n    from vllm_eplb_plugin.planning import guard", 2),
+    ],
+)
+def test_a_room_imports_only_what_it_may(
+    house: ModuleType, tmp_path: Path, text: str, line: int
+) -> None:
+    package = build(tmp_path, placement__maps=text, planning__guard="")
+    where = f"vllm_eplb_plugin/placement/maps.py:{line}"
+    assert house.problems(package) == [f"{where}: placement may not import planning.guard"]
 
 
-def test_imports_never_go_in_a_circle() -> None:
-    edges = {module: own_imports(module) for module in MODULES}
-    done: set[str] = set()
+@pytest.mark.parametrize(
+    ("room", "text", "name"),
+    [
+        ("planning", "from vllm.distributed import eplb", "vllm"),
+        ("planning", "from torch.distributed import all_reduce", "torch.distributed"),
+        ("placement", "from torch import distributed", "torch.distributed"),
+        ("observe", "import torch\ntorch.distributed.barrier()", "torch.distributed"),
+    ],
+)
+def test_what_is_tied_to_a_server_is_imported_where_it_may(
+    house: ModuleType, tmp_path: Path, room: str, text: str, name: str
+) -> None:
+    [problem] = house.problems(build(tmp_path, **{f"{room}__maps": text}))
+    assert problem.endswith(f": {room} may not import {name}")
+    assert house.problems(build(tmp_path / "other", engine__maps=text)) == []
 
-    def visit(module: str, way: tuple[str, ...]) -> None:
-        assert module not in way, " -> ".join([*way, module])
-        if module not in done:
-            for other in edges[module]:
-                visit(other, (*way, module))
-            done.add(module)
 
-    for module in MODULES:
-        visit(module, ())
+def test_a_right_of_one_module_is_none_of_its_rooms(house: ModuleType, tmp_path: Path) -> None:
+    text = "import torch.distributed"
+    assert house.problems(build(tmp_path, planning__guard=text)) == []
+    package = build(tmp_path, planning__guard=text, planning__guardian=text)
+    [problem] = house.problems(package)
+    assert problem.startswith("vllm_eplb_plugin/planning/guardian.py:1: ")
 
 
-def test_a_file_fits_on_a_few_screens_and_has_a_name_of_its_own() -> None:
-    for file in MODULES.values():
-        assert len(file.read_text(encoding="utf-8").splitlines()) <= MAX_LINES, file
-    names = [file.stem for file in MODULES.values() if not file.stem.startswith("__")]
-    for name in names:
-        assert f"{name}s" not in names, name
+def test_what_is_imported_for_types_alone_is_free(house: ModuleType, tmp_path: Path) -> None:
+    types = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import vllm\n"
+    assert house.problems(build(tmp_path, placement__maps=types)) == []
+    [problem] = house.problems(build(tmp_path, placement__maps=types + "else:\n    import vllm\n"))
+    assert problem.startswith("vllm_eplb_plugin/placement/maps.py:5: ")
+
+
+def test_a_new_room_needs_its_rights(house: ModuleType, tmp_path: Path) -> None:
+    [problem] = house.problems(build(tmp_path, cellar__wine=""))
+    assert problem.startswith("vllm_eplb_plugin/cellar/wine.py: room cellar is not in MAY_IMPORT")
+
+
+def test_imports_never_go_in_a_circle(house: ModuleType, tmp_path: Path) -> None:
+    package = build(
+        tmp_path,
+        placement__maps="\nfrom vllm_eplb_plugin.placement import balance",
+        placement__balance="from vllm_eplb_plugin.placement import derive",
+        placement__derive="def late():\n    from vllm_eplb_plugin.placement import maps",
+        placement__kernels="from vllm_eplb_plugin.placement import maps",
+    )
+    assert house.problems(package) == [
+        "vllm_eplb_plugin/placement/balance.py:1: imports go in a circle: "
+        "placement.balance -> placement.derive -> placement.maps -> placement.balance"
+    ]
+
+
+def test_a_file_fits_on_a_few_screens_unless_it_is_a_table(
+    house: ModuleType, tmp_path: Path
+) -> None:
+    fits, long = "\n" * house.MAX_LINES, "\n" * (house.MAX_LINES + 1)
+    package = build(tmp_path, placement__maps=fits, releases=long)
+    assert house.problems(package) == []
+    [problem] = house.problems(build(tmp_path, placement__maps=long))
+    assert problem == "vllm_eplb_plugin/placement/maps.py:251: longer than 250 lines: split it"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("plan", "plans", True),
+        ("plan", "plane", True),
+        ("lan", "plan", True),
+        ("map", "mop", True),
+        ("plan_event", "plan_events", True),
+        ("plan", "planes", False),
+        ("plan", "planning", False),
+        ("plan", "nalp", False),
+        ("v018", "v019", False),
+        ("worker1", "worker", False),
+        ("on_host", "onhost", False),
+    ],
+)
+def test_names_of_files_differ_by_more_than_a_letter(
+    house: ModuleType, tmp_path: Path, one: str, other: str, alike: bool
+) -> None:
+    files = {f"placement__{one}": "", f"planning__{other}": ""}
+    expected = [
+        f"vllm_eplb_plugin/{room}/{name}.py"
+        for room, name in (("placement", one), ("planning", other))
+    ]
+    found = house.problems(build(tmp_path, **files))
+    assert len(found) == alike
+    assert all(file in problem for problem in found for file in expected)
+
+
+def test_rooms_too_have_names_of_their_own(house: ModuleType, tmp_path: Path) -> None:
+    found = house.problems(build(tmp_path, engine__maps="", engines__derive=""))
+    assert any("differ by one letter" in problem for problem in found)
+
+
+def test_files_of_different_rooms_may_have_one_name(house: ModuleType, tmp_path: Path) -> None:
+    assert house.problems(build(tmp_path, engine__refusals="", loopback__refusals="")) == []

@@ -19,7 +19,7 @@ PLACES = list(places())
 def _in_a_rank(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As in an EP rank, with the plugin turned on and off; nothing is bound."""
     monkeypatch.setenv(ENVIRONMENT_VARIABLE, json.dumps({"enabled": request.param}))
-    for group in ("_DP", "_EP", "_PP", "_TP", "_WORLD"):
+    for group in ("_EP", "_PP", "_WORLD"):
         monkeypatch.setattr(f"vllm.distributed.parallel_state.{group}", MagicMock(rank_in_group=0))
     monkeypatch.setattr("vllm_eplb_plugin.engine.entry._take_charge", MagicMock())
     interval = sys.getswitchinterval()
@@ -43,7 +43,8 @@ def test_a_hook_calls_the_original_with_the_same_arguments(place: Place) -> None
     exec(f"def original{signature}:\n    calls.append(locals())\n    return answer", made)
     original = made["original"]
     names = original.__code__.co_varnames[: original.__code__.co_argcount]
-    arguments = {name: MagicMock(name=name, additional_config={}) for name in names}
+    arguments = {name: MagicMock(name=name) for name in names}
+    arguments.get("self", MagicMock()).additional_config = {}
     returned = place.override.replace(original)(**arguments)
     assert calls == [arguments]
     # None of those that return nothing is asked for what it returns.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands `vllm-eplb bench commit` and `vllm-eplb bench plan`."""
+"""The commands below `vllm-eplb bench`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +71,28 @@ def plan(
         return lambda shape: bench_plan(shape, rounds)
 
     _run("plan", "cpu", shape, rounds, json, plot, prepare)
+
+
+@bench.command()
+def step(
+    shape: Shapes = None,
+    device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
+    rounds: Rounds = 1000,
+    json: JsonFile = None,
+    plot: PlotFile = None,
+) -> None:
+    """Go through a step in which nothing is rearranged: what every token waits for."""
+
+    def prepare() -> Callable[[Shape], list[Row]]:
+        require_vllm("vllm.distributed.eplb.eplb_state")
+        require_device(device)
+        import torch
+
+        from vllm_eplb_plugin.bench.step import bench_step
+
+        return lambda shape: bench_step(shape, rounds, torch.device(device))
+
+    _run("step", device, shape, rounds, json, plot, prepare)
 
 
 def _run(

@@ -32,6 +32,8 @@ class Row:
     stock: dict[str, Any]
     """`Times.summary`, or ``bytes``."""
     plugin: dict[str, Any]
+    more_us: dict[str, float] | None = None
+    """`timing.difference`, where it says more than a ratio."""
 
     @property
     def ratio(self) -> float:
@@ -65,14 +67,16 @@ class Result:
         device was done.
         """
         on_host = self.device == "cpu"
+        unit = "ms" if all(row.more_us is None for row in self.rows) else "µs"
         table = Table(title=f"vllm-eplb bench {self.command}, {self.device}", title_justify="left")
-        headings = ["vLLM", "plugin", "times less"]
+        headings = ["vLLM", "plugin", "times less" if unit == "ms" else "plugin - vLLM"]
         for name in ["", "", *headings, *([] if on_host else ["vLLM, done", "plugin, done"])]:
             table.add_column(name, justify="right" if name else "left")
         for row in self.rows:
-            cells = [_cell(row.stock), _cell(row.plugin), f"{row.ratio:.0f}"]
+            cells = [_cell(side, "host_us", unit) for side in (row.stock, row.plugin)]
+            cells.append(f"{row.ratio:.0f}" if row.more_us is None else _spread(row.more_us, unit))
             if not on_host:
-                cells += [_cell(side, "done_us") for side in (row.stock, row.plugin)]
+                cells += [_cell(side, "done_us", unit) for side in (row.stock, row.plugin)]
             table.add_row(row.shape, row.what, *cells)
         console.print(table)
         distribution = installed_distribution()
@@ -110,11 +114,16 @@ class Result:
         figure.savefig(file, dpi=120)
 
 
-def _cell(measured: dict[str, Any], time: str = "host_us") -> str:
+def _cell(measured: dict[str, Any], time: str, unit: str) -> str:
     if "bytes" in measured:
         return f"{measured['bytes'] / 1e6:.1f} MB" if time == "host_us" else ""
-    low, median, high = (measured[time][name] / 1000 for name in ("p5", "median", "p95"))
-    return f"{median:.3f} ms [{low:.3f} to {high:.3f}]"
+    return _spread(measured[time], unit)
+
+
+def _spread(time: dict[str, float], unit: str) -> str:
+    divisor, digits = (1000, 3) if unit == "ms" else (1, 2)
+    low, median, high = (f"{time[name] / divisor:.{digits}f}" for name in ("p5", "median", "p95"))
+    return f"{median} {unit} [{low} to {high}]"
 
 
 def _machine() -> dict[str, Any]:

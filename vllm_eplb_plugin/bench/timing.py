@@ -25,6 +25,11 @@ class Times:
         return {"host_us": _summary(self.host), "done_us": _summary(self.done)}
 
 
+def difference(times: Times, other: Times) -> dict[str, float]:
+    """Microseconds for which a call held the host longer than the other's of the same round."""
+    return _summary([one - two for one, two in zip(times.host, other.host, strict=True)])
+
+
 def _summary(seconds: list[float]) -> dict[str, float]:
     cuts = statistics.quantiles(seconds, n=20, method="inclusive")
     values = {"p5": cuts[0], "median": statistics.median(seconds), "p95": cuts[-1]}
