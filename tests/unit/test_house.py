@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[2] / "vllm_eplb_plugin"
+REPOSITORY = Path(__file__).parents[2]
+PACKAGE = REPOSITORY / "vllm_eplb_plugin"
 
 MAY_IMPORT = {
     "releases": "",
@@ -43,9 +44,9 @@ def module_of(file: Path) -> str:
 MODULES = {module_of(file): file for file in sorted(PACKAGE.rglob("*.py"))}
 
 
-def imports_of(module: str, package: str) -> Iterator[str]:
-    """What a module imports of a package, also inside functions, but not for types alone."""
-    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+def imports_of(file: Path, package: str) -> Iterator[str]:
+    """What a file imports of a package, also inside functions, but not for types alone."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
     for_types = {
         child
         for node in ast.walk(tree)
@@ -67,7 +68,7 @@ def imports_of(module: str, package: str) -> Iterator[str]:
 def own_imports(module: str) -> set[str]:
     """Modules of the package that a module imports."""
     found = set()
-    for name in imports_of(module, "vllm_eplb_plugin"):
+    for name in imports_of(MODULES[module], "vllm_eplb_plugin"):
         parts = name.split(".")[1:]
         while parts and ".".join(parts) not in MODULES:
             parts.pop()
@@ -82,7 +83,18 @@ def test_a_room_imports_only_what_it_may(module: str) -> None:
     for other in own_imports(module):
         assert any(other == one or other.startswith(f"{one}.") for one in allowed), other
     if room not in MAY_IMPORT_VLLM:
-        assert not list(imports_of(module, "vllm"))
+        assert not list(imports_of(MODULES[module], "vllm"))
+
+
+def test_the_harness_shares_nothing_with_the_plugin_but_the_types_of_events() -> None:
+    shared = "vllm_eplb_plugin.observe.events"
+    users = set()
+    for file in (REPOSITORY / "eval").rglob("*.py"):
+        assert not list(imports_of(file, "vllm")), file
+        for name in imports_of(file, "vllm_eplb_plugin"):
+            assert f"{name}.".startswith(f"{shared}."), (file, name)
+            users.add(file.name)
+    assert users
 
 
 def test_imports_never_go_in_a_circle() -> None:
