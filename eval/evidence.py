@@ -97,7 +97,7 @@ class Evidence(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _of_earlier_schemas(cls, values: Any) -> Any:
-        """What failed was all that was told, as ``abandoned``."""
+        """Results from before outcomes were told call what failed ``abandoned``."""
         if isinstance(values, dict) and "abandoned" in values:
             return {"failed": values["abandoned"]} | values
         return values
@@ -110,19 +110,11 @@ class Evidence(BaseModel):
 
     def other_outcomes(self) -> str:
         """What did not finish, such as ``2 skipped, 1 failed``, model by model; empty: nothing."""
-        whole = ModelEvidence(
-            model="",
-            model_index=0,
-            stage=0,
-            skipped=self.skipped,
-            rejected=self.placements_rejected,
-            drained=self.drained,
-            failed=self.failed,
-        )
         if len(self.models) < 2:
-            return _not_finished(whole)
-        found = zip(self.labels(), map(_not_finished, self.models), strict=True)
-        return "; ".join(f"{label}: {counts}" for label, counts in found if counts)
+            return _told(self.skipped, self.placements_rejected, self.drained, self.failed)
+        counts = [_told(one.skipped, one.rejected, one.drained, one.failed) for one in self.models]
+        found = zip(self.labels(), counts, strict=True)
+        return "; ".join(f"{label}: {told}" for label, told in found if told)
 
     def labels(self) -> list[str]:
         """By which people tell ``models`` apart."""
@@ -244,9 +236,10 @@ def _of_kind(told: Iterable[Told], kind: type[_EventT]) -> list[_EventT]:
     return [one.event for one in told if isinstance(one.event, kind)]
 
 
-def _not_finished(model: ModelEvidence) -> str:
-    counts = {outcome: getattr(model, outcome) for outcome in OUTCOMES if outcome != "finished"}
-    return ", ".join(f"{number} {outcome}" for outcome, number in counts.items() if number)
+def _told(*counts: int) -> str:
+    """Of the outcomes after ``finished``, in their order."""
+    others = zip(counts, OUTCOMES[1:], strict=True)
+    return ", ".join(f"{number} {outcome}" for number, outcome in others if number)
 
 
 def _mean(values: Iterable[float]) -> float | None:

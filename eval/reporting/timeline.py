@@ -101,9 +101,11 @@ def read_timelines(folder: Path, asked_from: float, asked_until: float) -> list[
             if not isinstance(event, ModelEvent):
                 continue
             model = MovedModel(event.model_index, told.source.stage, event.model)
-            reader = readers.setdefault(model[:2], _Reader(model, asked_from))
+            key = model[:2]
+            if key not in readers:
+                readers[key] = _Reader(model, asked_from)
             try:
-                reader.take(told)
+                readers[key].take(told)
             except (ValueError, IndexError) as error:
                 raise EventsError(
                     f"{file}: the event {event.kind!r} of time {told.time} is not as "

@@ -12,11 +12,19 @@ from vllm_eplb_plugin.observe.events import (
     EventsDropped,
     MapsChecked,
     RearrangementDrained,
+    RearrangementEnded,
     RearrangementFailed,
     RearrangementRejected,
     RearrangementSkipped,
     Source,
     WeightsChecked,
+)
+
+NOT_FINISHED = (
+    RearrangementSkipped(*moment(2), 0.1, "nothing to gain"),
+    RearrangementRejected(*moment(3), 0.1, "no"),
+    RearrangementDrained(*moment(4), 0.1, 2),
+    RearrangementFailed(*moment(5), 0.1, "RuntimeError: gone", 2),
 )
 
 
@@ -89,10 +97,7 @@ def test_every_outcome_is_counted_and_only_what_finished_is_a_rearrangement(
     lines = [
         *(told(1, started(number)) for number in range(1, 7)),
         told(1, finished(1)),
-        told(1, RearrangementSkipped(*moment(2), 0.1, "nothing to gain")),
-        told(1, RearrangementRejected(*moment(3), 0.1, "no")),
-        told(1, RearrangementDrained(*moment(4), 0.1, 2)),
-        told(1, RearrangementFailed(*moment(5), 0.1, "RuntimeError: gone", 2)),
+        *(told(1, event) for event in NOT_FINISHED),
         told(1, finished(6)),
     ]
     evidence = read_evidence(write_events(tmp_path, lines), 0, 9)
@@ -101,7 +106,13 @@ def test_every_outcome_is_counted_and_only_what_finished_is_a_rearrangement(
     assert evidence.other_outcomes() == "1 skipped, 1 rejected, 1 drained, 1 failed"
     assert evidence.ended == 6
     assert evidence.failures == ["RuntimeError: gone"]
-    assert evidence.under_way_seconds is None
+
+
+@pytest.mark.parametrize("outcome", NOT_FINISHED, ids=lambda outcome: outcome.kind)
+def test_what_has_any_outcome_is_not_under_way(tmp_path: Path, outcome: RearrangementEnded) -> None:
+    lines = [told(1, started(outcome.rearrangement)), told(2, outcome)]
+
+    assert read_evidence(write_events(tmp_path, lines), 0, 9).under_way_seconds is None
 
 
 def test_what_fails_on_one_rank_only_is_counted_and_what_fails_on_all_once(
