@@ -12,7 +12,8 @@ from eval.ask import Answers, RequestError, ask
 from eval.command import server_command
 from eval.config import Arm, Config, TaskName
 from eval.dataset import Files
-from eval.events import DELIVERY_SECONDS, Evidence, read_evidence
+from eval.events import DELIVERY_SECONDS
+from eval.evidence import Evidence, read_evidence
 from eval.folder import RunFolder
 from eval.result import ArmRun
 from eval.server import Server, choose_port

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from eval.config import Gate, Task
 from eval.judged import JudgedArm, outcome, plural
-from eval.result import RuleResult, TaskRun
+from eval.result import ArmRun, RuleResult, TaskRun
 
 # An async rearrangement takes as long as its layers have engine steps to wait for, which varies;
 # one that hangs takes for ever.
@@ -69,6 +69,7 @@ def evidence(gate: Gate, arm: JudgedArm) -> Iterator[RuleResult]:
     yield _rearrangements(gate, arm)
     yield _slots_changed(gate, arm)
     yield _no_stall(arm)
+    yield _no_failed_rearrangements(arm)
     yield _no_rejected_placements(arm)
     if arm.eplb.use_async is not None:
         yield _mode(arm, "async" if arm.eplb.use_async else "sync")
@@ -82,7 +83,8 @@ def _rearrangements(gate: Gate, arm: JudgedArm) -> RuleResult:
     return outcome(
         "rearrangements",
         True if found >= max(gate.rearrangements, 1) else None,
-        f"{plural(found, 'rearrangement')} finished while the questions were asked",
+        f"{plural(found, 'rearrangement')} finished while the questions were asked"
+        f"{_others(arm.run)}",
         limit=f"at least {max(gate.rearrangements, 1)}",
         detectable="a load balancer that does nothing, or too seldom to matter",
         arm=arm.name,
@@ -104,7 +106,7 @@ def _logged_rearrangements(gate: Gate, arm: JudgedArm) -> RuleResult:
 
 def _slots_changed(gate: Gate, arm: JudgedArm) -> RuleResult:
     slots = arm.run.slots_changed
-    unchanged = [str(layer) for layer, changed in enumerate(slots) if changed == 0]
+    unchanged = _unchanged_layers(arm.run)
     if unchanged:
         saw = f"no slot changed in MoE layer {', '.join(unchanged)}"
     elif len(slots) < max(gate.moe_layers, 1):
@@ -129,12 +131,10 @@ def _no_stall(arm: JudgedArm) -> RuleResult:
         if run.usual_seconds is None
         else max(_STALL_FACTOR * run.usual_seconds, _STALL_SECONDS)
     )
-    saw = f"{run.rearrangements_started} started, {run.rearrangements} finished"
-    if run.abandoned:
-        saw += f", {run.abandoned} never finished although a later one started"
+    saw = f"{run.rearrangements_started} started, {run.rearrangements} finished{_others(run)}"
     if under_way is not None:
         saw += f", one still under way after {under_way:.1f} s when the last answer came"
-    stalled = run.abandoned > 0 or (under_way is not None and under_way > allowed)
+    stalled = under_way is not None and under_way > allowed
     return outcome(
         "no_stall",
         False if stalled else True if run.rearrangements_started else None,
@@ -145,13 +145,24 @@ def _no_stall(arm: JudgedArm) -> RuleResult:
     )
 
 
+def _no_failed_rearrangements(arm: JudgedArm) -> RuleResult:
+    failed, reasons = arm.run.failed, "; ".join(arm.run.failures)
+    return outcome(
+        "no_failed_rearrangements",
+        False if failed else True if arm.run.ended else None,
+        f"{failed} of {plural(arm.run.ended, 'rearrangement')} failed{reasons and f': {reasons}'}",
+        limit="none",
+        detectable="a single rearrangement that ends without its last layer",
+        arm=arm.name,
+    )
+
+
 def _no_rejected_placements(arm: JudgedArm) -> RuleResult:
     rejected = arm.run.placements_rejected
     return outcome(
         "no_rejected_placements",
-        False if rejected else True if arm.run.rearrangements else None,
-        f"{plural(rejected, 'placement')} of {plural(arm.run.rearrangements, 'rearrangement')} "
-        "rejected",
+        False if rejected else True if arm.run.ended else None,
+        f"{plural(rejected, 'placement')} of {plural(arm.run.ended, 'rearrangement')} rejected",
         limit="none",
         detectable="a single invalid placement",
         arm=arm.name,
@@ -198,6 +209,23 @@ def _maps(arm: JudgedArm) -> RuleResult:
         detectable="a single expert with a wrong slot or replica count after a commit",
         arm=arm.name,
     )
+
+
+def _others(run: ArmRun) -> str:
+    others = run.other_outcomes()
+    return f"; {others}" if others else ""
+
+
+def _unchanged_layers(run: ArmRun) -> list[str]:
+    """Layers of which no slot changed; with several models each is named with its model."""
+    if len(run.models) < 2:
+        return [str(layer) for layer, changed in enumerate(run.slots_changed) if changed == 0]
+    return [
+        f"{layer} of {label}"
+        for label, model in zip(run.labels(), run.models, strict=True)
+        for layer, changed in enumerate(model.slots_changed)
+        if changed == 0
+    ]
 
 
 def _run(arm: JudgedArm, task: Task) -> TaskRun:

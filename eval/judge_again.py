@@ -10,7 +10,7 @@ from eval.compare import arm_results
 from eval.config import CONTROL_PREFIX, Arm, Config, Gate
 from eval.controls import judge_all
 from eval.errors import GateError
-from eval.events import read_evidence
+from eval.evidence import read_evidence
 from eval.folder import RunFolder, read_result, read_state
 from eval.gates import reasons, verdict
 from eval.judged import JudgedArm, judged, without_tasks

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from eval.config import Config, TaskName
-from eval.events import Evidence
+from eval.evidence import Evidence
 
 Verdict = Literal["passed", "failed", "not tested", "invalid", "interrupted", "could not run"]
 
@@ -160,7 +160,9 @@ class Result(BaseModel):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    schema_version: Literal[3] = Field(3, alias="schema")
+    schema_version: Literal[3, 4] = Field(4, alias="schema")
+    """3: from before outcomes were told, and still read; there ``rearrangements`` has those that
+    were rejected or changed nothing, too."""
     name: str
     verdict: Verdict
     reasons: list[str]

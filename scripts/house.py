@@ -43,6 +43,9 @@ MAY_IMPORT_FROM_OUTSIDE = {
 """What is tied to a server, with who may import it. Pure rooms can be tested, simulated and
 benchmarked without one; the guard asks the group that it is given."""
 
+SHARED = "observe.events"
+"""What the harness imports of the package, so that an event is typed where it is read, too."""
+
 MAX_LINES = 250
 TABLES = {"releases", "overrides.catalogue"}
 """A line or more for every release or module: they may grow."""
@@ -76,6 +79,7 @@ def problems(package: Path = PACKAGE) -> list[str]:
         *circles(modules, inside),
         *long_files(modules),
         *names_alike(modules),
+        *wrong_imports_of_harness(package.parent / "eval", package.name),
     ]
 
 
@@ -143,6 +147,16 @@ def wrong_imports(modules: dict[str, Module], inside: dict[str, dict[str, int]])
             lines = [line for line, imported in module.imports if is_within(imported, outside)]
             if lines and not any(is_within(name, room) for room in rooms):
                 yield f"{module.file}:{min(lines)}: {module.room} may not import {outside}"
+
+
+def wrong_imports_of_harness(harness: Path, package: str) -> Iterator[str]:
+    """What the harness may not import: it talks to servers, and reads events by their types."""
+    for file in sorted(harness.rglob("*.py")):
+        where = file.relative_to(harness.parent)
+        for line, name in imports_of(ast.parse(file.read_text(encoding="utf-8")), []):
+            ours = is_within(name, package) and not is_within(name, f"{package}.{SHARED}")
+            if ours or is_within(name, "vllm"):
+                yield f"{where}:{line}: eval may not import {name}"
 
 
 def is_within(name: str, package: str) -> bool:

@@ -34,9 +34,17 @@ def balancedness_scale(lowest: float) -> Scale:
     return Scale(max(0.0, 1 - step * math.ceil(span / step)), 1)
 
 
-def balancedness_chart(done: Sequence[Rearrangement], value: Scale) -> Chart:
-    """Balancedness over time: a step up at each rearrangement, a slope as the load changes."""
-    time = Scale(0, max(one.time for one in done) * 1.01 or 1)
+def balancedness_chart(
+    done: Sequence[Rearrangement], value: Scale, others: Sequence[float] = ()
+) -> Chart:
+    """Balancedness over time: a step up at each rearrangement, a slope as the load changes.
+
+    Args:
+        done: Those that finished.
+        value: Of balancedness.
+        others: When others ended without having finished, in seconds since the first question.
+    """
+    time = Scale(0, max([*(one.time for one in done), *others]) * 1.01 or 1)
     before = [one.balancedness_before for one in done]
     expected = [one.balancedness_expected for one in done]
     unmoved = [
@@ -63,6 +71,8 @@ def balancedness_chart(done: Sequence[Rearrangement], value: Scale) -> Chart:
         parts.append(polyline([*saw[0::2], *saw[-1::-2]], "band"))
     times = (time.percent(one.time) for one in done)
     parts.append(marks(times, "mark" if few else "mark many"))
+    if others:
+        parts.append(marks(map(time.percent, others), "mark other"))
     described = (
         f"{len(done)} rearrangements. Balancedness before: median {median(before):.3f}, lowest "
         f"{min(before):.3f}; expected after: median {median(expected):.3f}."

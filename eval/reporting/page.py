@@ -4,13 +4,12 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 
-import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from eval.config import REFERENCE_ARM
+from eval.moved_models import labels
 from eval.reporting import origin, wording
 from eval.reporting.charts import (
     balancedness_chart,
@@ -68,9 +67,12 @@ class ModelView:
     """What happened to one model's experts in one arm."""
 
     model: str
-    balancedness: Chart
-    seconds: Chart
+    balancedness: Chart | None
+    """None: no rearrangement finished; there is no chart then."""
+    seconds: Chart | None
     times: Sequence[tuple[str, str]]
+    others: Sequence[str] = ()
+    """Rearrangements that did not finish, and why."""
     ranks: int = 0
     experts: int = 0
     sorted_load: Chart | None = None
@@ -166,14 +168,19 @@ def arm_views(runs: Sequence[Run]) -> list[ArmView]:
     """Every arm whose experts moved; their charts of balancedness have one scale."""
     colours = _colours(runs)
     timelines = [timeline for run in runs for arm in run.arms for timeline in arm.timelines]
-    lowest = min((lowest_balancedness(one.rearrangements) for one in timelines), default=0.0)
-    scale = balancedness_scale(lowest)
+    moved = [one.rearrangements for one in timelines if one.rearrangements]
+    scale = balancedness_scale(min(map(lowest_balancedness, moved), default=0.0))
     return [
         ArmView(
             run.label,
             arm.result.name,
             colours[arm.result.name],
-            [_model_view(timeline, scale) for timeline in arm.timelines],
+            [
+                _model_view(label, timeline, scale)
+                for label, timeline in zip(
+                    labels([one.model for one in arm.timelines]), arm.timelines, strict=True
+                )
+            ],
         )
         for run in runs
         for arm in run.arms
@@ -181,13 +188,16 @@ def arm_views(runs: Sequence[Run]) -> list[ArmView]:
     ]
 
 
-def _model_view(timeline: Timeline, scale: Scale) -> ModelView:
-    done = timeline.rearrangements
+def _model_view(label: str, timeline: Timeline, scale: Scale) -> ModelView:
+    done, others = timeline.rearrangements, list(wording.others(timeline))
+    if not done:
+        return ModelView(label, None, None, (), others)
     view = ModelView(
-        timeline.model,
-        balancedness_chart(done, scale),
+        label,
+        balancedness_chart(done, scale, [one.time for one in timeline.others]),
         seconds_chart([one.seconds for one in done]),
-        list(_times(timeline)),
+        list(wording.times(timeline)),
+        others,
     )
     placements = timeline.placements
     if placements is not None:
@@ -216,30 +226,6 @@ def choose_drawings(views: Sequence[ArmView]) -> dict[Markup, str]:
             model.drawn.add(layer.index)
             names.setdefault(before, f"before{len(names)}")
     return names
-
-
-def _times(timeline: Timeline) -> Iterator[tuple[str, str]]:
-    done = timeline.rearrangements
-    seconds = [one.seconds for one in done]
-    yield "rearrangements", str(len(done))
-    yield "median", _seconds(median(seconds))
-    yield "95th percentile", _seconds(float(np.percentile(seconds, 95)))
-    yield "longest", _seconds(max(seconds))
-    starts = [
-        (one.seconds_to_first_commit, one.seconds)
-        for one in done
-        if one.seconds_to_first_commit is not None
-    ]
-    if starts:
-        yield "until the first layer is visible, median", _seconds(median(s for s, _ in starts))
-        span = median(whole - start for start, whole in starts)
-        yield "from the first layer to the last, median", _seconds(max(span, 0.0))
-    yield "slots changed, mean", f"{np.mean([one.slots_changed for one in done]):.0f}"
-    yield "weights sent, in all", wording.size(sum(one.bytes_sent for one in done))
-
-
-def _seconds(value: float) -> str:
-    return f"{1000 * value:.1f} ms" if value < 1 else f"{value:.2f} s"
 
 
 def _colours(runs: Sequence[Run]) -> dict[str, str]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happened to the experts of one arm while it was asked, from rank 0's events."""
+"""What happened to the experts of one arm while it was asked, from its events."""
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.errors import EventsError
-from eval.events import read_events
+from eval.events import Told, files_that_speak_for_all, read_events
+from eval.evidence import Outcome, outcome_of
+from eval.moved_models import MovedModel
 from eval.reporting.load import Load, Placement, balancedness, rank_loads
+from vllm_eplb_plugin.observe import events
+from vllm_eplb_plugin.observe.events import MapsChecked, ModelEvent, WeightsChecked
 
-_UNUSED = ("weights_checked", "maps_checked", "events_dropped")
+_UNUSED = (WeightsChecked, MapsChecked)
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,17 @@ class Rearrangement:
 
 
 @dataclass(frozen=True)
+class Ended:
+    """A rearrangement that did not finish."""
+
+    outcome: Outcome
+    time: float
+    """In seconds since the first question."""
+    reason: str
+    """Empty: what was not committed yet was thrown away."""
+
+
+@dataclass(frozen=True)
 class Placements:
     """Where experts were at the first question and at the last answer, and the load between."""
 
@@ -53,16 +68,18 @@ class Placements:
 
 @dataclass
 class Timeline:
-    """Of one model; a drafter has its own."""
+    """Of one model, or of its part on one pipeline stage; a drafter has its own."""
 
-    model: str
+    model: MovedModel
     rearrangements: list[Rearrangement] = field(default_factory=list)
+    others: list[Ended] = field(default_factory=list)
+    """In their order."""
     placements: Placements | None = None
     """None: the events have no placement, or no rearrangement finished."""
 
 
 def read_timelines(folder: Path, asked_from: float, asked_until: float) -> list[Timeline]:
-    """Read rank 0's events; what it does not tell, all ranks do alike.
+    """Read the events of rank 0 of each stage; what it does not tell, all ranks do alike.
 
     Args:
         folder: Of the arm's events; there may be none.
@@ -70,86 +87,97 @@ def read_timelines(folder: Path, asked_from: float, asked_until: float) -> list[
         asked_until: The last answer was received.
 
     Returns:
-        One for each model, in the order of their first rearrangement.
+        One for each model that was rearranged: the served one, stage by stage, and then a drafter.
 
     Raises:
         EventsError: A line is no event, of another schema, or lacks a field.
     """
-    readers: dict[str, _Reader] = {}
-    file = folder / "rank0.jsonl"
-    if not file.exists():
-        return []
-    for event in read_events(file, _UNUSED):
-        if event["time"] > asked_until:
-            break
-        try:
-            name = str(event["model"])
-            if name not in readers:
-                readers[name] = _Reader(name, asked_from)
-            readers[name].take(event)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise EventsError(
-                f"{file}: the event {event['event']!r} of time {event['time']} is not as "
-                f"docs/events.md says: {error!r}"
-            ) from error
-    return [timeline for reader in readers.values() for timeline in reader.finish()]
+    readers: dict[tuple[int, int], _Reader] = {}
+    for file in files_that_speak_for_all(folder):
+        for told in read_events(file, _UNUSED):
+            if told.time > asked_until:
+                break
+            event = told.event
+            if not isinstance(event, ModelEvent):
+                continue
+            model = MovedModel(event.model_index, told.source.stage, event.model)
+            key = model[:2]
+            if key not in readers:
+                readers[key] = _Reader(model, asked_from)
+            try:
+                readers[key].take(told)
+            except (ValueError, IndexError) as error:
+                raise EventsError(
+                    f"{file}: the event {event.kind!r} of time {told.time} is not as "
+                    f"docs/events.md says: {error!r}"
+                ) from error
+    found = [readers[key].timeline() for key in sorted(readers)]
+    return [timeline for timeline in found if timeline.rearrangements or timeline.others]
 
 
 class _Reader:
     """Follows one model's events in their order."""
 
-    def __init__(self, model: str, asked_from: float) -> None:
+    def __init__(self, model: MovedModel, asked_from: float) -> None:
         self._asked_from = asked_from
         self._timeline = Timeline(model)
         self._started: float | None = None
         self._first_commit: float | None = None
         self._loads: _Loads | None = None
 
-    def take(self, event: dict[str, Any]) -> None:
-        kind, time = event["event"], float(event["time"])
-        if kind == "rearrangement_started":
+    def take(self, told: Told) -> None:
+        """The next one.
+
+        Raises:
+            ValueError, IndexError: Its parts do not fit together.
+        """
+        event, time = told.event, told.time
+        asked = time >= self._asked_from
+        if isinstance(event, events.RearrangementStarted):
             self._started, self._first_commit = time, None
-        elif kind == "layer_committed" and self._first_commit is None:
+        elif isinstance(event, events.LayerCommitted) and self._first_commit is None:
             self._first_commit = time
-        elif kind == "rearrangement_finished" and time >= self._asked_from:
+        elif isinstance(event, events.RearrangementFinished) and asked:
             self._timeline.rearrangements.append(self._finished(event, time))
-        elif kind == "placement":
-            self._place(event, asked=time >= self._asked_from)
+        elif isinstance(event, events.RearrangementEnded) and asked:
+            reason = getattr(event, "reason", "")
+            self._timeline.others.append(Ended(outcome_of(event), time - self._asked_from, reason))
+        elif isinstance(event, events.Placement):
+            self._place(event, asked)
 
-    def finish(self) -> Iterator[Timeline]:
-        if self._timeline.rearrangements:
-            if self._loads is not None and self._loads.windows:
-                self._timeline.placements = self._loads.placements()
-            yield self._timeline
+    def timeline(self) -> Timeline:
+        """Of all events."""
+        if self._loads is not None and self._loads.windows and self._timeline.rearrangements:
+            self._timeline.placements = self._loads.placements()
+        return self._timeline
 
-    def _finished(self, event: dict[str, Any], time: float) -> Rearrangement:
+    def _finished(self, event: events.RearrangementFinished, time: float) -> Rearrangement:
         to_first = None
         if self._started is not None and self._first_commit is not None:
             to_first = self._first_commit - self._started
         return Rearrangement(
-            number=int(event["rearrangement"]),
-            mode=str(event["mode"]),
+            number=event.rearrangement,
+            mode=event.mode,
             time=time - self._asked_from,
-            seconds=float(event["seconds"]),
+            seconds=event.seconds,
             seconds_to_first_commit=to_first,
-            balancedness_before=float(event["balancedness_before"]),
-            balancedness_expected=float(event["balancedness_expected"]),
+            balancedness_before=event.balancedness_before,
+            balancedness_expected=event.balancedness_expected,
             balancedness_unmoved=None,
-            slots_changed=sum(event["slots_changed"]),
-            bytes_sent=int(event["bytes_sent"]),
+            slots_changed=sum(event.slots_changed),
+            bytes_sent=event.bytes_sent,
         )
 
-    def _place(self, event: dict[str, Any], asked: bool) -> None:
-        placement = _matrix(event["physical_to_logical_map"])
-        ranks, done = int(event["num_ranks"]), self._timeline.rearrangements
-        loads = self._loads
+    def _place(self, event: events.Placement, asked: bool) -> None:
+        placement = _matrix(event.physical_to_logical_map)
+        loads, done = self._loads, self._timeline.rearrangements
         if not asked or loads is None or loads.first.shape != placement.shape:
             # Elastic EP changes the number of slots: what was before cannot be compared.
-            self._loads = _Loads(ranks, placement)
-            return
-        unmoved = loads.add(_matrix(event["logical_load"]).astype(np.float64), placement)
-        if done and done[-1].number == event["rearrangement"]:
-            done[-1] = replace(done[-1], balancedness_unmoved=unmoved)
+            self._loads = _Loads(event.num_ranks, placement)
+        elif event.logical_load is not None:
+            unmoved = loads.add(_matrix(event.logical_load).astype(np.float64), placement)
+            if done and done[-1].number == event.rearrangement:
+                done[-1] = replace(done[-1], balancedness_unmoved=unmoved)
 
 
 def _matrix(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:

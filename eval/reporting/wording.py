@@ -1,18 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the Markdown and the HTML report say in the same words."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from statistics import median
 from typing import NamedTuple
+
+import numpy as np
 
 from eval.config import CONTROL_PREFIX
 from eval.reporting.origin import relative, without_folder
 from eval.reporting.pairing import PairedAnswers
 from eval.reporting.runs import Run
+from eval.reporting.timeline import Timeline
 from eval.result import Result, RuleResult, RuleVerdict, Verdict
 
 WORST_FIRST: Sequence[Verdict] = (
     "could not run", "interrupted", "invalid", "failed", "not tested", "passed",
 )  # fmt: skip
+
+_REASONS = 8
+"""So many are told for what did not finish."""
 
 _MEANS: dict[Verdict, str] = {
     "passed": "Every rule of the gate passed.",
@@ -152,6 +160,40 @@ def facts(runs: Sequence[Run], pairs: Sequence[PairedAnswers]) -> Iterator[tuple
     if controls:
         caught = sum(control.caught for control in controls)
         yield "controls caught", str(caught), f"of {len(controls)}"
+
+
+def others(timeline: Timeline) -> Iterator[str]:
+    """For each outcome and reason how often, the most frequent first."""
+    found = Counter((one.outcome, one.reason) for one in timeline.others)
+    for (outcome, reason), number in found.most_common(_REASONS):
+        yield f"{number} {outcome}{reason and f': {reason}'}"
+    if len(found) > _REASONS:
+        yield f"and {len(found) - _REASONS} more reasons"
+
+
+def times(timeline: Timeline) -> Iterator[tuple[str, str]]:
+    """How long rearrangements took and what they moved: figures and their names."""
+    done = timeline.rearrangements
+    seconds = [one.seconds for one in done]
+    yield "rearrangements", str(len(done))
+    yield "median", _seconds(median(seconds))
+    yield "95th percentile", _seconds(float(np.percentile(seconds, 95)))
+    yield "longest", _seconds(max(seconds))
+    starts = [
+        (one.seconds_to_first_commit, one.seconds)
+        for one in done
+        if one.seconds_to_first_commit is not None
+    ]
+    if starts:
+        yield "until the first layer is visible, median", _seconds(median(s for s, _ in starts))
+        span = median(whole - start for start, whole in starts)
+        yield "from the first layer to the last, median", _seconds(max(span, 0.0))
+    yield "slots changed, mean", f"{np.mean([one.slots_changed for one in done]):.0f}"
+    yield "weights sent, in all", size(sum(one.bytes_sent for one in done))
+
+
+def _seconds(value: float) -> str:
+    return f"{1000 * value:.1f} ms" if value < 1 else f"{value:.2f} s"
 
 
 def percent(share: float) -> str:

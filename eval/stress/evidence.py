@@ -3,25 +3,34 @@
 
 from pathlib import Path
 
-from eval.events import read_events
+from eval.events import files_that_speak_for_all, read_events
+from vllm_eplb_plugin.observe.events import (
+    LayerCommitted,
+    MapsChecked,
+    Placement,
+    RearrangementFinished,
+    WeightsChecked,
+)
+
+_UNUSED = (Placement, LayerCommitted, WeightsChecked, MapsChecked)
 
 
 def finished_after(folder: Path, started: float, ended: float) -> list[float]:
-    """Seconds from ``started`` to the end of each rearrangement before ``ended``, in order.
+    """Seconds from ``started`` until each rearrangement before ``ended`` had finished, in order.
+
+    With several models or pipeline stages it has when the last of them has.
 
     Args:
-        folder: With the events of all ranks; rank 0 tells.
+        folder: With the events of all ranks.
         started: In Unix seconds, as ``ended``.
 
     Raises:
         EventsError: A line is no event.
     """
-    file = folder / "rank0.jsonl"
-    if not file.exists():
-        return []
-    others = ("placement", "layer_committed", "weights_checked", "maps_checked")
-    return [
-        event["time"] - started
-        for event in read_events(file, without=others)
-        if event["event"] == "rearrangement_finished" and started <= event["time"] <= ended
-    ]
+    last: dict[int, float] = {}
+    for file in files_that_speak_for_all(folder):
+        for told in read_events(file, without=_UNUSED):
+            if isinstance(told.event, RearrangementFinished) and started <= told.time <= ended:
+                number = told.event.rearrangement
+                last[number] = max(last.get(number, told.time), told.time)
+    return sorted(time - started for time in last.values())

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from eval.command import server_command
 from eval.config import Config
-from eval.events import read_evidence
+from eval.evidence import read_evidence
 from eval.machine import installed_versions, this_machine
 from eval.preflight import preflight
 from eval.server import Server, choose_port

@@ -162,3 +162,14 @@ def test_rooms_too_have_names_of_their_own(house: ModuleType, tmp_path: Path) ->
 
 def test_files_of_different_rooms_may_have_one_name(house: ModuleType, tmp_path: Path) -> None:
     assert house.problems(build(tmp_path, engine__refusals="", loopback__refusals="")) == []
+
+
+@pytest.mark.parametrize("name", ["vllm", "vllm_eplb_plugin.settings", "vllm_eplb_plugin.observe"])
+def test_the_harness_shares_nothing_with_the_plugin_but_the_types_of_events(
+    house: ModuleType, tmp_path: Path, name: str
+) -> None:
+    package = build(tmp_path, observe__events="", settings="")
+    file = tmp_path / "eval" / "events.py"
+    file.parent.mkdir()
+    file.write_text(f"from vllm_eplb_plugin.observe.events import Event\nimport {name}\n")
+    assert house.problems(package) == [f"eval/events.py:2: eval may not import {name}"]

@@ -1,17 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that happens to a placement, as JSON lines: one file a rank (docs/events.md).
-
-This is the schema: what is written, what `eval` reads, and what the document is made from.
-"""
+"""What happens to placements: the schema of the lines, from which docs/events.md is made."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from vllm_eplb_plugin.observe.identity import Source
+from vllm_eplb_plugin.observe.identity import Source as Source
 
 SCHEMA_VERSION = 2
 
 Mode = Literal["sync", "async"]
+
+
+@dataclass(frozen=True)
+class Head:
+    """What every line begins with; the fields of its `Source` follow."""
+
+    schema: int
+    """Version of this document; it changes when a kind or field changes its meaning or goes."""
+    event: str
+    """The kind, one of those below."""
+    time: float
+    """When it happened, in Unix seconds."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +31,9 @@ class Event:
 
     def line(self, source: Source, moment: float) -> dict[str, Any]:
         """As it is written: what ``source`` saw at ``moment``, in Unix seconds."""
-        head = {"schema": SCHEMA_VERSION, "event": self.kind, "time": moment} | vars(source)
+        head = Head(SCHEMA_VERSION, self.kind, moment)
         # A placement has tens of thousands of numbers: vars() copies none of them.
-        return head | vars(self)
+        return vars(head) | vars(source) | vars(self)
 
 
 @dataclass(frozen=True)
@@ -32,8 +41,7 @@ class EventsDropped(Event):
     """Events are missing here.
 
     The disk was full, the folder could not be written, or more waited than are kept. Serving went
-    on, and one line of the log said so when it began. The first event that can be written again
-    comes after this one.
+    on, and one line of the log said so when it began. The next event is the first written again.
     """
 
     kind: ClassVar[str] = "events_dropped"
@@ -63,19 +71,19 @@ class RearrangementEvent(ModelEvent):
     step: int
     """Engine steps since the model was loaded, dummy steps included."""
     mode: Mode
-    """`sync` or `async`."""
+    """Whether the model waits for all of it, or goes on meanwhile."""
 
 
 @dataclass(frozen=True)
 class RearrangementStarted(RearrangementEvent):
-    """The load window is full and a new placement is asked for."""
+    """The load window is full, and a new placement is asked for."""
 
     kind: ClassVar[str] = "rearrangement_started"
 
 
 @dataclass(frozen=True)
 class RearrangementPlanned(RearrangementEvent):
-    """All ranks agreed on a valid placement, which will be carried out."""
+    """All ranks agreed on a valid placement that changes something; it is carried out now."""
 
     kind: ClassVar[str] = "rearrangement_planned"
 
@@ -87,22 +95,22 @@ class RearrangementPlanned(RearrangementEvent):
 
 @dataclass(frozen=True)
 class LayerCommitted(RearrangementEvent):
-    """A layer that changes became visible to the model.
+    """The new placement of a layer that changes became visible to the model.
 
-    In sync mode all of them at once, in async mode one an engine step.
+    In sync mode all such layers do at once, in async mode one an engine step.
     """
 
     kind: ClassVar[str] = "layer_committed"
 
     layer: int
-    """The layer."""
+    """Which one."""
     slots_changed: int
     """Its slots that hold another logical expert than before."""
 
 
 @dataclass(frozen=True)
 class RearrangementEnded(RearrangementEvent):
-    """One of the outcomes, of which every rearrangement of every model has exactly one."""
+    """Every rearrangement of every model has exactly one outcome."""
 
     seconds: float
     """Since it started."""
@@ -115,12 +123,12 @@ class RearrangementFinished(RearrangementEnded):
     kind: ClassVar[str] = "rearrangement_finished"
 
     balancedness_before: float
-    """Of the load window under the old placement: mean over max rank load, each summed over the
+    """Of the load window under the old placement: mean over maximum rank load, each summed over
     layers; 1 is perfect."""
     balancedness_expected: float
     """The same load under the new placement, replicas sharing equally."""
     slots_changed: list[int]
-    """For each layer, the slots that hold another logical expert than before."""
+    """For each layer, its slots that hold another logical expert than before; 0: it stayed."""
     bytes_sent: int
     """Expert weights that went from one rank to another, over all ranks and layers."""
 
@@ -132,7 +140,7 @@ class RearrangementSkipped(RearrangementEnded):
     kind: ClassVar[str] = "rearrangement_skipped"
 
     reason: str
-    """Who found so: the plan changes nothing, or vLLM's own test of the gain (ROCm)."""
+    """What says so: the plan is the placement in force, or vLLM's own test of the gain (ROCm)."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +150,7 @@ class RearrangementRejected(RearrangementEnded):
     kind: ClassVar[str] = "rearrangement_rejected"
 
     reason: str
-    """The rule and what broke it; on other ranks, that another rank rejected it."""
+    """The rule and what broke it; where it was not broken, that another rank rejected it."""
 
 
 @dataclass(frozen=True)
@@ -171,62 +179,58 @@ class RearrangementFailed(RearrangementEnded):
 class Placement(ModelEvent):
     """Which logical expert every slot holds, told by EP rank 0 of each stage only.
 
-    It is written when a model is added, and after every outcome that changed a layer. For 58 layers
-    of 256 + 32 experts a line has about 160 kB.
+    It is told when a model is added, and after every outcome by which a layer changed. For 58
+    layers of 256 + 32 experts a line has about 160 kB.
     """
 
     kind: ClassVar[str] = "placement"
 
     rearrangement: int
-    """0 when the model was added."""
+    """After which it is in force; 0: the model was added."""
     step: int
-    """As above."""
+    """Engine steps since the model was loaded, dummy steps included."""
     mode: Mode | None
-    """`null` when the model was added."""
+    """That of the rearrangement; `null`: the model was added."""
     num_ranks: int
     """EP ranks; the first slots are those of rank 0, and each rank has as many."""
     physical_to_logical_map: list[list[int]]
     """For each layer, the logical expert in each slot."""
     logical_load: list[list[int]] | None
     """For each layer, the tokens of each logical expert in the load window that the placement was
-    planned from, all ranks; `null` when the model is added."""
+    planned from, all ranks; `null`: the model was added."""
 
 
 @dataclass(frozen=True)
 class WeightsChecked(ModelEvent):
-    """Only with `check_weights`, after every commit: weights were compared.
-
-    The rank's own slots were compared with digests of all experts' weights, gathered when the model
-    was loaded.
-    """
+    """After a commit, with the setting `check_weights`: a layer's weights in the rank's slots were
+    compared with digests of all experts' weights, gathered when the model was loaded."""
 
     kind: ClassVar[str] = "weights_checked"
 
     layer: int
-    """The layer."""
+    """Which one, changed or not."""
     slots: int
     """Slots compared."""
     mismatched_slots: list[int]
-    """Slots that hold other weights than those of the expert that the map names."""
+    """Those that hold other weights than those of the logical expert that the map names."""
 
 
 @dataclass(frozen=True)
 class MapsChecked(ModelEvent):
-    """Only with `check_weights`, after every commit: the router's maps were compared.
+    """After a commit, with the setting `check_weights`: a layer's maps, which the router reads,
+    were compared with those that its placement gives, derived again on the host.
 
-    The two maps were compared with those that the layer's placement gives, derived again on the
-    host. A replica that the router never chooses changes no answer and no
-    weight; this is what tells.
+    A replica that the router never chooses changes no answer and no weight; this is what tells.
     """
 
     kind: ClassVar[str] = "maps_checked"
 
     layer: int
-    """The layer."""
+    """Which one, changed or not."""
     experts: int
     """Logical experts compared."""
     mismatched_experts: list[int]
-    """Logical experts whose slots or replica count are others."""
+    """Logical experts with other slots or another replica count in the router's maps."""
 
 
 EVENTS: tuple[type[Event], ...] = (

@@ -9,11 +9,11 @@ class Source:
     """Whose events these are."""
 
     rank: int
-    """EP rank, which ranks of other pipeline stages have, too."""
+    """EP rank; every pipeline stage has a rank 0."""
     global_rank: int
-    """Rank in the whole server, which nobody else has; it names the file."""
+    """Rank in the whole server, which no other process has; it names the file."""
     stage: int
-    """Pipeline stage: its layers are counted from 0."""
+    """Pipeline stage, 0 without pipeline parallelism."""
 
     def __post_init__(self) -> None:
         if min(self.rank, self.global_rank, self.stage) < 0:

@@ -100,7 +100,8 @@ class FakeServer(ThreadingHTTPServer):
     def write(self, rank: int, event: str, **fields: Any) -> None:
         assert self.events is not None
         self.events.mkdir(parents=True, exist_ok=True)
-        head = {"schema": 1, "event": event, "time": time.time(), "rank": rank, "model": "fake"}
+        head = {"schema": 2, "event": event, "time": time.time(), "rank": rank}
+        head |= {"global_rank": rank, "stage": 0, "model": "fake", "model_index": 0}
         with (self.events / f"rank{rank}.jsonl").open("a") as file:
             file.write(json.dumps(head | fields) + "\n")
 

@@ -52,7 +52,7 @@ def write_run(folder: Path, shape: Shape = Shape(), **changes: Any) -> Path:
     config = small_config(name=folder.name, tasks=[task], model="someone/some-moe")
     started = datetime.fromtimestamp(STARTED, timezone.utc)
     result = {
-        "schema": 3,
+        "schema": 4,
         "name": folder.name,
         "verdict": shape.verdict,
         "reasons": [] if shape.verdict == "passed" else [_rules(shape)[2]["saw"]],
@@ -227,7 +227,8 @@ def plain_balancedness(load: Any, placement: Any, ranks: int) -> float:
 
 
 def _event(kind: str, time: float, **fields: Any) -> str:
-    head = {"schema": 1, "event": kind, "time": time, "rank": 0, "model": "some-moe"}
+    head = {"schema": 2, "event": kind, "time": time, "rank": 0, "global_rank": 0, "stage": 0}
+    head |= {"model": "some-moe", "model_index": 0}
     return json.dumps(head | fields) + "\n"
 
 

@@ -1,190 +1,96 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is counted of the events, and which files are refused."""
+"""What is read of the events, and which lines are refused."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from eval.errors import EventsError
-from eval.events import Evidence, read_events, read_evidence
+from eval.events import files_of_all_ranks, files_that_speak_for_all, read_events
+from eval.evidence import read_evidence
+from tests.unit.eval.told import committed, finished, started, told, write_events
+from tests.unit.test_events import ONE_OF_EACH
+from vllm_eplb_plugin.observe.events import Placement, Source, WeightsChecked
+
+CHECKED = WeightsChecked("main", 0, 0, 10, [])
 
 
-def line(event: str, time: float, rank: int = 0, model: str = "main", **fields: Any) -> str:
-    head = {"schema": 1, "event": event, "time": time, "rank": rank, "model": model}
-    return json.dumps(head | fields) + "\n"
+def test_every_event_is_read_as_it_was_told(tmp_path: Path) -> None:
+    source = Source(3, 7, 1)
+    lines = [told(number, event, source) for number, event in enumerate(ONE_OF_EACH)]
+    write_events(tmp_path, lines)
 
+    read = list(read_events(tmp_path / "rank0.jsonl"))
 
-def committed(time: float, layer: int, slots: int, rank: int = 0, model: str = "main") -> str:
-    return line(
-        "layer_committed", time, rank, model,
-        rearrangement=1, step=10, mode="sync", layer=layer, slots_changed=slots,
-    )  # fmt: skip
-
-
-def finished(
-    time: float, rearrangement: int, before: float, slots: list[int], rank: int = 0
-) -> str:
-    return line(
-        "rearrangement_finished", time, rank,
-        rearrangement=rearrangement, step=10, mode="async", balancedness_before=before,
-        balancedness_expected=1.0, slots_changed=slots, bytes_sent=8, seconds=0.1,
-    )  # fmt: skip
-
-
-def checked(time: float, rank: int, mismatched: list[int]) -> str:
-    return line("weights_checked", time, rank, layer=0, slots=10, mismatched_slots=mismatched)
-
-
-def write(folder: Path, *ranks: str) -> Path:
-    for rank, text in enumerate(ranks):
-        (folder / f"rank{rank}.jsonl").write_text(text, encoding="utf-8")
-    return folder
-
-
-def test_only_what_happened_between_the_two_times_counts(tmp_path: Path) -> None:
-    lines = "".join(finished(time, int(time), 0.5, [1]) for time in (9, 10, 15, 20, 21))
-
-    assert read_evidence(write(tmp_path, lines), 10, 20).rearrangements == 3
-
-
-def test_placements_are_counted_once_and_weight_checks_on_every_rank(tmp_path: Path) -> None:
-    ranks = [
-        finished(1, 1, 0.5, [3, 0], rank)
-        + committed(1, 0, 3, rank)
-        + checked(1, rank, [rank] * rank)
-        + line("placement_rejected", 1, rank, rearrangement=2, step=9, mode="sync", reason="no")
-        for rank in range(3)
-    ]
-    evidence = read_evidence(write(tmp_path, *ranks), 0, 2)
-
-    assert evidence.rearrangements == 1
-    assert evidence.layers_committed == 1
-    assert evidence.placements_rejected == 1
-    assert evidence.weight_checks == 30
-    assert evidence.weight_mismatches == 3
-    assert evidence.modes == ["async"]
-
-
-def test_slots_changed_are_summed_for_each_layer(tmp_path: Path) -> None:
-    lines = committed(1, 0, 3) + committed(1, 1, 4) + committed(2, 0, 5)
-
-    assert read_evidence(write(tmp_path, lines), 0, 9).slots_changed == [8, 4]
-
-
-def test_a_layer_that_never_changed_is_a_zero(tmp_path: Path) -> None:
-    lines = committed(1, 0, 3) + finished(1, 1, 0.5, [3, 0, 0])
-
-    assert read_evidence(write(tmp_path, lines), 0, 9).slots_changed == [3, 0, 0]
-
-
-def test_the_layers_of_a_drafter_are_not_those_of_its_target(tmp_path: Path) -> None:
-    lines = committed(1, 1, 3) + committed(1, 0, 4, model="drafter")
-
-    assert read_evidence(write(tmp_path, lines), 0, 9).slots_changed == [0, 3, 4]
-
-
-def test_balancedness_is_the_mean_over_rearrangements(tmp_path: Path) -> None:
-    lines = finished(1, 1, 0.4, [1]) + finished(2, 2, 0.6, [1])
-
-    assert read_evidence(write(tmp_path, lines), 0, 9).balancedness_before == pytest.approx(0.5)
-
-
-def test_no_events_are_no_evidence(tmp_path: Path) -> None:
-    assert read_evidence(tmp_path / "nowhere", 0, 9) == Evidence()
+    assert [one.event for one in read] == ONE_OF_EACH
+    assert [(one.time, one.source) for one in read] == [(n, source) for n in range(len(lines))]
 
 
 def test_a_last_line_cut_off_in_writing_is_left_out(tmp_path: Path) -> None:
-    whole = finished(1, 1, 0.5, [1])
+    whole = told(1, finished(1))
 
-    assert read_evidence(write(tmp_path, whole + whole[:40]), 0, 9).rearrangements == 1
+    assert read_evidence(write_events(tmp_path, [whole, whole[:40]]), 0, 9).rearrangements == 1
+
+
+def changed(change: Callable[[dict[str, Any]], object]) -> str:
+    line = json.loads(told(1, finished(1)))
+    change(line)
+    return json.dumps(line) + "\n"
 
 
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        ("{cut\n", "rank0.jsonl, line 2: not JSON"),
-        ("[]\n", "rank0.jsonl, line 2: not an event"),
-        ('{"schema": 1}\n', "rank0.jsonl, line 2: not an event"),
-        (finished(1, 1, 0.5, [1]).replace('"schema": 1', '"schema": 2'), "line 2: .* schema 2"),
+        ("{cut\n", "not JSON"),
+        ("[]\n", "not an event"),
+        ('{"schema": 2}\n', "not an event"),
+        (changed(lambda line: line.update(schema=3)), "events of schema 3, .* reads 1 and 2"),
+        (changed(lambda line: line.update(event="moved")), "'moved' .*: there is no such kind"),
+        (changed(lambda line: line.update(colour="red")), "it has no field 'colour'"),
+        (changed(lambda line: line.pop("model_index")), "model_index: Field required"),
+        (changed(lambda line: line.pop("stage")), "it has no 'stage'"),
+        (changed(lambda line: line.update(time="now")), "valid number"),
+        (changed(lambda line: line.update(rank=-1)), "below 0"),
+        (changed(lambda line: line.update(seconds="long")), "seconds: .* valid number"),
+        (changed(lambda line: line.update(slots_changed=None)), "slots_changed: .* valid list"),
+        (changed(lambda line: line.update(mode="fast")), "mode: .*'sync' or 'async'"),
     ],
 )
-def test_a_broken_line_is_named(tmp_path: Path, broken: str, message: str) -> None:
-    good = finished(1, 1, 0.5, [1])
+def test_a_line_that_is_no_event_is_named(tmp_path: Path, broken: str, message: str) -> None:
+    good = told(1, finished(1))
+    write_events(tmp_path, [good, broken, good])
 
-    with pytest.raises(EventsError, match=message):
-        read_evidence(write(tmp_path, good + broken + good), 0, 9)
-
-
-def started(time: float, rearrangement: int, rank: int = 0, model: str = "main") -> str:
-    return line(
-        "rearrangement_started", time, rank, model,
-        rearrangement=rearrangement, step=10, mode="async",
-    )  # fmt: skip
+    with pytest.raises(EventsError, match=f"rank0.jsonl, line 2: .*{message}"):
+        list(read_events(tmp_path / "rank0.jsonl"))
 
 
-def test_a_rearrangement_that_ends_is_neither_abandoned_nor_under_way(tmp_path: Path) -> None:
-    # It ends after the last answer: it was late, but does not hang.
-    lines = started(1, 1) + finished(2, 1, 0.5, [1]) + started(8, 2) + finished(11, 2, 0.5, [1])
-    evidence = read_evidence(write(tmp_path, lines), 0, 9)
-
-    assert (evidence.rearrangements_started, evidence.rearrangements) == (2, 1)
-    assert (evidence.abandoned, evidence.under_way_seconds) == (0, None)
-    assert evidence.usual_seconds == pytest.approx(0.1)
-
-
-def test_one_that_never_ends_is_under_way_until_the_last_answer(tmp_path: Path) -> None:
-    lines = started(1, 1) + finished(2, 1, 0.5, [1]) + started(4, 2)
-
-    assert read_evidence(write(tmp_path, lines), 0, 9).under_way_seconds == 5
-
-
-def test_one_that_hangs_on_one_rank_or_for_one_model_only_is_found(tmp_path: Path) -> None:
-    good = started(1, 1) + finished(2, 1, 0.5, [1])
-    ranks = [good, started(1, 1, rank=1)]
-    assert read_evidence(write(tmp_path, *ranks), 0, 9).under_way_seconds == 8
-
-    ranks = [good + started(3, 1, model="drafter"), good]
-    assert read_evidence(write(tmp_path, *ranks), 0, 9).under_way_seconds == 6
-
-
-def test_one_that_hung_before_the_questions_waits_since_the_first(tmp_path: Path) -> None:
-    assert read_evidence(write(tmp_path, started(1, 1)), 5, 9).under_way_seconds == 4
-
-
-def test_one_that_starts_after_the_last_answer_is_left_out(tmp_path: Path) -> None:
-    assert read_evidence(write(tmp_path, started(9.5, 1)), 5, 9).under_way_seconds is None
-
-
-def test_a_later_start_tells_that_the_earlier_one_was_abandoned(tmp_path: Path) -> None:
-    lines = started(1, 1) + started(3, 2) + finished(4, 2, 0.5, [1])
-    evidence = read_evidence(write(tmp_path, lines), 0, 9)
-
-    assert (evidence.abandoned, evidence.under_way_seconds) == (1, None)
-
-
-def test_maps_are_checked_on_every_rank(tmp_path: Path) -> None:
-    ranks = [
-        line("maps_checked", 1, rank, layer=0, experts=16, mismatched_experts=[3] * rank)
-        for rank in range(2)
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
+def test_kinds_that_nobody_wants_are_passed_over_unread(
+    tmp_path: Path, separators: tuple[str, str]
+) -> None:
+    lines = [
+        json.dumps(json.loads(told(1, event)), separators=separators) + "\n"
+        for event in (finished(1), CHECKED, committed(0, 3))
     ]
-    evidence = read_evidence(write(tmp_path, *ranks), 0, 9)
+    lines[1] = lines[1].replace("}", "")
+    write_events(tmp_path, lines)
 
-    assert (evidence.map_checks, evidence.map_mismatches) == (32, 1)
+    read = read_events(tmp_path / "rank0.jsonl", [WeightsChecked, Placement])
+
+    assert [one.event for one in read] == [finished(1), committed(0, 3)]
 
 
-def test_dropped_events_are_counted_on_every_rank(tmp_path: Path) -> None:
-    ranks = [
-        line("events_dropped", 1, rank, number=3, reason="No space left on device")
-        for rank in range(2)
+def test_rank_0_of_each_stage_speaks_for_all(tmp_path: Path) -> None:
+    sources = [Source(rank % 6, rank, rank // 6) for rank in range(12)]
+    write_events(tmp_path, *([told(1, started(1), source)] for source in sources))
+    (tmp_path / "rank12.jsonl").touch()
+
+    assert [path.name for path in files_that_speak_for_all(tmp_path)] == [
+        "rank0.jsonl",
+        "rank6.jsonl",
     ]
-    assert read_evidence(write(tmp_path, *ranks), 0, 9).events_dropped == 6
-
-
-def test_kinds_that_nobody_wants_are_passed_over_unread(tmp_path: Path) -> None:
-    lines = finished(1, 1, 0.5, [1]) + checked(1, 0, []).replace("}", "") + committed(1, 0, 3)
-
-    events = read_events(write(tmp_path, lines) / "rank0.jsonl", ["weights_checked"])
-
-    assert [event["event"] for event in events] == ["rearrangement_finished", "layer_committed"]
+    ranks = [path.name for path in files_of_all_ranks(tmp_path)]
+    assert ranks == [f"rank{rank}.jsonl" for rank in range(13)]

@@ -9,6 +9,7 @@ from scipy.stats import binom
 
 from eval.ask import Sample
 from eval.config import Config
+from eval.evidence import ModelEvidence
 from eval.gates import (
     alpha_of_one_comparison,
     arm_rules,
@@ -98,10 +99,47 @@ def test_equal_answers_with_all_evidence_pass_and_every_rule_is_told() -> None:
     in_sync = {result.rule for result in results if result.arm == "sync"}
     assert in_sync == {
         "same_questions", "all_answered", "rearrangements", "slots_changed", "no_stall",
-        "no_rejected_placements", "mode", "weights", "maps", "identical_answers",
-        "paired_accuracy",
+        "no_failed_rearrangements", "no_rejected_placements", "mode", "weights", "maps",
+        "identical_answers", "paired_accuracy",
     }  # fmt: skip
     assert all(result.saw and result.limit and result.detectable for result in results)
+
+
+def test_outcomes_other_than_finished_are_told_and_only_what_failed_fails() -> None:
+    run = Run().change("sync", skipped=2, drained=1)
+    assert run.bad() == []
+    told = "6 rearrangements finished while the questions were asked; 2 skipped, 1 drained"
+    assert run.only("rearrangements", "sync").saw == told
+
+    run = Run().change("sync", failed=2, failures=["RuntimeError: gone", "a later one started"])
+    assert reasons(run.rules()) == [
+        "no_failed_rearrangements, arm sync: 2 of 8 rearrangements failed: RuntimeError: gone; "
+        "a later one started"
+    ]
+
+
+def test_an_arm_whose_placements_are_all_rejected_moved_nothing() -> None:
+    nothing = {"rearrangements": 0, "slots_changed": [], "usual_seconds": None}
+    run = Run().change("sync", placements_rejected=6, **nothing)
+
+    assert run.bad() == [
+        ("rearrangements", "sync", "not tested"),
+        ("slots_changed", "sync", "not tested"),
+        ("no_rejected_placements", "sync", "failed"),
+    ]
+    saw = run.only("no_rejected_placements", "sync").saw
+    assert saw == "6 placements of 6 rearrangements rejected"
+
+
+def test_a_layer_that_stays_is_named_with_its_model() -> None:
+    models = [
+        ModelEvidence(model="main", model_index=0, stage=0, finished=6, slots_changed=[3, 3]),
+        ModelEvidence(model="draft", model_index=1, stage=0, finished=6, slots_changed=[4, 0]),
+    ]
+    run = Run().change("sync", models=models, slots_changed=[3, 3, 4, 0])
+
+    assert run.only("slots_changed", "sync").saw == "no slot changed in MoE layer 1 of draft"
+    assert run.only("no_failed_rearrangements", "sync").saw == "0 of 12 rearrangements failed"
 
 
 def test_weights_that_a_rank_did_not_check_are_not_tested() -> None:
@@ -150,7 +188,7 @@ def test_what_an_allowance_can_miss_is_told(allowed: int, share: str) -> None:
         ({"weight_mismatches": 2}, "weights"),
         ({"map_mismatches": 2}, "maps"),
         ({"placements_rejected": 1}, "no_rejected_placements"),
-        ({"abandoned": 1}, "no_stall"),
+        ({"failed": 1}, "no_failed_rearrangements"),
         ({"under_way_seconds": 5.1}, "no_stall"),
         ({"under_way_seconds": 9.0, "usual_seconds": 0.8}, "no_stall"),
     ],

@@ -39,10 +39,11 @@ def write_events(folder: Path, mode: str) -> None:
         changed = {"slots_changed": [1] * LAYERS, "bytes_sent": 1, "seconds": 0.1}
         events.append(("rearrangement_finished", {**common, **balance, **changed}))
         for kind, fields in events:
-            head = {"schema": 1, "event": kind, "time": number / 10, "rank": 0, "model": "m"}
-            lines.append(head | fields)
+            head = {"schema": 2, "event": kind, "time": number / 10, "stage": 0}
+            lines.append(head | {"model": "m", "model_index": 0} | fields)
     for rank in (0, 1):
-        text = "".join(json.dumps(line | {"rank": rank}) + "\n" for line in lines)
+        of_rank = {"rank": rank, "global_rank": rank}
+        text = "".join(json.dumps(line | of_rank) + "\n" for line in lines)
         (folder / f"rank{rank}.jsonl").write_text(text, encoding="utf-8")
 
 
@@ -153,10 +154,10 @@ def without_last_sample(folder: Path) -> None:
         (cut("arms/sync/arm.json"), "sync/arm.json was not written by this harness"),
         (cut("arms/sync/samples.jsonl"), "sync/samples.jsonl, line 7 was not written by"),
         (without_last_sample, "sync/samples.jsonl has 11 answers, but 12 were given"),
-        (replace("result.json", '"schema": 3', '"schema": 2'), "schema: Input should be 3"),
+        (replace("result.json", '"schema": 4', '"schema": 2'), "schema: Input should be 3 or 4"),
         (
-            replace("arms/sync/events/rank0.jsonl", '"schema": 1', '"schema": 2'),
-            "sync/events/rank0.jsonl, line 1: events of schema 2",
+            replace("arms/sync/events/rank0.jsonl", '"schema": 2', '"schema": 3'),
+            "sync/events/rank0.jsonl, line 1: events of schema 3",
         ),
         (replace("arms/sync/events/rank0.jsonl", "{", "("), "rank0.jsonl, line 1: not JSON"),
         (

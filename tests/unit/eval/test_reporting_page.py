@@ -16,7 +16,9 @@ from eval.reporting.markdown import render_markdown
 from eval.reporting.page import accuracy_charts, render_page
 from eval.reporting.pairing import accuracy, all_pairs
 from eval.reporting.runs import Run, read_runs
-from tests.unit.eval.made_up_run import LARGE, Shape, write_run
+from tests.unit.eval.made_up_run import LARGE, STARTED, Shape, write_run
+from tests.unit.eval.told import told
+from vllm_eplb_plugin.observe.events import RearrangementFailed, RearrangementSkipped
 
 CSS = (Path(page.__file__).parents[1] / "templates" / "report.css").read_text()
 
@@ -199,6 +201,38 @@ def test_without_placements_the_page_says_so(tmp_path: Path) -> None:
 
     assert "12 rearrangements. Balancedness before" in text
     assert "Placements and loads are not shown" in text
+
+
+def test_what_did_not_finish_is_told_and_marked(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "made-up")
+    skipped = RearrangementSkipped("some-moe", 0, 13, 130, "sync", 0.1, "nothing to gain")
+    failed = RearrangementFailed("some-moe", 0, 14, 140, "async", 0.1, "RuntimeError: gone", 1)
+    with (folder / "arms" / "sync" / "events" / "rank0.jsonl").open("a") as file:
+        file.write(told(STARTED + 2, skipped) * 2)
+    (folder / "arms" / "async" / "events" / "rank0.jsonl").write_text(told(STARTED + 2, failed))
+
+    html = render_page(read_runs([folder]))
+
+    text = text_of(html)
+    assert "2 skipped: nothing to gain" in text
+    assert html.count('class="mark other"') == 1
+    assert "1 failed: RuntimeError: gone No rearrangement finished." in text
+
+
+def test_models_of_one_name_and_stages_have_a_section_each(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "made-up")
+    events = folder / "arms" / "async" / "events"
+    text = (events / "rank0.jsonl").read_text()
+    second = text.replace('"stage": 0', '"stage": 1').replace(
+        '"global_rank": 0', '"global_rank": 2'
+    )
+    drafter = second.replace('"model_index": 0', '"model_index": 1')
+    (events / "rank2.jsonl").write_text(second + drafter)
+
+    shown = text_of(render_page(read_runs([folder])))
+
+    for label in ("some-moe, stage 0", "some-moe, stage 1", "some-moe (drafter), stage 1"):
+        assert f"async, {label} Balancedness" in shown
 
 
 def test_a_run_without_a_finished_arm_has_a_page(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def events_cut_in_two(folder: Path) -> None:
 
 def events_of_another_schema(folder: Path) -> None:
     file = folder / "arms" / "sync" / "events" / "rank0.jsonl"
-    file.write_text(file.read_text().replace('"schema": 1', '"schema": 7'))
+    file.write_text(file.read_text().replace('"schema": 2', '"schema": 7'))
 
 
 def no_result(folder: Path) -> None:

@@ -49,7 +49,8 @@ def test_every_rearrangement_has_its_time_its_balancedness_and_its_cost(run: Pat
 
 def test_dropped_events_are_of_no_model(run: Path) -> None:
     lines = events(run)
-    dropped = {"schema": 1, "event": "events_dropped", "time": lines[3]["time"], "rank": 0}
+    head = ("schema", "time", "rank", "global_rank", "stage")
+    dropped = {name: lines[3][name] for name in head} | {"event": "events_dropped"}
     rewrite(run, [*lines[:3], dropped | {"number": 2, "reason": "full"}, *lines[3:]])
 
     assert len(read(run).rearrangements) == 6
@@ -114,14 +115,52 @@ def test_what_happens_after_the_last_answer_does_not_count(run: Path) -> None:
     assert [one.number for one in timeline.rearrangements] == [1, 2, 3, 4]
 
 
-def test_a_drafter_has_a_timeline_of_its_own(run: Path) -> None:
-    drafter = [{**event, "model": "some-moe (draft)"} for event in events(run)]
+@pytest.mark.parametrize("name", ["some-moe", "some-draft"])
+def test_a_drafter_has_a_timeline_of_its_own(run: Path, name: str) -> None:
+    drafter = [{**event, "model_index": 1, "model": name} for event in events(run)]
     rewrite(run, [event for pair in zip(events(run), drafter, strict=True) for event in pair])
 
     both = read_timelines(run / "arms" / "async" / "events", STARTED, STARTED + 1e6)
 
-    assert [one.model for one in both] == ["some-moe", "some-moe (draft)"]
+    assert [one.model for one in both] == [(0, 0, "some-moe"), (1, 0, name)]
     assert both[0].rearrangements == both[1].rearrangements
+    assert len(both[0].rearrangements) == 6
+
+
+def test_each_pipeline_stage_has_a_timeline_of_its_own(run: Path) -> None:
+    folder = run / "arms" / "async" / "events"
+    of_stage = {"stage": 1, "global_rank": 2}
+    text = "".join(json.dumps(event | of_stage) + "\n" for event in events(run)[:-11])
+    (folder / "rank2.jsonl").write_text(text)
+    # Other ranks say nothing that these do not.
+    (folder / "rank1.jsonl").write_text(json.dumps(events(run)[0] | {"rank": 1}) + "\nbroken\n")
+
+    first, second = read_timelines(folder, STARTED, STARTED + 1e6)
+
+    assert [one.model.stage for one in (first, second)] == [0, 1]
+    assert [len(one.rearrangements) for one in (first, second)] == [6, 5]
+
+
+def test_what_did_not_finish_is_told_with_its_reason(run: Path) -> None:
+    lines = events(run)
+    (start,) = (e for e in lines if e["event"] == "rearrangement_started" and e["step"] == 60)
+    head = start | {"rearrangement": 7, "seconds": 0.5}
+    ended = [
+        head | {"event": "rearrangement_rejected", "reason": "an expert is nowhere"},
+        head | {"event": "rearrangement_drained", "layers_left": 2},
+    ]
+    rewrite(run, [*lines, *ended])
+
+    timeline = read(run)
+
+    assert [(one.outcome, one.reason) for one in timeline.others] == [
+        ("rejected", "an expert is nowhere"),
+        ("drained", ""),
+    ]
+    assert len(timeline.rearrangements) == 6
+
+    rewrite(run, ended)
+    assert len(read(run).others) == 2
 
 
 def test_events_without_placements_still_have_rearrangements(run: Path) -> None:
@@ -165,12 +204,12 @@ def test_a_field_that_is_not_as_documented_is_named(
     rewrite(run, lines)
 
     time = lines[index]["time"]
-    with pytest.raises(EventsError, match=f"rank0.jsonl: the event '{kind}' of time {time}"):
+    with pytest.raises(EventsError, match=f"rank0.jsonl.*: the event '{kind}' of time {time}"):
         read(run)
 
 
 def test_events_of_another_schema_are_refused(run: Path) -> None:
-    rewrite(run, [{**event, "schema": 2} for event in events(run)])
+    rewrite(run, [{**event, "schema": 3} for event in events(run)])
 
-    with pytest.raises(EventsError, match="line 1: events of schema 2, this harness reads 1"):
+    with pytest.raises(EventsError, match="line 1: events of schema 3, this harness reads 1 and 2"):
         read(run)

@@ -21,7 +21,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from eval.errors import RunFolderError
-from eval.events import Evidence
+from eval.evidence import Evidence
 from eval.lock import alone_in
 from eval.process_memory import host_memory_mib
 from eval.result import Machine, Versions
@@ -32,6 +32,8 @@ from eval.stress.memory import MemorySample, growth_mib, with_rearrangements
 from eval.stress.plot import write_plot
 from eval.stress.result import StressResult, StressRule, growths, judge, thinned
 from tests.unit.eval.conftest import Harness, small_config
+from tests.unit.eval.told import finished, told, write_events
+from vllm_eplb_plugin.observe.events import Source
 
 
 class Completions(BaseHTTPRequestHandler):
@@ -147,19 +149,17 @@ def test_samples_tell_how_many_rearrangements_were_finished_by_then() -> None:
     assert [sample.rearrangements for sample in counted] == [0, 2, 3]
 
 
-def test_events_of_rank_0_tell_when_rearrangements_finished(tmp_path: Path) -> None:
-    def write(rank: int, *kinds: tuple[float, str]) -> None:
-        lines = [
-            {"schema": 1, "event": kind, "time": seconds, "rank": rank, "model": "m"}
-            for seconds, kind in kinds
-        ]
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        (tmp_path / f"rank{rank}.jsonl").write_text(text)
-
-    finished, checked = "rearrangement_finished", "weights_checked"
-    write(0, (90, finished), (101, checked), (102, finished), (107, finished), (130, finished))
-    write(1, (103, finished))
-    assert finished_after(tmp_path, 100, 120) == [2, 7]
+def test_a_rearrangement_is_finished_when_it_is_for_every_model_and_stage(tmp_path: Path) -> None:
+    ranks = [
+        [told(90, finished(1)), told(102, finished(2)), told(107, finished(3))],
+        [told(103, finished(2), Source(1, 1, 0))],
+        [
+            told(104, finished(2, model_index=1), Source(0, 2, 1)),
+            told(130, finished(4), Source(0, 2, 1)),
+        ],
+    ]
+    write_events(tmp_path, *ranks)
+    assert finished_after(tmp_path, 100, 120) == [4, 7]
     assert finished_after(tmp_path / "none", 100, 120) == []
 
 
@@ -237,7 +237,7 @@ def test_each_rule_fails_alone(changes: dict[str, Any], rule: str) -> None:
     ("changes", "rule"),
     [
         ({"rearrangements": 4}, "rearrangements"),
-        ({"abandoned": 1}, "no_stall"),
+        ({"failed": 1}, "no_failed_rearrangements"),
         ({"under_way_seconds": 61.0}, "no_stall"),
         ({"placements_rejected": 1}, "no_rejected_placements"),
         ({"weight_mismatches": 1}, "weights"),
