@@ -18,7 +18,7 @@ def why_not_imported(module: str, reason: str) -> str:
 
 
 def how_to_install(python: str) -> str:
-    """Which vLLM can be installed on a Python such as ``3.11.7``, and how; for GPUs, for a CPU."""
+    """Say which vLLM installs on a Python such as ``3.11.7``, and how, for GPUs and for a CPU."""
     newest = newest_for(python)
     if newest is None:
         pythons = ", ".join(dict.fromkeys(release.python for release in reversed(RELEASES)))

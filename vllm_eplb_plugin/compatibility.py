@@ -18,7 +18,7 @@ from vllm_eplb_plugin.releases import (
 
 @dataclass(frozen=True)
 class Support:
-    """What the plugin makes of one vLLM."""
+    """The support that one vLLM gets: whose overrides, and whether it was tested."""
 
     installed: str
     """What it calls itself."""
@@ -29,7 +29,7 @@ class Support:
 
     @property
     def warning(self) -> str:
-        """What to know about a vLLM that is not tested."""
+        """The sentence that tells of a vLLM that was not tested."""
         return (
             f"vLLM {self.installed} is none of the releases that vllm-eplb-plugin was tested with "
             f"({supported_releases()[0]} to {supported_releases()[-1]}). All that it overrides "
@@ -73,7 +73,7 @@ def support_for(version: str) -> Support:
 
 
 def require_support() -> Support:
-    """The same where EPLB is asked for, before a model is loaded.
+    """Find the overrides where EPLB is asked for, before a model is loaded.
 
     Raises:
         UnsupportedReleaseError: See `support_for`.

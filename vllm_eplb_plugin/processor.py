@@ -16,7 +16,7 @@ _KERNELS = {
 
 @dataclass(frozen=True)
 class Processor:
-    """What decides how a server computes on it."""
+    """A processor is described by what decides how a server computes on it."""
 
     name: str
     features: tuple[str, ...]
@@ -26,7 +26,7 @@ class Processor:
 
     @property
     def description(self) -> str:
-        """In a line, for a person."""
+        """The processor in a line, for a person."""
         features = ", ".join(self.features) or "neither AVX2 nor more"
         return f"{self.name} ({features}), where vLLM takes the kernels of {self.kernels or 'none'}"
 
@@ -53,7 +53,7 @@ def this_processor() -> Processor:
 
 
 def processor_name() -> str:
-    """As the processor calls itself."""
+    """Read what the processor calls itself."""
     for line in _information().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
@@ -61,7 +61,7 @@ def processor_name() -> str:
 
 
 def processor_problem(processor: Processor) -> str | None:
-    """Why loopback cannot serve on it; None if it can."""
+    """Say why loopback cannot serve on a processor; None if it can."""
     if processor.kernels == "zentorch":
         return (
             "zentorch is installed, whose kernels vLLM takes on this AMD processor, and they do "

@@ -39,7 +39,7 @@ class UnsupportedReleaseError(RuntimeError):
 
 @dataclass(frozen=True)
 class Release:
-    """One line of the table; ``tests/releases`` runs every release in it."""
+    """A release is one line of the table; ``tests/releases`` runs every one."""
 
     version: str
     served_on: tuple[Literal["cpu", "gpu", "gpus"], ...] = ()
@@ -80,7 +80,7 @@ RELEASES = (
 
 
 def installed_distribution() -> tuple[str, str] | None:
-    """Name and version of the distribution that brought vLLM, or None without one."""
+    """Find name and version of the distribution that brought vLLM, or None without one."""
     for name in DISTRIBUTION_NAMES:
         try:
             return name, importlib.metadata.version(name)
@@ -90,7 +90,7 @@ def installed_distribution() -> tuple[str, str] | None:
 
 
 def newest_for(python: str, on_cpu: bool = False) -> Release | None:
-    """The newest release that installs on a Python such as ``3.11.7``; None if there is none.
+    """Find the newest release that installs on a Python such as ``3.11.7``; None: there is none.
 
     Args:
         python: Version of the Python.
@@ -105,7 +105,7 @@ def newest_for(python: str, on_cpu: bool = False) -> Release | None:
 
 
 def supported_releases() -> list[str]:
-    """Versions of the table, oldest first."""
+    """List the versions of the table, oldest first."""
     return [release.version for release in RELEASES]
 
 
@@ -118,14 +118,14 @@ def alternatives() -> str:
 
 
 def known_release(version: str) -> str | None:
-    """The release of the table that a vLLM is, in whatever build (``0.32.0+cpu``); or None."""
+    """Find the release that a vLLM is, in whatever build (``0.32.0+cpu``); None: it is none."""
     public = _public(version)
     found = [release.version for release in RELEASES if Version(release.version) == public]
     return found[0] if found else None
 
 
 def neighbours(version: str) -> list[str]:
-    """The releases whose overrides a vLLM that calls itself ``version`` may get, best one first.
+    """List the releases whose overrides a vLLM that calls itself ``version`` may get, best first.
 
     What is between or beside those of the table (``0.26.1rc1.dev77``, ``0.27.0rc1``, ``0.34.0``)
     gets those of the newest release that is not newer than it, or those of the next. Where no

@@ -24,11 +24,11 @@ Fault = Literal[
 
 
 class SettingsError(ValueError):
-    """A setting that is unknown or has a wrong value; the message names it and its source."""
+    """A setting is unknown or has a wrong value; the message names it and its source."""
 
 
 class Settings(BaseModel):
-    """Options of one server, the same on every rank."""
+    """The settings are the options of one server, the same on every rank."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -105,7 +105,7 @@ def adopt_settings(additional_config: object) -> Settings:
 
 
 def process_settings() -> Settings:
-    """The settings that were adopted last, else those of the environment.
+    """Return the settings that were adopted last, else those of the environment.
 
     Raises:
         SettingsError: See `load_settings`.
@@ -114,7 +114,7 @@ def process_settings() -> Settings:
 
 
 def turned_off_by(additional_config: object = None) -> str | None:
-    """What turns the plugin off, for a message; None: nothing does.
+    """Say what turns the plugin off; None: nothing does.
 
     ``EPLB_PLUGIN`` is asked first: where it says no, ``--additional-config`` is not even read.
 

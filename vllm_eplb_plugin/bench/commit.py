@@ -20,7 +20,7 @@ STOCK_WIDTH = 1024
 
 
 def bench_commit(shape: Shape, rounds: int, device: torch.device) -> list[Row]:
-    """One layer, as in async mode, and a whole map, as in sync mode.
+    """Measure commits of one layer, as in async mode, and of a whole map, as in sync mode.
 
     Raises:
         BenchError: vLLM 0.18, which has no function for it, or results that differ.

@@ -9,7 +9,7 @@ from vllm_eplb_plugin.bench.timing import WARM_UP, alternate
 
 
 def bench_plan(shape: Shape, rounds: int) -> list[Row]:
-    """Skewed random loads, each planned from the placement before it, on the CPU.
+    """Plan skewed random loads on the CPU, each from the placement before it.
 
     Raises:
         BenchError: Results that differ.

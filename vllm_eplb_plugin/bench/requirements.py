@@ -13,7 +13,7 @@ from vllm_eplb_plugin.releases import UnsupportedReleaseError
 
 
 def require_vllm(module: str) -> None:
-    """One of a supported release, whose ``module`` can be imported.
+    """Require a vLLM of a supported release whose ``module`` can be imported.
 
     Raises:
         BenchError: Names what is missing, and the next step.
@@ -28,7 +28,7 @@ def require_vllm(module: str) -> None:
 
 
 def require_compiled_policy() -> None:
-    """That numba can compile it.
+    """Require that numba can compile the policy.
 
     Raises:
         BenchError: It cannot.
@@ -41,7 +41,7 @@ def require_compiled_policy() -> None:
 
 
 def require_device(name: str) -> None:
-    """That torch has a device of this name.
+    """Require that torch has a device of this name.
 
     Raises:
         BenchError: It has not.
@@ -57,7 +57,7 @@ def require_device(name: str) -> None:
 
 
 def require_files(json: Path | None, plot: Path | None) -> None:
-    """That what is asked for can be written.
+    """Require that the files that are asked for can be written.
 
     Raises:
         BenchError: There is no such folder, no right to write there, or no matplotlib for a plot.

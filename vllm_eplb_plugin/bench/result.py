@@ -20,12 +20,12 @@ SCHEMA_VERSION = 1
 
 
 class BenchError(RuntimeError):
-    """A benchmark that cannot be run, or whose two sides do not do the same."""
+    """A benchmark cannot be run, or its two sides do not do the same."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One thing, measured for vLLM's own code and for the plugin's."""
+    """A row is one thing, measured for vLLM's own code and for the plugin's."""
 
     shape: str
     what: str
@@ -37,7 +37,7 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """How many times less the plugin takes: of the host's time, or of bytes."""
+        """The plugin takes this many times less, of the host's time or of bytes."""
         return _headline(self.stock) / _headline(self.plugin)
 
 
@@ -48,7 +48,7 @@ def _headline(measured: dict[str, Any]) -> float:
 
 @dataclass(frozen=True)
 class Result:
-    """All rows of one run."""
+    """A result holds all rows of one run."""
 
     command: str
     device: str
@@ -57,7 +57,7 @@ class Result:
     machine: dict[str, Any] = field(default_factory=lambda: _machine())
 
     def write_json(self, file: Path) -> None:
-        """Write everything."""
+        """Write everything that was measured to a file."""
         file.write_text(json.dumps({"schema": SCHEMA_VERSION, **asdict(self)}, indent=2) + "\n")
 
     def show(self, console: Console) -> None:

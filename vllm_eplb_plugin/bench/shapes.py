@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Shape:
-    """A model's experts and the ranks that hold them."""
+    """A shape is a model's experts and the ranks that hold them."""
 
     name: str
     layers: int
@@ -30,7 +30,7 @@ class Shape:
 
     @property
     def slots(self) -> int:
-        """Physical experts of a layer."""
+        """The number of physical experts in a layer."""
         return self.logical + self.redundant
 
     def __str__(self) -> str:

@@ -10,7 +10,7 @@ from vllm_eplb_plugin.bench.shapes import Shape
 
 
 def model_state(shape: Shape, width: int, device: torch.device) -> Any:
-    """Maps of a shape, all zeros, and as many experts without weights.
+    """Make maps of a shape, all zeros, and as many experts without weights.
 
     Args:
         shape: Of the model.
@@ -34,5 +34,5 @@ def model_state(shape: Shape, width: int, device: torch.device) -> Any:
 
 
 def group_of(shape: Shape) -> Any:
-    """Stands for the group of a shape's ranks, none of which is there."""
+    """Make what stands for the group of a shape's ranks, none of which is there."""
     return SimpleNamespace(size=lambda: shape.ranks)

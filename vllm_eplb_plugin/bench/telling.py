@@ -2,10 +2,12 @@
 """What it costs the thread that runs the model to tell of a rearrangement."""
 
 import statistics
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +18,7 @@ from vllm_eplb_plugin.bench.shapes import Shape
 from vllm_eplb_plugin.bench.stand_in import group_of, model_state
 from vllm_eplb_plugin.engine.plan_events import Finished, Moment, layers_committed
 from vllm_eplb_plugin.engine.session import Session
+from vllm_eplb_plugin.engine.switch_interval import limit_switch_interval
 from vllm_eplb_plugin.observe.delivery import flush_all
 from vllm_eplb_plugin.observe.identity import Source
 from vllm_eplb_plugin.observe.sinks.json_lines import JsonLines
@@ -25,7 +28,7 @@ from vllm_eplb_plugin.settings import Settings
 
 @dataclass(frozen=True)
 class Telling:
-    """Milliseconds of one rearrangement, medians."""
+    """What one rearrangement takes, in milliseconds, each the median of several."""
 
     shape: str
     at_once: float
@@ -39,11 +42,11 @@ class Telling:
 
 
 def bench_telling(shape: Shape, rounds: int) -> Telling:
-    """Tell of rearrangements of a model, each layer by layer, into a file that is thrown away."""
+    """Tell of a model's rearrangements, each layer by layer, into a file that is thrown away."""
     state = model_state(shape, shape.redundant + 1, torch.device("cpu"))
     state.physical_to_logical_map.copy_(_placement(shape, 0))
     times = []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _switch_interval_of_a_server():
         session = Session(Settings(events_dir=Path(folder)), Source(0, 0, 0))
         session.add(state, group_of(shape))
         sink = JsonLines(Path(folder) / "at once.jsonl")
@@ -63,6 +66,16 @@ def bench_telling(shape: Shape, rounds: int) -> Telling:
         flush_all(60)
     medians = (statistics.median(one) * 1000 for one in zip(*times, strict=True))
     return Telling(str(shape), *medians)
+
+
+@contextmanager
+def _switch_interval_of_a_server() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    limit_switch_interval(Settings().switch_interval_ms)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def _tell_at_once(model: str, plan: Plan, sink: JsonLines) -> None:

@@ -13,7 +13,7 @@ WARM_UP = 3
 
 @dataclass
 class Times:
-    """Seconds of each call."""
+    """The seconds that each of several calls took."""
 
     host: list[float] = field(default_factory=list)
     """Until the call returned: how long the calling thread is held."""
@@ -21,7 +21,7 @@ class Times:
     """Until the device had done it."""
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """Microseconds: median, and what 5 and 95 of 100 calls stayed below."""
+        """The median, and what 5 and 95 of 100 calls stayed below, in microseconds."""
         return {"host_us": _summary(self.host), "done_us": _summary(self.done)}
 
 

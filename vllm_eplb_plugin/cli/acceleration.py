@@ -5,7 +5,7 @@ from vllm_eplb_plugin.placement.fast_way import FastWay
 
 
 def fast_ways(on_gpu: bool, compiled_policy: bool) -> list[FastWay]:
-    """Try each; imports torch and vLLM, and compiles where there is no cache.
+    """Try each fast way; this imports torch and vLLM, and compiles where there is no cache.
 
     Args:
         on_gpu: Whether commits are made on a GPU.

@@ -33,7 +33,7 @@ _ON_GPU = ("loopback_cuda",)
 
 @dataclass(frozen=True)
 class OverrideReport:
-    """One override and whether it fits the installed vLLM."""
+    """An override, and whether it fits the installed vLLM."""
 
     target: str
     bound_when: str
@@ -42,7 +42,7 @@ class OverrideReport:
 
 @dataclass
 class Report:
-    """What `vllm-eplb doctor` found."""
+    """A report is what `vllm-eplb doctor` found."""
 
     plugin: str = __version__
     releases: tuple[Release, ...] = RELEASES
@@ -67,11 +67,11 @@ class Report:
 
     @property
     def works(self) -> bool:
-        """Whether a server would start with the plugin."""
+        """A server would start with the plugin."""
         return not self.problems
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the report as it is written to JSON."""
         return {"works": self.works, **asdict(self)}
 
 

@@ -13,7 +13,7 @@ _COPIED_PREFIXES = "VLLM_RAY_EXTRA_ENV_VAR_PREFIXES_TO_COPY"
 
 
 def not_loaded_problem(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Why vLLM would not load the plugin though it is installed; None: it would.
+    """Say why vLLM would not load the plugin though it is installed; None: it would.
 
     vLLM compares the names in ``VLLM_PLUGINS`` as they stand between commas, and takes an empty
     value for a list of nothing.
@@ -31,7 +31,7 @@ def not_loaded_problem(environment: Mapping[str, str] = os.environ) -> str | Non
 
 
 def ray_hint(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Where settings in the environment would not arrive; None: they would, or there are none."""
+    """Say where settings of the environment would not arrive; None: they would, or are none."""
     copied, prefixes = (_names(environment.get(name, "")) for name in (_COPIED, _COPIED_PREFIXES))
     if (
         not environment.get(ENVIRONMENT_VARIABLE)

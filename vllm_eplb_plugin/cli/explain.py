@@ -60,7 +60,7 @@ class Explanation:
     """In the order in which they are bound, of one kind or of all."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the report as it is written to JSON."""
         return asdict(self)
 
 

@@ -19,7 +19,7 @@ class Gpu:
 
 
 def visible_gpus() -> list[Gpu]:
-    """Of NVIDIA or AMD, in the order in which torch numbers them.
+    """List the GPUs of NVIDIA or AMD, in the order in which torch numbers them.
 
     Raises:
         ImportError: There is no torch.
@@ -37,7 +37,7 @@ def _look_at(torch: ModuleType, index: int) -> Gpu:
 
 
 def deep_ep_problem() -> str | None:
-    """Why vLLM cannot use DeepEP here; None if it can.
+    """Say why vLLM cannot use DeepEP here; None if it can.
 
     vLLM only looks whether there is a package of that name. One that was built for another
     PyTorch, does not find NVSHMEM, or is not DeepEP at all, then fails in every worker.

@@ -30,7 +30,7 @@ def announce(session: Session, model: ModelSession, is_async: bool, tried: str |
 def describe(
     support: Support, tried: str | None, mode: str, policy: Any, commits: str, settings: Settings
 ) -> str:
-    """What is on, in one line; the switch interval is that of this process."""
+    """Describe what is on, in one line; the switch interval is that of this process."""
     name = getattr(policy, "__name__", type(policy).__name__)
     by = "compiled" if name == "CompiledPolicy" else f"vLLM's own {name}"
     untested = "" if support.tested else f" (untested, overridden as {support.release}, {tried})"

@@ -18,7 +18,7 @@ logger = logging.getLogger("vllm.eplb_plugin")
 
 
 def gather_ledger(model_state: Any, group: ProcessGroup) -> WeightLedger:
-    """Every logical expert's digest, as loaded; all ranks of the group call together."""
+    """Gather every logical expert's digest, as loaded; all ranks of the group call together."""
     local = torch.stack([digest_slots(layer) for layer in model_state.model.expert_weights])
     ranks = [torch.empty_like(local) for _ in range(group.size())]
     all_gather(ranks, local, group=group)
@@ -30,7 +30,7 @@ def gather_ledger(model_state: Any, group: ProcessGroup) -> WeightLedger:
 
 
 class CommitChecks:
-    """Compares one model's layers on one rank. The host waits for the device."""
+    """The checks of one model's layers on one rank. The host waits for the device."""
 
     def __init__(self, model: ModelId, ledger: WeightLedger, log: EventLog) -> None:
         self._model = model

@@ -30,7 +30,7 @@ class CommitError(RuntimeError):
 
 
 class Committer:
-    """Writes placements of one model into the tensors that the model reads; addresses stay.
+    """A committer writes placements of one model into the tensors that it reads; addresses stay.
 
     On CUDA the host neither waits nor allocates. It writes the placement into pinned memory and
     launches one kernel, which reads it there, on the current stream: the one that the model runs
@@ -81,7 +81,7 @@ class Committer:
 
     @property
     def way(self) -> str:
-        """How commits are made, in a few words."""
+        """The way in which commits are made, in a few words."""
         if self._launches is not None:
             return "Triton kernel, launched by the driver"
         if self._kernel is not None:

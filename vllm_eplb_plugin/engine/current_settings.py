@@ -7,7 +7,7 @@ from vllm_eplb_plugin.settings import Settings, adopt_settings, process_settings
 
 
 def current_settings() -> Settings:
-    """Settings of the vLLM configuration that is being set up, else those of this process.
+    """Find the settings of the vLLM configuration that is being set up, else of this process.
 
     vLLM makes an `EplbState` outside of its configuration, too: on elastic EP's new rank, and in
     model runner V2's ``setup_from_mapping``.

@@ -8,7 +8,7 @@ import torch
 
 
 class Staging:
-    """Places for a placement, taken in turn; allocated once.
+    """A staging area has places for a placement, taken in turn and allocated once.
 
     What was queued reads its place when the device gets to it, so a place may be written again
     only after that. One event stands for each half of the places: the host waits only when all
@@ -47,7 +47,7 @@ class Staging:
         return address
 
     def queued(self) -> None:
-        """The last place's reader is on the current stream."""
+        """Note that the last place's reader is on the current stream."""
         self._next += 1
         if self._next % self._half == 0:
             self._read[self._next // self._half - 1].record()

@@ -22,7 +22,7 @@ from vllm_eplb_plugin.planning.guard import Plan
 
 
 class Moment(NamedTuple):
-    """The first fields of a `RearrangementEvent`."""
+    """A moment has the first fields of a `RearrangementEvent`."""
 
     model: str
     model_index: int
@@ -32,7 +32,7 @@ class Moment(NamedTuple):
 
 
 def layers_committed(moment: Moment, plan: Plan, layers: Sequence[int]) -> Iterator[Event | None]:
-    """One event a layer."""
+    """Make one event for each layer."""
     for layer in layers:
         yield LayerCommitted(*moment, layer, plan.slots_changed[layer])
 
@@ -49,7 +49,7 @@ class Finished:
     """Since the rearrangement started."""
 
     def events(self, with_placement: bool) -> Iterator[Event | None]:
-        """That it finished, and with what, since one rank has to tell what all know."""
+        """Tell that it finished, and, on one rank, where experts are now."""
         plan = self.plan
         before = yield from _balancedness(plan, plan.old)
         expected = yield from _balancedness(plan, plan.new)
@@ -67,7 +67,7 @@ class Finished:
 def placement_events(
     moment: Moment, plan: Plan, layers_left: Collection[int]
 ) -> Iterator[Event | None]:
-    """The placement in force once a plan was carried out but for some layers."""
+    """Tell the placement in force once a plan was carried out but for some layers."""
     placement: list[list[int]] = []
     load: list[list[int]] = []
     for layer, tokens in enumerate(plan.logical_load):

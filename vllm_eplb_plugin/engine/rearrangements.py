@@ -35,7 +35,7 @@ logger = logging.getLogger("vllm.eplb_plugin")
 
 @dataclass(frozen=True)
 class Moved:
-    """A model whose experts are rearranged."""
+    """A model whose experts are moved."""
 
     id: ModelId
     expert_bytes: Sequence[int]
@@ -58,7 +58,7 @@ class _Followed:
 
 
 class Rearrangements:
-    """Gives every rearrangement of every model one outcome, counts it and tells it.
+    """Every rearrangement of every model gets one outcome here, which is counted and told.
 
     vLLM plans its models one after another, in their order, so a plan belongs to the first model
     that has none. A plan that no rearrangement asked for, as when memory is profiled, is not
@@ -79,7 +79,7 @@ class Rearrangements:
         self._ending = threading.Lock()
 
     def start(self, mode: Mode, models: Iterable[Moved]) -> None:
-        """One rearrangement of all models starts; those that have no outcome have failed."""
+        """Start one rearrangement of all models; those that have no outcome have failed."""
         self.end_open("failed", "vLLM gave it up: the next rearrangement started")
         self.number += 1
         now = time.monotonic()
@@ -92,7 +92,7 @@ class Rearrangements:
         self._unplanned = deque(self._followed.values())
 
     def planned(self, plan: Plan) -> None:
-        """The policy's answer was checked on every rank; runs in the thread that plans."""
+        """Take a plan that every rank has checked; this runs in the thread that plans."""
         if not self._unplanned:
             return
         followed = self._unplanned.popleft()
@@ -116,13 +116,13 @@ class Rearrangements:
         self._tell(RearrangementPlanned(*moment, len(changed), seconds))
 
     def committed(self, model_index: int, layers: range) -> None:
-        """Layers of a model just became visible."""
+        """Take notice that layers of a model just became visible."""
         followed = self._followed.get(model_index)
         if followed is None or followed.plan is None:
             return
         if changed := followed.progress.commit(layers):
-            plan, moment = followed.plan, followed.moment(self.step)
-            self._log.tell(lambda: layers_committed(moment, plan, changed))
+            plan, step = followed.plan, self.step
+            self._log.tell(lambda: layers_committed(followed.moment(step), plan, changed))
             if not followed.progress.awaited:
                 self._end(followed, "finished")
 
@@ -133,7 +133,7 @@ class Rearrangements:
 
     @contextmanager
     def failing(self) -> Iterator[None]:
-        """What is raised inside is why open rearrangements failed; it is raised all the same."""
+        """Fail open rearrangements by what is raised inside, which is raised all the same."""
         try:
             yield
         except BaseException as error:

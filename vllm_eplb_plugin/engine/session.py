@@ -20,7 +20,7 @@ _ATTRIBUTE = "eplb_session"
 
 @dataclass
 class ModelSession:
-    """What is kept of one model."""
+    """What the plugin keeps of one model."""
 
     moved: Moved
     committer: Committer
@@ -29,12 +29,12 @@ class ModelSession:
 
     @property
     def id(self) -> ModelId:
-        """By which it is told apart."""
+        """The model's name and place, by which it is told apart."""
         return self.moved.id
 
 
 class Session:
-    """Settings, events, models and rearrangements of one `EplbState`.
+    """A session is the settings, events, models and rearrangements of one `EplbState`.
 
     The thread that runs the model owns it; vLLM's async worker only plans (`Rearrangements`).
     """
@@ -54,11 +54,11 @@ class Session:
         self._models: dict[int, ModelSession] = {}
 
     def attach(self, state: Any) -> None:
-        """Be found from an `EplbState`."""
+        """Let the session be found from an `EplbState`."""
         setattr(state, _ATTRIBUTE, self)
 
     def add(self, model_state: Any, group: ProcessGroup) -> ModelSession:
-        """A model has its first placement and its maps; all ranks of the group call together."""
+        """Add a model that has its first placement and its maps; all ranks call together."""
         model_id = ModelId(model_state.model_name, len(self._models))
         weights = model_state.model.expert_weights
         moved = Moved(model_id, [sum(tensor[0].nbytes for tensor in layer) for layer in weights])
@@ -85,11 +85,11 @@ class Session:
 
     @property
     def moved(self) -> list[Moved]:
-        """Every model, in vLLM's order."""
+        """The models whose experts are moved, in vLLM's order."""
         return [model.moved for model in self._models.values()]
 
     def committer_of(self, model_state: Any) -> Committer:
-        """The model's committer; a new one when one of its tensors was replaced (elastic EP)."""
+        """Find the model's committer; make a new one if a tensor was replaced (elastic EP)."""
         model = self._models[id(model_state)]
         maps = _maps_of(model_state)
         if not all(map(operator.is_, model.committer.maps, maps)):
@@ -97,7 +97,7 @@ class Session:
         return model.committer
 
     def committed(self, model_state: Any, layers: range) -> None:
-        """Layers of a model just became visible."""
+        """Take notice that layers of a model just became visible."""
         model = self._models[id(model_state)]
         self.rearrangements.committed(model.id.model_index, layers)
         if model.checks is not None:
@@ -105,7 +105,7 @@ class Session:
 
 
 def session_of(owner: Any) -> Session:
-    """The session of an `EplbState`, or of one of its `EplbModelState`."""
+    """Find the session of an `EplbState`, or of one of its `EplbModelState`."""
     session: Session = getattr(owner, _ATTRIBUTE)
     return session
 

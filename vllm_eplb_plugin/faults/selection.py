@@ -14,7 +14,7 @@ BY_SETTING: dict[str, tuple[Override, ...]] = {
 
 
 def overrides_on_purpose(settings: Settings, release: str) -> tuple[Override, ...]:
-    """Those of ``fault`` and of ``transfer_delay_ms``; usually none."""
+    """Find the overrides of ``fault`` and of ``transfer_delay_ms``; usually there are none."""
     fault = FAULTS[settings.fault] if settings.fault is not None else ()
     milliseconds = settings.transfer_delay_ms
     delay = delay_overrides(milliseconds) if milliseconds else ()

@@ -37,7 +37,7 @@ def _refuse_release_without_serving(served: tuple[str, ...], where: str) -> None
 
 
 def create_loopback_config(arguments: Any, create: Callable[[], Any]) -> Any:
-    """vLLM's configuration for loopback.
+    """Make vLLM's configuration for loopback.
 
     Args:
         arguments: vLLM's ``EngineArgs``, which are changed.

@@ -3,4 +3,4 @@
 
 
 class LoopbackError(ValueError):
-    """A configuration that loopback cannot serve; the message says what to change."""
+    """Loopback cannot serve a configuration; the message says what to change."""

@@ -55,7 +55,7 @@ def flush_all(seconds: float) -> bool:
 
 
 class Delivery:
-    """One sink's queue and thread.
+    """A delivery is one sink's queue and thread.
 
     What does not fit or cannot be written is dropped, counted, told in the log once, and told in
     the sink as soon as that can be written again.
@@ -85,7 +85,7 @@ class Delivery:
         atexit.register(self.close)
 
     def tell(self, telling: Telling) -> None:
-        """Hand over; never waits and never fails."""
+        """Hand over what is to be told; this never waits and never fails."""
         if len(self._queue) < _MOST_WAITING:
             self._queue.append(telling)
         else:
@@ -145,6 +145,7 @@ class Delivery:
     def _write(self, line: Line) -> None:
         for _ in self._sink.write(line):
             time.sleep(_PAUSE_SECONDS)
+        time.sleep(_PAUSE_SECONDS)
 
     def _drop(self, reason: str) -> None:
         self._failed += 1

@@ -12,7 +12,7 @@ from vllm_eplb_plugin.observe.sinks.json_lines import JsonLines
 
 
 class EventLog:
-    """Tells events of one rank in ``rank<N>.jsonl``, on a thread of its own."""
+    """An event log tells one rank's events in ``rank<N>.jsonl``, on a thread of its own."""
 
     def __init__(self, folder: Path | None, source: Source) -> None:
         """Open the file; None: tell nobody.
@@ -32,7 +32,7 @@ class EventLog:
 
     @property
     def enabled(self) -> bool:
-        """Whether anybody reads what is told."""
+        """Somebody reads what is told."""
         return self._delivery is not None
 
     def tell(self, make: Callable[[], Iterable[Event | None]]) -> None:

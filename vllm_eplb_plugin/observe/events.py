@@ -25,12 +25,12 @@ class Head:
 
 @dataclass(frozen=True)
 class Event:
-    """Something to tell."""
+    """An event is something to tell."""
 
     kind: ClassVar[str]
 
     def line(self, source: Source, moment: float) -> dict[str, Any]:
-        """As it is written: what ``source`` saw at ``moment``, in Unix seconds."""
+        """Return the event as it is written: what ``source`` saw at ``moment``, in Unix seconds."""
         head = Head(SCHEMA_VERSION, self.kind, moment)
         # A placement has tens of thousands of numbers: vars() copies none of them.
         return vars(head) | vars(source) | vars(self)
@@ -54,7 +54,7 @@ class EventsDropped(Event):
 
 @dataclass(frozen=True)
 class ModelEvent(Event):
-    """What happened to one model's experts."""
+    """Something happened to one model's experts."""
 
     model: str
     """The name that vLLM gives the model; before vLLM 0.32 a drafter has that of its target."""
@@ -64,7 +64,7 @@ class ModelEvent(Event):
 
 @dataclass(frozen=True)
 class RearrangementEvent(ModelEvent):
-    """What happened in one rearrangement."""
+    """Something happened in one rearrangement."""
 
     rearrangement: int
     """Counts from 1, the same on every rank."""

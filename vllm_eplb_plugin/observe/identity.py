@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Source:
-    """Whose events these are."""
+    """A source is the rank whose events these are."""
 
     rank: int
     """EP rank; every pipeline stage has a rank 0."""
@@ -21,13 +21,13 @@ class Source:
 
     @property
     def speaks_for_all(self) -> bool:
-        """Whether it tells what all EP ranks of its stage know."""
+        """This rank tells what all EP ranks of its stage know."""
         return self.rank == 0
 
 
 @dataclass(frozen=True)
 class ModelId:
-    """One model of an `EplbState`."""
+    """A model of an `EplbState`, among others."""
 
     model: str
     """The name that vLLM gives the model; before 0.32 a drafter has that of its target."""

@@ -23,7 +23,7 @@ Outcome = Literal["finished", "skipped", "rejected", "drained", "failed"]
 
 @dataclass
 class Rearrangement:
-    """One rearrangement of one model.
+    """A rearrangement of one model, from its start to its outcome.
 
     In async mode two threads advance it, never at the same time: the one that runs the model starts
     it before it wakes the one that plans, and that one plans before it hands a layer over.
@@ -48,11 +48,11 @@ class Rearrangement:
 
     @property
     def is_open(self) -> bool:
-        """Whether its outcome is still to come."""
+        """The outcome is still to come."""
         return self.outcome is None
 
     def plan(self, changed_layers: Iterable[int]) -> None:
-        """A placement was agreed on.
+        """Take note of the placement that was agreed on.
 
         Args:
             changed_layers: Those in which some slot gets another logical expert.
@@ -68,7 +68,7 @@ class Rearrangement:
         self.awaited = awaited
 
     def commit(self, layers: Iterable[int]) -> list[int]:
-        """Layers became visible to the model; those of them that changed, in their order."""
+        """Take note of layers that became visible; return those that change, in order."""
         if self.awaited is None or not self.is_open:
             return []
         changed = [layer for layer in layers if layer in self.awaited]
@@ -76,7 +76,7 @@ class Rearrangement:
         return changed
 
     def end(self, outcome: Outcome) -> bool:
-        """Give it its outcome; False: it has one, which stays.
+        """Give it its outcome; return False if it has one, which stays.
 
         Raises:
             ValueError: It cannot have finished, because layers that change are not committed.

@@ -17,7 +17,7 @@ _PACKAGE = "vllm_eplb_plugin"
 
 @dataclass(frozen=True)
 class Overrides:
-    """What a release gets, by the moment at which it is bound."""
+    """The overrides that a release gets, by the moment at which they are bound."""
 
     entry: tuple[Override, ...]
     """As soon as vLLM's module is imported, in every process: they look whether EPLB is asked for,
@@ -34,7 +34,7 @@ class Overrides:
     """When a loopback worker on a GPU is made: what lets ranks share it."""
 
     def for_release(self, release: str) -> "Overrides":
-        """Those that one release needs."""
+        """Select the overrides that one release needs."""
         moments = (field.name for field in fields(self))
         return Overrides(**{name: select(getattr(self, name), release) for name in moments})
 
@@ -101,20 +101,20 @@ def places() -> Iterator[Place]:
 
 
 def overrides_for(release: str) -> Overrides:
-    """The overrides of a vLLM release; this imports vLLM."""
+    """Find the overrides of a vLLM release; this imports vLLM."""
     every = Overrides(**{moment: _load_all(names) for moment, names in _WHERE.items()})
     return every.for_release(release)
 
 
 def overrides_at(release: str, *moments: str) -> tuple[Override, ...]:
-    """Those of some moments only, the fields of `Overrides`."""
+    """Find the overrides of some moments only, which are fields of `Overrides`."""
     return tuple(
         override for moment in moments for override in select(_load_all(_WHERE[moment]), release)
     )
 
 
 def entry_overrides(module: str) -> tuple[Override, ...]:
-    """Those to bind when one of `ENTRY_MODULES` is imported, whatever the release."""
+    """Find the overrides to bind when one of `ENTRY_MODULES` is imported, whatever the release."""
     return _load_all(_ENTRY[module])
 
 

@@ -41,17 +41,17 @@ class Override:
 
 
 def parameters_of(function: Callable[..., Any]) -> str:
-    """Names, kinds and defaults of a function's parameters, without annotations."""
+    """Write names, kinds and defaults of a function's parameters, without annotations."""
     signature = inspect.signature(function)
     bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
     return str(inspect.Signature(bare))
 
 
 def is_among(release: str, releases: str) -> bool:
-    """Whether a vLLM release, also a candidate for one, is named by a version specifier."""
+    """Say whether a version specifier names a vLLM release, also a candidate for one."""
     return SpecifierSet(releases).contains(release, prereleases=True)
 
 
 def select(overrides: Iterable[Override], release: str) -> tuple[Override, ...]:
-    """Those overrides that a vLLM release needs."""
+    """Select the overrides that a vLLM release needs."""
     return tuple(override for override in overrides if is_among(release, override.releases))

@@ -9,7 +9,7 @@ from vllm_eplb_plugin.placement.maps import count_replicas
 def rank_loads(
     logical_load: torch.Tensor, physical_to_logical_map: torch.Tensor, num_ranks: int
 ) -> torch.Tensor:
-    """Expected tokens of each EP rank if replicas share their expert's load equally.
+    """Compute each EP rank's expected tokens if replicas share their expert's load equally.
 
     Args:
         logical_load: ``[layers, logical]``, tokens of each logical expert.
@@ -29,14 +29,14 @@ def rank_loads(
 def balancedness(
     logical_load: torch.Tensor, physical_to_logical_map: torch.Tensor, num_ranks: int
 ) -> float:
-    """Mean over max rank load, each summed over the layers, as vLLM logs it; 1.0 without load."""
+    """Divide mean by max rank load, each summed over the layers, as vLLM does; 1.0 without load."""
     loads = rank_loads(logical_load, physical_to_logical_map, num_ranks)
     heaviest = float(loads.max(dim=1).values.sum())
     return float(loads.mean(dim=1).sum()) / heaviest if heaviest > 0 else 1.0
 
 
 def count_received_experts(old: torch.Tensor, new: torch.Tensor, num_ranks: int) -> list[int]:
-    """Experts of each layer that some rank must receive from another one.
+    """Count the experts of each layer that some rank must receive from another one.
 
     A rank receives an expert once, however many of its slots will hold it, and only if none of
     its slots holds it already: the plan of vLLM's ``move_to_buffer``.

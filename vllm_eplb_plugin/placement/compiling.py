@@ -8,7 +8,7 @@ _cache_problems: list[str] = []
 
 
 def compiled(signatures: str | list[str], **options: Any) -> Callable[[Any], Any]:
-    """As ``numba.njit``: compile now, never while serving; from numba's cache where it has one.
+    """Compile as ``numba.njit`` does, but now, never while serving, and from its cache if it can.
 
     A cache only saves time. Where a package folder and a home cannot be written, a disk is full
     or an index is broken, numba raises instead of going without.
@@ -28,7 +28,7 @@ def compiled(signatures: str | list[str], **options: Any) -> Callable[[Any], Any
 
 
 def numba_cache_problem() -> str | None:
-    """What it costs here that numba's cache could not be used, and what helps; None if it was."""
+    """Say what it costs that numba's cache could not be used, and what helps; None if it was."""
     if not _cache_problems:
         return None
     return (

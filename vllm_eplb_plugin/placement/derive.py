@@ -98,7 +98,7 @@ def kernel_for(
     logical_to_physical_map: torch.Tensor,
     logical_replica_count: torch.Tensor,
 ) -> "Kernel | None":
-    """The kernel for maps on an accelerator, compiled; None on a CPU, or where Triton cannot."""
+    """Compile the kernel for maps on an accelerator; None on a CPU, or where Triton cannot."""
     # ROCm calls its devices cuda, too.
     if physical_to_logical_map.device.type not in ("cuda", "xpu"):
         return None
@@ -108,7 +108,7 @@ def kernel_for(
 
 
 def kernel_way(device: torch.device) -> FastWay:
-    """Whether commits on an accelerator can be made by Triton; compiles for the smallest maps."""
+    """Try whether Triton can make commits on an accelerator, with the smallest maps."""
     return _try_kernel(*(torch.zeros([1] * n, dtype=torch.long, device=device) for n in (2, 3, 2)))[
         0
     ]
@@ -127,14 +127,14 @@ def _try_kernel(*maps: torch.Tensor) -> "tuple[FastWay, Kernel | None]":
 
 
 def compiled_way() -> FastWay:
-    """Whether commits on a CPU can be made by numba."""
+    """Try whether numba can make commits on a CPU."""
     problem = import_problem("vllm_eplb_plugin.placement.compiled")
     return FastWay("commits by numba", "EPLB commits by torch operations", problem)
 
 
 @functools.cache
 def is_compiled() -> bool:
-    """Whether commits on a CPU are made by numba."""
+    """Say whether commits on a CPU are made by numba."""
     return compiled_way().is_open()
 
 

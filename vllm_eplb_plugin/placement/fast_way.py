@@ -13,7 +13,7 @@ logger = logging.getLogger("vllm.eplb_plugin")
 
 @dataclass(frozen=True)
 class FastWay:
-    """One of them, and whether it can be taken here."""
+    """A fast way, and whether it can be taken here."""
 
     name: str
     """Such as ``plans by numba``."""
@@ -24,11 +24,11 @@ class FastWay:
 
     @property
     def warning(self) -> str:
-        """What to know if it cannot be taken."""
+        """The sentence that tells that it cannot be taken."""
         return f"{self.otherwise}, which is slower: {self.problem}"
 
     def is_open(self) -> bool:
-        """Whether it can be taken; why not, or what it costs, is logged once a process."""
+        """Say whether it can be taken; why not, or what it costs, is logged once a process."""
         warning = numba_cache_problem() if self.problem is None else self.warning
         if warning is not None:
             _warn_once(warning)
@@ -36,7 +36,7 @@ class FastWay:
 
 
 def import_problem(module: str) -> str | None:
-    """Why a module that only makes things faster cannot be imported; None if it can."""
+    """Say why a module that only makes things faster cannot be imported; None if it can."""
     try:
         importlib.import_module(module)
     except Exception as error:  # of a library, its compiler or a file system: go the slower way
@@ -45,7 +45,7 @@ def import_problem(module: str) -> str | None:
 
 
 def describe(error: Exception) -> str:
-    """An error in one line."""
+    """Describe an error in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 

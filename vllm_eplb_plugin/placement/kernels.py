@@ -71,7 +71,7 @@ def _derive(  # type: ignore[no-untyped-def]
 
 
 class Kernel:
-    """The kernel for one model's maps, whose addresses and shapes stay.
+    """A kernel for one model's maps, whose addresses and shapes stay.
 
     Each program writes the rows and counts of some logical experts of one layer, so every element
     is written once.
@@ -108,7 +108,7 @@ class Kernel:
         self._compile(self._maps[0].dtype)
 
     def compile(self, source: torch.dtype) -> "CudaLaunch":
-        """What is left to do on CUDA for placements in pinned host memory: launch it.
+        """Compile for placements in pinned host memory, so that only a launch is left to do.
 
         Args:
             source: The dtype of those placements, which may be narrower than that of the maps.
@@ -124,7 +124,7 @@ class Kernel:
 
 
 class CudaLaunch:
-    """Launches a compiled `_derive` by the driver's own call.
+    """A launch starts a compiled `_derive` by the driver's own call.
 
     Triton's launcher reads, for each launch, the types of all arguments, the current device and
     hooks, and lets other threads run meanwhile. In caches that a model's Python has just filled

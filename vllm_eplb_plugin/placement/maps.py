@@ -15,7 +15,7 @@ EMPTY_SLOT = -1
 
 
 class InvalidPlacementError(ValueError):
-    """A placement that must not be committed; the message names the rule it breaks."""
+    """A placement must not be committed; the message names the rule that it breaks."""
 
 
 def derive_logical_maps(
@@ -98,14 +98,14 @@ def validate_placement(
 
 
 def count_replicas(physical_to_logical_map: torch.Tensor, num_logical_experts: int) -> torch.Tensor:
-    """Replicas of each logical expert, ``[layers, logical]`` int64; empty slots count for none."""
+    """Count each logical expert's replicas, ``[layers, logical]`` int64, without empty slots."""
     rows = physical_to_logical_map.long() + 1
     counts = torch.zeros(rows.shape[0], num_logical_experts + 1, dtype=torch.long)
     return counts.scatter_add_(1, rows, torch.ones_like(rows))[:, 1:]
 
 
 def count_changed_slots(old: torch.Tensor, new: torch.Tensor) -> list[int]:
-    """Slots of each layer that hold another logical expert than before.
+    """Count the slots of each layer that hold another logical expert than before.
 
     Args:
         old: ``[layers, physical before]``.

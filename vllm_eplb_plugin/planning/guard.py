@@ -23,7 +23,7 @@ _guarded = threading.local()
 
 @dataclass(frozen=True)
 class Plan:
-    """An accepted placement and what it was made from, on the CPU."""
+    """A plan is an accepted placement and what it was made from, on the CPU."""
 
     logical_load: torch.Tensor
     """``[layers, logical]``, tokens of each logical expert in the load window, all ranks."""
@@ -37,12 +37,12 @@ class Plan:
 
     @cached_property
     def slots_changed(self) -> list[int]:
-        """For each layer, the slots that get another logical expert."""
+        """The number of slots in each layer that get another logical expert."""
         return count_changed_slots(self.old, self.new)
 
 
 class Policy(Protocol):
-    """What vLLM calls an EPLB policy."""
+    """A policy is what vLLM calls one: it plans a placement from a load."""
 
     def rebalance_experts(
         self,
@@ -57,7 +57,7 @@ class Policy(Protocol):
 
 @dataclass(frozen=True)
 class GuardedPolicy:
-    """Stands where vLLM calls its policy, and returns only placements that every rank accepts.
+    """This stands where vLLM calls its policy; every rank accepts what it returns.
 
     The policy may return p2l alone or the three tensors of vLLM 0.18 (p2l, l2p, replica count);
     the last two are ignored. If the result breaks a rule on any rank, or differs between ranks,

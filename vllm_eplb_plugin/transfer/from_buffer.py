@@ -14,7 +14,7 @@ from vllm_eplb_plugin.overrides.override import Override
 def rows_to_copy(
     transfer: Any, new_indices: NDArray[np.integer], ep_rank: int
 ) -> list[tuple[int, int]]:
-    """Which rows of the buffer go into which slots of this rank.
+    """Find which rows of the buffer go into which slots of this rank.
 
     Args:
         transfer: vLLM's ``TransferMetadata`` of the layer.

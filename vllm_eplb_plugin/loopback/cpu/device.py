@@ -12,7 +12,7 @@ _EPLB = "vllm.distributed.eplb"
 
 
 class HostEvent:
-    """Stands for an accelerator's event: what came before it is done when it is recorded."""
+    """A host event stands for an accelerator's: what came before it is done when it is recorded."""
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         self._seconds = 0.0
@@ -22,26 +22,26 @@ class HostEvent:
         self._seconds = time.perf_counter()
 
     def wait(self, stream: Any = None) -> None:
-        """Nothing is ever pending."""
+        """Return at once: nothing is ever pending."""
 
     def synchronize(self) -> None:
-        """Nothing is ever pending."""
+        """Return at once: nothing is ever pending."""
 
     def elapsed_time(self, end: "HostEvent") -> float:
-        """Milliseconds until ``end`` was recorded."""
+        """Return the milliseconds until ``end`` was recorded."""
         return (end._seconds - self._seconds) * 1000.0
 
 
 class HostStream:
-    """Stands for an accelerator's stream: work is done when it is issued."""
+    """A host stream stands for an accelerator's: work is done when it is issued."""
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None: ...
 
     def synchronize(self) -> None:
-        """Nothing is ever pending."""
+        """Return at once: nothing is ever pending."""
 
     def wait_event(self, event: HostEvent) -> None:
-        """Nothing is ever pending."""
+        """Return at once: nothing is ever pending."""
 
     def record_event(self, event: HostEvent) -> None:
         """Record an event now."""
@@ -53,7 +53,7 @@ def _nothing(*_args: Any, **_kwargs: Any) -> None:
 
 
 class HostTorch:
-    """torch, except that streams and events, of which a CPU has none, are the host's."""
+    """This is torch, except that streams and events, of which a CPU has none, are the host's."""
 
     Event = HostEvent
     Stream = HostStream

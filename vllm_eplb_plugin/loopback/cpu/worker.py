@@ -14,7 +14,7 @@ from vllm_eplb_plugin.settings import adopt_settings
 
 
 class LoopbackCPUWorker(CPUWorker):  # type: ignore[misc]
-    """One EP rank on the CPU."""
+    """A worker that is one EP rank on a CPU."""
 
     def __init__(self, vllm_config: Any, *args: Any, **kwargs: Any) -> None:
         settings = adopt_settings(vllm_config.additional_config)

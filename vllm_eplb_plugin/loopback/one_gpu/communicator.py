@@ -11,7 +11,7 @@ from vllm_eplb_plugin.loopback.one_gpu.host_collectives import gather_rows, sum_
 
 
 class StagedCommunicator(DeviceCommunicatorBase):  # type: ignore[misc]
-    """Stands for vLLM's `CudaCommunicator`, with the collectives of `staged`."""
+    """This stands for vLLM's `CudaCommunicator`, with the collectives of `host_collectives`."""
 
     def __init__(self, *args: Any, tcp_store_group: Any = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -19,11 +19,11 @@ class StagedCommunicator(DeviceCommunicatorBase):  # type: ignore[misc]
             self.all2all_manager = AgRsAll2AllManager(self.cpu_group, tcp_store_group)
 
     def all_reduce(self, input_: torch.Tensor) -> torch.Tensor:
-        """The sum over ranks, in a new tensor."""
+        """Return the sum over ranks, in a new tensor."""
         return sum_over_ranks(input_, self.cpu_group)
 
     def all_gather(self, input_: torch.Tensor, dim: int = -1) -> torch.Tensor:
-        """Every rank's tensor, concatenated along ``dim``."""
+        """Return every rank's tensor, concatenated along ``dim``."""
         rows = input_.movedim(dim, 0)
         (whole,) = gather_rows([rows], [rows.shape[0]] * self.world_size, self.cpu_group)
         return whole.movedim(0, dim).contiguous()
@@ -34,7 +34,7 @@ class StagedCommunicator(DeviceCommunicatorBase):  # type: ignore[misc]
         dim: int = 0,
         sizes: list[int] | None = None,
     ) -> torch.Tensor | list[torch.Tensor]:
-        """Every rank's rows, of which each may have another number."""
+        """Return every rank's rows, of which each may have another number."""
         assert dim == 0, f"experts' tokens are gathered along dimension 0, not {dim}"
         tensors = input_ if isinstance(input_, list) else [input_]
         sizes = sizes or [tensors[0].shape[0]] * self.world_size
@@ -42,7 +42,7 @@ class StagedCommunicator(DeviceCommunicatorBase):  # type: ignore[misc]
         return gathered if isinstance(input_, list) else gathered[0]
 
     def reduce_scatter(self, input_: torch.Tensor, dim: int = -1) -> torch.Tensor:
-        """This rank's equal share, along ``dim``, of the sum over ranks."""
+        """Return this rank's equal share, along ``dim``, of the sum over ranks."""
         total = sum_over_ranks(input_.movedim(dim, 0).contiguous(), self.cpu_group)
         share = total.chunk(self.world_size)[self.rank_in_group]
         return share.movedim(0, dim).contiguous()
@@ -50,20 +50,20 @@ class StagedCommunicator(DeviceCommunicatorBase):  # type: ignore[misc]
     def reduce_scatterv(
         self, input_: torch.Tensor, dim: int = -1, sizes: list[int] | None = None
     ) -> torch.Tensor:
-        """This rank's rows of the sum over ranks."""
+        """Return this rank's rows of the sum over ranks."""
         assert dim == 0, f"experts' tokens are scattered along dimension 0, not {dim}"
         sizes = sizes or [input_.shape[0] // self.world_size] * self.world_size
         total = sum_over_ranks(input_, self.cpu_group)
         return torch.split(total, sizes)[self.rank_in_group].contiguous()
 
     def dispatch_router_logits(self, *args: Any, **kwargs: Any) -> Any:
-        """Every rank's tokens and router logits."""
+        """Return every rank's tokens and router logits."""
         return self.all2all_manager.dispatch_router_logits(*args, **kwargs)
 
     def dispatch(self, *args: Any, **kwargs: Any) -> Any:
-        """Every rank's tokens, chosen experts and their weights."""
+        """Return every rank's tokens, chosen experts and their weights."""
         return self.all2all_manager.dispatch(*args, **kwargs)
 
     def combine(self, *args: Any, **kwargs: Any) -> Any:
-        """What all ranks' experts made of this rank's tokens."""
+        """Return what all ranks' experts made of this rank's tokens."""
         return self.all2all_manager.combine(*args, **kwargs)

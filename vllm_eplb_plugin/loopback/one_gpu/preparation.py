@@ -61,7 +61,7 @@ def prepare_config(config: Any) -> None:
 def share_of_each_rank(
     ranks: int, free: int, total: int, asked: float | None, kv_cache: int, weights: int
 ) -> float:
-    """The ``gpu_memory_utilization`` of each of ``ranks`` on one GPU.
+    """Compute the ``gpu_memory_utilization`` of each of ``ranks`` on one GPU.
 
     Args:
         ranks: Data parallel ranks.
@@ -96,7 +96,7 @@ def share_of_each_rank(
 
 
 def checkpoint_bytes(model: str) -> int:
-    """Size of the weights in a model's folder; 0 if it is none, and a name on the Hub."""
+    """Measure the weights in a model's folder; 0 if it is none, but a name on the Hub."""
     return sum(file.stat().st_size for file in Path(model).glob("*.safetensors"))
 
 

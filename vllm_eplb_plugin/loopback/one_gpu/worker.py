@@ -15,7 +15,7 @@ from vllm_eplb_plugin.settings import adopt_settings
 
 
 class LoopbackCudaWorker(Worker):  # type: ignore[misc]
-    """One EP rank of several on one GPU."""
+    """A worker that is one EP rank of several on one GPU."""
 
     def __init__(self, vllm_config: Any, *args: Any, **kwargs: Any) -> None:
         settings = adopt_settings(vllm_config.additional_config)

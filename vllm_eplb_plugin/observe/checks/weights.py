@@ -17,7 +17,7 @@ class WeightsError(RuntimeError):
 
 
 def digest_slots(weights: Sequence[torch.Tensor]) -> torch.Tensor:
-    """One number for each slot of a layer, equal only if every byte is equal, in effect.
+    """Compute a number for each slot of a layer, equal only if every byte is equal, in effect.
 
     Args:
         weights: The layer's weight tensors, each ``[slots, ...]`` and contiguous, of any dtype.
@@ -38,7 +38,7 @@ def digest_slots(weights: Sequence[torch.Tensor]) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class WeightLedger:
-    """The digest of every logical expert, gathered when the model was loaded."""
+    """A ledger has the digest of every logical expert, gathered when the model was loaded."""
 
     digests: torch.Tensor
     """``[layers, logical]`` int64."""
@@ -76,7 +76,7 @@ class WeightLedger:
     def mismatched_slots(
         self, layer: int, placement: torch.Tensor, local_digests: torch.Tensor, first_slot: int
     ) -> list[int]:
-        """Global numbers of the local slots that do not hold what the placement names.
+        """Find the global numbers of the local slots that do not hold what the placement names.
 
         Args:
             layer: MoE layer.

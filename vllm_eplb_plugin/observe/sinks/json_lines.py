@@ -13,7 +13,7 @@ _PIECE = 4096
 
 
 class JsonLines:
-    """Appends objects to one file, a line each.
+    """A file to which objects are appended, a line each.
 
     A line that a full disk cuts off is taken back. A file that is taken away is made again.
     """

@@ -17,7 +17,7 @@ Ints = NDArray[np.int64]
 
 
 class CompiledPolicy:
-    """Stands for vLLM's ``DefaultEplbPolicy``."""
+    """This stands for vLLM's ``DefaultEplbPolicy``."""
 
     @classmethod
     def rebalance_experts(

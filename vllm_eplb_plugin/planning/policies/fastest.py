@@ -15,7 +15,7 @@ _SHAPES = ((6, 64, 8, 8, 2, 8), (4, 16, 4, 1, 1, 4), (3, 8, 0, 1, 1, 8))
 
 @functools.cache
 def fastest(policy: Policy) -> Policy:
-    """The compiled policy if it places as ``policy``, vLLM's default one, does; else ``policy``.
+    """Choose the compiled policy if it places as ``policy``, vLLM's default, does; else ``policy``.
 
     The two are compared once a process, on loads with and without ties. This takes a few seconds
     where numba has to compile, and milliseconds later.
@@ -28,7 +28,7 @@ def fastest(policy: Policy) -> Policy:
 
 
 def compiled_way(policy: Policy) -> FastWay:
-    """Whether the compiled policy can plan in place of vLLM's default one."""
+    """Try whether the compiled policy can plan in place of vLLM's default one."""
     problem = import_problem("vllm_eplb_plugin.planning.policies.default") or _difference(policy)
     return FastWay("plans by numba", "EPLB plans with vLLM's own policy", problem)
 
