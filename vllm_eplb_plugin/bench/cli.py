@@ -145,17 +145,20 @@ def telling(shape: Shapes = None, rounds: Rounds = 20) -> None:
         require_vllm("vllm.version")
         from vllm_eplb_plugin.bench.telling import bench_telling
 
-        columns = ("ms, medians", "at once", "handed over", "longest wait", "without")
+        waits = ("longest wait", "without")
+        columns = ("ms, medians", "at once", "handed over", "events off", *waits)
         table = Table(*columns, title="vllm-eplb bench telling", title_justify="left")
         for one in shapes:
             row = bench_telling(one, rounds)
-            times = (row.at_once, row.handed_over, row.longest_wait, row.longest_wait_without)
-            table.add_row(row.shape, *(f"{time:.3f}" for time in times))
+            calls = (row.at_once, row.handed_over, row.without_events)
+            waits_of = (row.longest_wait, row.longest_wait_without)
+            table.add_row(row.shape, *(f"{time:.3f}" for time in (*calls, *waits_of)))
     except (BenchError, ValueError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
     console.print(table)
     console.print(
-        "longest wait: for which another thread could not run while events are written, and "
-        f"without any; {processor_name()}"
+        "handed over: what a rearrangement's calls take of the model's thread, and with events "
+        "off; longest wait: for which it could not run while they are written, and without any; "
+        f"{processor_name()}"
     )

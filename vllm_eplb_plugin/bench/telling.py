@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What it costs the thread that runs the model to tell of a rearrangement."""
 
+import copy
 import statistics
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -34,7 +36,9 @@ class Telling:
     at_once: float
     """If that thread made and wrote the events."""
     handed_over: float
-    """As it is done: all calls of a rearrangement."""
+    """As it is done: all calls of a rearrangement, events on."""
+    without_events: float
+    """The same calls with nobody to tell."""
     longest_wait: float
     """For which a thread that always wants to run could not, while they are written."""
     longest_wait_without: float
@@ -47,25 +51,41 @@ def bench_telling(shape: Shape, rounds: int) -> Telling:
     state.physical_to_logical_map.copy_(_placement(shape, 0))
     times = []
     with tempfile.TemporaryDirectory() as folder, _switch_interval_of_a_server():
-        session = Session(Settings(events_dir=Path(folder)), Source(0, 0, 0))
-        session.add(state, group_of(shape))
         sink = JsonLines(Path(folder) / "at once.jsonl")
+        told, untold = (
+            _Followed(state, shape, Settings(events_dir=path)) for path in (Path(folder), None)
+        )
         for number in range(rounds):
             plan = _plan(shape, number)
             at_once = _seconds(partial(_tell_at_once, shape.name, plan, sink))
-            handed_over = _seconds(partial(session.rearrangements.start, "async", session.moved))
-            # vLLM's async worker does this, on its own thread.
-            session.rearrangements.planned(_plan(shape, number))
-            handed_over += sum(
-                _seconds(partial(session.committed, state, range(layer, layer + 1)))
-                for layer in range(shape.layers)
-            )
+            handed_over, without_events = told.rearrange(plan), untold.rearrange(plan)
             wait, seconds = _longest_wait(lambda: flush_all(60))
             without, _ = _longest_wait(partial(time.sleep, seconds))
-            times.append((at_once, handed_over, wait, without))
+            times.append((at_once, handed_over, without_events, wait, without))
         flush_all(60)
     medians = (statistics.median(one) * 1000 for one in zip(*times, strict=True))
     return Telling(str(shape), *medians)
+
+
+class _Followed:
+    """A model whose rearrangements are followed as in async mode."""
+
+    def __init__(self, state: Any, shape: Shape, settings: Settings) -> None:
+        self._state = copy.copy(state)
+        self._session = Session(settings, Source(0, 0, 0))
+        self._session.add(self._state, group_of(shape))
+        self._layers = shape.layers
+
+    def rearrange(self, plan: Plan) -> float:
+        """Seconds that it takes of the thread that runs the model."""
+        session = self._session
+        seconds = _seconds(partial(session.rearrangements.start, "async", session.moved))
+        # vLLM's async worker does this, on its own thread.
+        session.rearrangements.planned(plan)
+        return seconds + sum(
+            _seconds(partial(session.committed, self._state, range(layer, layer + 1)))
+            for layer in range(self._layers)
+        )
 
 
 @contextmanager

@@ -27,11 +27,6 @@ class ModelSession:
     checks: CommitChecks | None
     """None: nothing is compared after a commit."""
 
-    @property
-    def id(self) -> ModelId:
-        """The model's name and place, by which it is told apart."""
-        return self.moved.id
-
 
 class Session:
     """A session is the settings, events, models and rearrangements of one `EplbState`.
@@ -99,7 +94,7 @@ class Session:
     def committed(self, model_state: Any, layers: range) -> None:
         """Take notice that layers of a model just became visible."""
         model = self._models[id(model_state)]
-        self.rearrangements.committed(model.id.model_index, layers)
+        self.rearrangements.committed(model.moved.id.model_index, layers)
         if model.checks is not None:
             model.checks.check(model_state, layers)
 

@@ -69,10 +69,11 @@ class Rearrangement:
 
     def commit(self, layers: Iterable[int]) -> list[int]:
         """Take note of layers that became visible; return those that change, in order."""
-        if self.awaited is None or not self.is_open:
+        awaited = self.awaited
+        if not awaited or self.outcome is not None:
             return []
-        changed = [layer for layer in layers if layer in self.awaited]
-        self.awaited.difference_update(changed)
+        changed = [layer for layer in layers if layer in awaited]
+        awaited.difference_update(changed)
         return changed
 
     def end(self, outcome: Outcome) -> bool:
