@@ -50,10 +50,10 @@ class CommitChecks:
         mismatched = self._ledger.mismatched_slots(layer, placement, digests, first_slot)
         if mismatched:
             logger.error(
-                "EPLB weight check failed: %s, layer %d, slots %s do not hold the weights of the "
-                "logical experts that the committed map names. Answers are wrong from here on.",
-                self._model.model,
+                "EPLB weight check failed: layer %d of %s, slots %s do not hold the weights of "
+                "the logical experts that the committed map names. Answers are wrong from here on.",
                 layer,
+                self._model.model,
                 mismatched,
             )
         self._tell(WeightsChecked(*self._head, layer, digests.shape[0], mismatched))
@@ -64,10 +64,10 @@ class CommitChecks:
         mismatched = mismatched_experts(placement, l2p, counts)
         if mismatched:
             logger.error(
-                "EPLB map check failed: %s, layer %d, the router does not find the replicas of "
+                "EPLB map check failed: layer %d of %s, the router does not find the replicas of "
                 "logical experts %s where the committed map has them.",
-                self._model.model,
                 layer,
+                self._model.model,
                 mismatched,
             )
         self._tell(MapsChecked(*self._head, layer, l2p.shape[0], mismatched))

@@ -17,7 +17,7 @@ from vllm_eplb_plugin.observe.events import (
     Placement,
     RearrangementFinished,
 )
-from vllm_eplb_plugin.placement.balance import count_received_experts, rank_loads
+from vllm_eplb_plugin.placement.balance import count_received_experts, layer_rank_loads
 from vllm_eplb_plugin.planning.guard import Plan
 
 
@@ -79,13 +79,12 @@ def placement_events(
 
 
 def _balancedness(plan: Plan, placement: torch.Tensor) -> Generator[None, None, float]:
-    """As `placement.balance` has it, layer by layer: at once torch would take all its threads."""
+    """As `placement.balance` has it, layer by layer."""
     # Under elastic EP the number of ranks changes with the placement: slots a rank do not.
     ranks = placement.shape[1] // (plan.new.shape[1] // plan.num_ranks)
     mean = heaviest = 0.0
-    for layer in range(placement.shape[0]):
-        one = slice(layer, layer + 1)
-        loads = rank_loads(plan.logical_load[one], placement[one], ranks)
+    for tokens, slots in zip(plan.logical_load.numpy(), placement.numpy(), strict=True):
+        loads = layer_rank_loads(tokens, slots, ranks)
         mean += float(loads.mean())
         heaviest += float(loads.max())
         yield None

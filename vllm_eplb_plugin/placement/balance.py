@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a placement means for the work of each EP rank, and what it costs to reach."""
 
+import numpy as np
 import torch
-
-from vllm_eplb_plugin.placement.maps import count_replicas
+from numpy.typing import NDArray
 
 
 def rank_loads(
@@ -19,11 +19,29 @@ def rank_loads(
     Returns:
         ``[layers, ranks]`` float64.
     """
-    filled = physical_to_logical_map >= 0
-    experts = physical_to_logical_map.long().clamp(min=0)
-    replicas = count_replicas(physical_to_logical_map, logical_load.shape[1]).clamp(min=1)
-    share = (logical_load.double() / replicas).gather(1, experts) * filled
-    return share.reshape(share.shape[0], num_ranks, -1).sum(dim=2)
+    layers = zip(logical_load.numpy(), physical_to_logical_map.numpy(), strict=True)
+    return torch.from_numpy(np.stack([layer_rank_loads(*layer, num_ranks) for layer in layers]))
+
+
+def layer_rank_loads(
+    logical_load: NDArray[np.number], slots: NDArray[np.integer], num_ranks: int
+) -> NDArray[np.float64]:
+    """Compute the same for one layer.
+
+    Args:
+        logical_load: ``[logical]``.
+        slots: ``[physical]``, -1 where a slot is empty.
+        num_ranks: EP ranks.
+
+    Returns:
+        ``[ranks]``.
+    """
+    filled = slots >= 0
+    experts = np.where(filled, slots, 0)
+    replicas = np.bincount(experts[filled], minlength=len(logical_load)).clip(1)
+    share: NDArray[np.float64] = (logical_load.astype(np.float64) / replicas)[experts] * filled
+    loads: NDArray[np.float64] = share.reshape(num_ranks, -1).sum(axis=1)
+    return loads
 
 
 def balancedness(
