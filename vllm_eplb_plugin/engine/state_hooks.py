@@ -47,7 +47,7 @@ def make_state(
     Session(settings, _source()).attach(state)
     original(state, parallel_config, device)
     if settings.step_times_dir is not None:
-        write_step_times(state, settings.step_times_dir, _ep_rank())
+        write_step_times(state, settings.step_times_dir, get_world_group().rank_in_group)
 
 
 def leave_state_alone(
@@ -56,7 +56,7 @@ def leave_state_alone(
     """Stand for ``EplbState.__init__`` where the plugin is turned off by --additional-config."""
     original(state, *args, **kwargs)
     if settings.step_times_dir is not None:
-        write_step_times(state, settings.step_times_dir, _ep_rank())
+        write_step_times(state, settings.step_times_dir, get_world_group().rank_in_group)
 
 
 def _source() -> Source:
