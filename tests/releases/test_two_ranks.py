@@ -29,6 +29,9 @@ def test_events_name_every_model_and_layer_committed(installed: Ranks, tmp_path:
         (f"model{model}", layer) for model in range(2) for layer in range(3)
     }
     assert all(e["mode"] == "async" for e in committed)
+    # The served model is the first, though vLLM adds the drafter before it.
+    indices = {(e["model"], e["model_index"]) for e in events}
+    assert indices == {("model0", 1), ("model1", 0)}
 
 
 def test_events_tell_what_moved_and_what_it_cost(installed: Ranks, tmp_path: Path) -> None:
@@ -217,7 +220,7 @@ def test_what_vllm_does_not_carry_out_has_an_outcome_of_its_own(
         assert report["outcomes"][outcome] >= 2
         events = read_events(tmp_path, rank)
         ended = [e for e in events if e["event"] == f"rearrangement_{outcome}"]
-        assert reason is None or reason in {e["reason"] for e in ended}
+        assert reason is None or any(e["reason"].startswith(reason) for e in ended)
         started = [e for e in events if e["event"] == "rearrangement_started"]
         assert sum(report["outcomes"].values()) == len(started)
         assert report["placements"] == [] or how == "skip"

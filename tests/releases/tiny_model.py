@@ -37,7 +37,7 @@ class TinyModel(MixtureOfExperts):
         self.num_redundant_experts, self.num_shared_experts = redundant, 0
         self.num_physical_experts = logical + redundant
         self.num_local_physical_experts = self.num_physical_experts // num_ranks
-        self.tag = tag
+        self.tag, self.is_drafter = tag, False
         self.expert_weights = []
         first = rank * self.num_local_physical_experts
         placement = [slot % logical for slot in range(self.num_physical_experts)]

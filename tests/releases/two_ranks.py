@@ -275,6 +275,8 @@ def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
     models = [TinyModel(rank, 2, 3, LOGICAL, job.redundant, tag) for tag in range(job.models)]
     if job.unfilled_replicas:
         models[0].forget_redundant(rank)
+    # vLLM adds a drafter before its target.
+    models[0].is_drafter = job.models > 1
     if job.dense:
         models[0].num_moe_layers = 0
     if job.runner == "v2":
@@ -363,7 +365,8 @@ def shrink(state: Any) -> None:
 def model_config(model: Any) -> Any:
     """What `EplbState` asks of a `ModelConfig`."""
     name = f"model{model.tag}"
-    return SimpleNamespace(model=name, compute_hash=lambda: name)
+    runner = "draft" if model.is_drafter else "generate"
+    return SimpleNamespace(model=name, runner_type=runner, compute_hash=lambda: name)
 
 
 def wait_for_worker(state: Any) -> None:

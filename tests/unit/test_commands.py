@@ -210,7 +210,7 @@ def test_what_the_package_brings_is_enough_for_all_that_needs_no_vllm() -> None:
     ]
     modules = (
         "activation, advice, cli.doctor, overrides.binding, settings, releases, bench.cli, "
-        "bench.shapes, observe.event_log, observe.step_times, placement.compiling, "
+        "bench.shapes, observe.event_log, engine.step_times, placement.compiling, "
         "loopback.refusals"
     )
     imports = "; ".join(f"import vllm_eplb_plugin.{name.strip()}" for name in modules.split(","))

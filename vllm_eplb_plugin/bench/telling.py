@@ -81,7 +81,7 @@ class _Followed:
         session = self._session
         seconds = _seconds(partial(session.rearrangements.start, "async", session.moved))
         # vLLM's async worker does this, on its own thread.
-        session.rearrangements.planned(plan)
+        session.rearrangements.planned(plan, "async")
         return seconds + sum(
             _seconds(partial(session.committed, self._state, range(layer, layer + 1)))
             for layer in range(self._layers)

@@ -18,7 +18,7 @@ def announce(session: Session, model: ModelSession, is_async: bool, tried: str |
 
     Args:
         session: One that has its policy.
-        model: Its first model, committed once.
+        model: One of its models, committed once.
         is_async: Whether vLLM's async worker plans and transfers.
         tried: See `self_test.run_self_test`.
     """

@@ -15,14 +15,14 @@ def _override_loop(original: Callable[..., Any]) -> Callable[..., Any]:
 
         @functools.wraps(original)
         async def follow(state: Any, *args: Any, **kwargs: Any) -> None:
-            with session_of(state).rearrangements.failing():
+            with session_of(state).rearrangements.failing(is_whole=True):
                 await original(state, *args, **kwargs)
 
         return follow
 
     @functools.wraps(original)
     def transfer_run_periodically(state: Any, *args: Any, **kwargs: Any) -> None:
-        with session_of(state).rearrangements.failing():
+        with session_of(state).rearrangements.failing(is_whole=True):
             original(state, *args, **kwargs)
 
     return transfer_run_periodically

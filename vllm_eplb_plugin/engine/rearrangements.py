@@ -91,24 +91,26 @@ class Rearrangements:
             self._tell(RearrangementStarted(*followed.moment(self.step)))
         self._unplanned = deque(self._followed.values())
 
-    def planned(self, plan: Plan) -> None:
+    def planned(self, plan: Plan, mode: Mode) -> None:
         """Take a plan that every rank has checked; this runs in the thread that plans."""
-        if not self._unplanned:
+        # Elastic EP before 0.24 starts a sync one while the async worker is still planning.
+        if not self._unplanned or self._unplanned[0].progress.mode != mode:
             return
         followed = self._unplanned.popleft()
-        if not followed.progress.is_open:
-            return
         if plan.rejection is not None:
-            self._end(followed, "rejected", plan.rejection)
-            logger.error(
-                "EPLB placement rejected (%d so far), the old one stays: %s",
-                self.outcomes["rejected"],
-                plan.rejection,
-            )
+            if self._end(followed, "rejected", plan.rejection):
+                logger.error(
+                    "EPLB placement rejected (%d so far), the old one stays: %s",
+                    self.outcomes["rejected"],
+                    plan.rejection,
+                )
             return
         changed = [layer for layer, slots in enumerate(plan.slots_changed) if slots]
-        followed.plan = plan
-        followed.progress.plan(changed)
+        with self._ending:
+            if not followed.progress.is_open:
+                return
+            followed.plan = plan
+            followed.progress.plan(changed)
         if not changed:
             self._end(followed, "skipped", "the plan is the placement in force")
             return
@@ -131,24 +133,38 @@ class Rearrangements:
         for followed in self._followed.values():
             self._end(followed, outcome, reason)
 
+    def fail(self, error: BaseException, is_whole: bool) -> None:
+        """Fail those that have no outcome.
+
+        Args:
+            error: Why.
+            is_whole: Whether every layer's weights are where its maps say, as they are unless the
+                thread that runs the model failed between the two.
+        """
+        whole = "What was committed is whole and stays"
+        broken = "Weights may be where the maps do not say: do not go on serving"
+        reason = f"{type(error).__name__}: {error}. {whole if is_whole else broken}"
+        self.end_open("failed", reason)
+
     @contextmanager
-    def failing(self) -> Iterator[None]:
+    def failing(self, is_whole: bool) -> Iterator[None]:
         """Fail open rearrangements by what is raised inside, which is raised all the same."""
         try:
             yield
         except BaseException as error:
-            self.end_open("failed", f"{type(error).__name__}: {error}")
+            self.fail(error, is_whole)
             raise
 
-    def _end(self, followed: _Followed, outcome: Outcome, reason: str = "") -> None:
+    def _end(self, followed: _Followed, outcome: Outcome, reason: str = "") -> bool:
+        """Give it this outcome and tell it; False: it has one."""
         with self._ending:
             if not followed.progress.end(outcome):
-                return
+                return False
             self.outcomes[outcome] += 1
         moment, seconds = followed.moment(self.step), followed.seconds
         if outcome == "failed":
             logger.error(
-                "EPLB rearrangement %d of %s failed: %s. What was committed is whole and stays.",
+                "EPLB rearrangement %d of %s failed: %s.",
                 moment.rearrangement,
                 moment.model,
                 reason,
@@ -157,6 +173,7 @@ class Rearrangements:
             self._tell(_ended(outcome, moment, reason, followed.progress.awaited, seconds))
         if followed.plan is not None:
             self._tell_placement(followed, followed.plan, moment, seconds)
+        return True
 
     def _tell_placement(
         self, followed: _Followed, plan: Plan, moment: Moment, seconds: float

@@ -3,6 +3,7 @@
 
 import operator
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from torch.distributed import ProcessGroup
@@ -52,9 +53,12 @@ class Session:
         """Let the session be found from an `EplbState`."""
         setattr(state, _ATTRIBUTE, self)
 
-    def add(self, model_state: Any, group: ProcessGroup) -> ModelSession:
+    def add(self, model_state: Any, group: ProcessGroup, is_drafter: bool = False) -> ModelSession:
         """Add a model that has its first placement and its maps; all ranks call together."""
-        model_id = ModelId(model_state.model_name, len(self._models))
+        # vLLM adds a drafter before the model that is served.
+        taken = {model.moved.id.model_index for model in self._models.values()}
+        index = next(index for index in count(int(is_drafter)) if index not in taken)
+        model_id = ModelId(model_state.model_name, index)
         weights = model_state.model.expert_weights
         moved = Moved(model_id, [sum(tensor[0].nbytes for tensor in layer) for layer in weights])
         checks = None

@@ -21,11 +21,11 @@ from vllm_eplb_plugin.engine.committer import narrow_logical_to_physical_map
 from vllm_eplb_plugin.engine.refusals import ModelWithoutEplbError
 from vllm_eplb_plugin.engine.self_test import run_self_test
 from vllm_eplb_plugin.engine.session import Session, session_of
+from vllm_eplb_plugin.engine.step_times import write_step_times
 from vllm_eplb_plugin.engine.switch_interval import limit_switch_interval
 from vllm_eplb_plugin.observe.identity import Source
-from vllm_eplb_plugin.observe.step_times import write_step_times
 from vllm_eplb_plugin.overrides.override import Override
-from vllm_eplb_plugin.planning.guard import GuardedPolicy
+from vllm_eplb_plugin.planning.guard import GuardedPolicy, Plan
 from vllm_eplb_plugin.planning.policies.fastest import fastest
 from vllm_eplb_plugin.settings import Settings
 
@@ -73,15 +73,21 @@ def _ep_rank() -> int:
 
 def _override_policy(_: None) -> property:
     def get(self: Any) -> GuardedPolicy:
+        session, elastic = session_of(self), self.parallel_config.enable_elastic_ep
+
+        def in_worker() -> bool:
+            return threading.current_thread() is self.async_worker
+
         def group() -> ProcessGroup:
             # The async worker must not use the group that the main thread is using.
-            in_worker = threading.current_thread() is self.async_worker
-            coordinator = get_eplb_group() if in_worker else get_ep_group()
+            coordinator = get_eplb_group() if in_worker() else get_ep_group()
             cpu_group: ProcessGroup = coordinator.cpu_group
             return cpu_group
 
-        session, elastic = session_of(self), self.parallel_config.enable_elastic_ep
-        return GuardedPolicy(session.policy, group, session.rearrangements.planned, elastic)
+        def planned(plan: Plan) -> None:
+            session.rearrangements.planned(plan, "async" if in_worker() else "sync")
+
+        return GuardedPolicy(session.policy, group, planned, elastic)
 
     def put(self: Any, policy: Any) -> None:
         session = session_of(self)
@@ -100,7 +106,8 @@ def _override_add_model(original: _Method) -> _Method:
         model_state.logical_to_physical_map = narrow()
         session = session_of(self)
         group = get_eplb_group().cpu_group
-        added = session.add(model_state, group)
+        is_drafter = getattr(model_config, "runner_type", None) == "draft"
+        added = session.add(model_state, group, is_drafter)
         added.committer.commit_again()
         tried = run_self_test(self, model_state, group)
         if session.source.speaks_for_all:
@@ -128,9 +135,14 @@ def _override_step(original: _Method) -> _Method:
     def step(
         self: Any, is_dummy: bool = False, is_profile: bool = False, log_stats: bool = False
     ) -> None:
+        rearrangements = session_of(self).rearrangements
         if not is_profile:
-            session_of(self).rearrangements.step += 1
-        original(self, is_dummy, is_profile, log_stats)
+            rearrangements.step += 1
+        try:
+            original(self, is_dummy, is_profile, log_stats)
+        except BaseException as error:
+            rearrangements.fail(error, is_whole=False)
+            raise
 
     return step
 
@@ -145,7 +157,7 @@ def follow_rearrange(original: _Method) -> _Method:
         session = session_of(self)
         rearrangements = session.rearrangements
         rearrangements.start("async" if self.is_async else "sync", session.moved)
-        with rearrangements.failing():
+        with rearrangements.failing(is_whole=False):
             answer = original(self, is_profile, *args, **kwargs)
         if not self.is_async:
             # From 0.27 on, vLLM leaves out a model on ROCm whose gain is below 5 %.
@@ -158,8 +170,10 @@ def follow_rearrange(original: _Method) -> _Method:
 def _override_drain_async(original: _Method) -> _Method:
     @functools.wraps(original)
     def drain_async(self: Any) -> None:
-        original(self)
-        session_of(self).rearrangements.end_open("drained")
+        rearrangements = session_of(self).rearrangements
+        with rearrangements.failing(is_whole=True):
+            original(self)
+        rearrangements.end_open("drained")
 
     return drain_async
 

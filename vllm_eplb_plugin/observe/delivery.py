@@ -73,7 +73,8 @@ class Delivery:
         self._dropped_line = dropped_line
         self._queue: deque[Telling | None] = deque()
         self._look_now = threading.Event()
-        # Each is counted by one side, so that neither waits for the other.
+        # Each is counted by one side, so that neither waits for the other; two threads that tell
+        # into a full queue at the same moment may be counted as one.
         self._refused, self._failed, self._told = 0, 0, 0
         self._reason, self._warned = "", False
         self._ended = threading.Event()

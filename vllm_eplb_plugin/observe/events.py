@@ -57,7 +57,7 @@ class ModelEvent(Event):
     """Something happened to one model's experts."""
 
     model: str
-    """The name that vLLM gives the model; before vLLM 0.32 a drafter has that of its target."""
+    """The name that vLLM gives the model; before 0.32 a drafter may have its target's."""
     model_index: int
     """0: the model that is served; a drafter follows."""
 
@@ -67,7 +67,7 @@ class RearrangementEvent(ModelEvent):
     """Something happened in one rearrangement."""
 
     rearrangement: int
-    """Counts from 1, the same on every rank."""
+    """Counts from 1, alike on every rank but those that elastic EP adds later."""
     step: int
     """Engine steps since the model was loaded, dummy steps included."""
     mode: Mode
@@ -76,7 +76,7 @@ class RearrangementEvent(ModelEvent):
 
 @dataclass(frozen=True)
 class RearrangementStarted(RearrangementEvent):
-    """The load window is full, and a new placement is asked for."""
+    """vLLM asks for a new placement: its interval is over, or elastic EP scales."""
 
     kind: ClassVar[str] = "rearrangement_started"
 
@@ -150,12 +150,12 @@ class RearrangementRejected(RearrangementEnded):
     kind: ClassVar[str] = "rearrangement_rejected"
 
     reason: str
-    """The rule and what broke it; where it was not broken, that another rank rejected it."""
+    """The rule and what broke it; that another rank rejected it; or that ranks' results differ."""
 
 
 @dataclass(frozen=True)
 class RearrangementDrained(RearrangementEnded):
-    """vLLM threw away what was not committed yet, as elastic EP does before it scales."""
+    """vLLM threw away what was not committed yet, as elastic EP does (0.24 and later)."""
 
     kind: ClassVar[str] = "rearrangement_drained"
 
@@ -165,7 +165,7 @@ class RearrangementDrained(RearrangementEnded):
 
 @dataclass(frozen=True)
 class RearrangementFailed(RearrangementEnded):
-    """It ended without its last layer. What was committed stays, and is whole."""
+    """It ended without its last layer; the reason says whether what was committed is whole."""
 
     kind: ClassVar[str] = "rearrangement_failed"
 

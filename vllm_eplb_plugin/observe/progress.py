@@ -25,12 +25,12 @@ Outcome = Literal["finished", "skipped", "rejected", "drained", "failed"]
 class Rearrangement:
     """A rearrangement of one model, from its start to its outcome.
 
-    In async mode two threads advance it, never at the same time: the one that runs the model starts
+    In async mode two threads advance it, one after the other: the one that runs the model starts
     it before it wakes the one that plans, and that one plans before it hands a layer over.
     """
 
     number: int
-    """It counts from 1, alike on every rank."""
+    """It counts from 1 in each process."""
     step: int
     """Engine steps before it started."""
     mode: Mode
