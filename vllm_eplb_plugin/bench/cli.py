@@ -31,6 +31,7 @@ Shapes = Annotated[
     ),
 ]
 Rounds = Annotated[int, typer.Option(min=2, help="Calls that are counted.")]
+Device = Annotated[str, typer.Option(help="cpu, or cuda.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write everything here, too.")]
 PlotFile = Annotated[Path | None, typer.Option("--plot", help="Write a plot (.png) here, too.")]
 
@@ -38,7 +39,7 @@ PlotFile = Annotated[Path | None, typer.Option("--plot", help="Write a plot (.pn
 @bench.command()
 def commit(
     shape: Shapes = None,
-    device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
+    device: Device = "cpu",
     rounds: Rounds = 100,
     json: JsonFile = None,
     plot: PlotFile = None,
@@ -76,7 +77,7 @@ def plan(
 @bench.command()
 def step(
     shape: Shapes = None,
-    device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
+    device: Device = "cpu",
     rounds: Rounds = 1000,
     json: JsonFile = None,
     plot: PlotFile = None,

@@ -17,16 +17,24 @@ from vllm_eplb_plugin.observe.identity import ModelId
 logger = logging.getLogger("vllm.eplb_plugin")
 
 
-def gather_ledger(model_state: Any, group: ProcessGroup) -> WeightLedger:
-    """Gather every logical expert's digest, as loaded; all ranks of the group call together."""
-    local = torch.stack([digest_slots(layer) for layer in model_state.model.expert_weights])
+def gather_ledger(
+    model_state: Any, group: ProcessGroup, layers: Iterable[int] | None = None
+) -> WeightLedger:
+    """Gather every logical expert's digest, as loaded; all ranks of the group call together.
+
+    Args:
+        model_state: A vLLM ``EplbModelState``.
+        group: The gloo group of the EP ranks.
+        layers: Those to compare later, other layers' digests are zero; None: all.
+    """
+    weights, placement = model_state.model.expert_weights, model_state.physical_to_logical_map.cpu()
+    local = torch.zeros(len(placement), placement.shape[1] // group.size(), dtype=torch.long)
+    for layer in range(len(weights)) if layers is None else layers:
+        local[layer] = digest_slots(weights[layer])
     ranks = [torch.empty_like(local) for _ in range(group.size())]
     all_gather(ranks, local, group=group)
-    return WeightLedger.from_slots(
-        torch.cat(ranks, dim=1),
-        model_state.physical_to_logical_map.cpu(),
-        model_state.model.num_logical_experts,
-    )
+    slots = torch.cat(ranks, dim=1)
+    return WeightLedger.from_slots(slots, placement, model_state.model.num_logical_experts)
 
 
 class CommitChecks:

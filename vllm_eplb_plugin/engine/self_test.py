@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from vllm_eplb_plugin.compatibility import Support, installed_support
+from vllm_eplb_plugin.engine.commit_checks import gather_ledger
 from vllm_eplb_plugin.engine.session import Session, session_of
 from vllm_eplb_plugin.observe.checks.router_maps import mismatched_experts
 from vllm_eplb_plugin.observe.checks.weights import WeightLedger, WeightsError, digest_slots
@@ -61,7 +62,7 @@ def run_self_test(state: Any, model_state: Any, group: dist.ProcessGroup) -> str
     layers = sorted({0, len(model_state.physical_to_logical_map) - 1})
     started = time.perf_counter()
     try:
-        ledger = _gather(model_state, layers, group)
+        ledger = gather_ledger(model_state, group, layers)
     except WeightsError as error:
         return _not_tried(f"weights cannot be compared, {error}", group)
     check = _Check(model_state, group, layers, ledger)
@@ -106,18 +107,6 @@ def _what_forbids(state: Any, model_state: Any, group: dist.ProcessGroup) -> str
     if not hasattr(model_state, "communicator") and dist.get_world_size() != group.size():
         return "vLLM before 0.20 moves weights over a group of more ranks than those of EP"
     return None
-
-
-def _gather(model_state: Any, layers: Sequence[int], group: dist.ProcessGroup) -> WeightLedger:
-    """The ledger of these layers; other layers' digests are zero."""
-    weights, placement = model_state.model.expert_weights, model_state.physical_to_logical_map.cpu()
-    local = torch.zeros(len(placement), placement.shape[1] // group.size(), dtype=torch.long)
-    for layer in layers:
-        local[layer] = digest_slots(weights[layer])
-    ranks = [torch.empty_like(local) for _ in range(group.size())]
-    dist.all_gather(ranks, local, group=group)
-    slots = torch.cat(ranks, dim=1)
-    return WeightLedger.from_slots(slots, placement, model_state.model.num_logical_experts)
 
 
 def _rearrange(
