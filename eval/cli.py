@@ -8,21 +8,23 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from eval.config_file import load_config, load_gate
-from eval.controls import add_controls
+from eval.commands.latency import latency
+from eval.commands.run import run
+from eval.commands.stress import stress_command
+from eval.config.loading import load_config, load_gate
 from eval.errors import EvaluationError, run_to_its_end
-from eval.folder import read_result
-from eval.judge_again import judge_again
-from eval.junit import write_junit, write_junit_of_no_run
-from eval.power import PairedTest
-from eval.power_table import power_table
-from eval.preflight import findings_table, preflight
-from eval.report import print_report
-from eval.reporting.files import write_reports
-from eval.result import EXIT_CODES
-from eval.run import run
+from eval.judging.controls import add_controls
+from eval.judging.kept import judge_again
+from eval.judging.power import PairedTest
+from eval.judging.power_table import power_table
+from eval.preflight.look import findings_table, preflight
+from eval.report.files import write_reports
+from eval.report.junit import write_junit, write_junit_of_no_run
+from eval.report.terminal import print_report
+from eval.results.folder import read_result
+from eval.results.schema import EXIT_CODES
 
-_DEFAULT_CONFIG = Path(__file__).parent / "configs" / "cpu.yaml"
+_DEFAULT_CONFIG = Path(__file__).parent / "config" / "presets" / "cpu.yaml"
 
 _Gate = Annotated[
     Path | None,
@@ -43,7 +45,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 @app.command("run")
 def run_command(
     config_file: Annotated[
-        Path, typer.Argument(metavar="CONFIG", show_default="eval/configs/cpu.yaml")
+        Path, typer.Argument(metavar="CONFIG", show_default="eval/config/presets/cpu.yaml")
     ] = _DEFAULT_CONFIG,
     name: Annotated[str | None, typer.Option(help="Name of the run instead of its own.")] = None,
     only: Annotated[
@@ -117,7 +119,7 @@ def power_command(
 @app.command("check")
 def check_command(
     config_file: Annotated[
-        Path, typer.Argument(metavar="CONFIG", show_default="eval/configs/cpu.yaml")
+        Path, typer.Argument(metavar="CONFIG", show_default="eval/config/presets/cpu.yaml")
     ] = _DEFAULT_CONFIG,
     settings: Annotated[
         list[str] | None,
@@ -147,6 +149,10 @@ def report_command(
             print_report(read_result(folder), Console())
         return
     write_reports(folders, markdown, html)
+
+
+app.command("latency")(latency)
+app.command("stress")(stress_command)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from tiny_tokenizer import END_TOKEN, build_tokenizer
 from tokenizers import Tokenizer
 from torch.utils.data import Dataset
 
-from eval.problems import Split, problems
+from scripts.gsm_tiny_problems import Split, problems
 
 VOCABULARY_SIZE = 1024
 NO_LABEL = -100

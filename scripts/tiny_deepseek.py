@@ -46,9 +46,9 @@ class Options:
     """What determines the bytes of a checkpoint."""
 
     seed: int = 3
-    """With 3, greedy answers to the questions of eval/configs/cpu.yaml have no near-tie: the two
-    best tokens are at least 9e-5 apart in log-probability. With 0 the closest are 2.8e-5 and
-    with 2 they are 4.9e-5 apart: the nearer, the likelier rounding alone changes an answer."""
+    """With 3, greedy answers to the questions of preset cpu have no near-tie: the two best tokens
+    are at least 9e-5 apart in log-probability. With 0 the closest are 2.8e-5 and with 2 they are
+    4.9e-5 apart: the nearer, the likelier rounding alone changes an answer."""
     layers: int = 5
     experts: int = 16
     experts_per_token: int = 4

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train gsm-tiny: a small DeepSeek-V2 that solves the word problems of eval/problems.py.
+"""Train gsm-tiny: a small DeepSeek-V2 that solves the problems of scripts/gsm_tiny_problems.py.
 
 Stopped at any time, the same command goes on where it was. The same options give the same model
 on the same kind of GPU with the same PyTorch.

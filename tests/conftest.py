@@ -11,7 +11,7 @@ import pytest
 
 LONGER = (
     "Only longer runs show accuracy, broken EPLB that is noticed, and what minutes under load do:\n"
-    "scripts/eval-cpu, scripts/eval-controls, and python -m eval.stress (docs/stress.md)"
+    "scripts/eval-cpu, scripts/eval-controls, and python -m eval stress (docs/stress.md)"
 )
 
 # Terminals and their colours, as rich and typer read them; the plugin's switch; a user's caches.

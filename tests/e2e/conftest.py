@@ -13,11 +13,11 @@ from typing import Any
 
 from rich.console import Console
 
-from eval.command import find_executable, server_command
-from eval.config import Config
-from eval.config_file import load_config
-from eval.process import ChildProcess
-from eval.server import Server, choose_port
+from eval.config.loading import load_config
+from eval.config.schema import Config
+from eval.serving.command import find_executable, server_command
+from eval.serving.process import ChildProcess
+from eval.serving.server import Server, choose_port
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "eval" / "models" / "gsm-tiny"
@@ -25,7 +25,7 @@ TASK = {"name": "gsm_tiny", "questions": 48, "fewshot": 2, "max_tokens": 96, "co
 
 
 class Evaluation:
-    """``python -m eval run eval/configs/cpu.yaml`` with few questions, in a folder of its own."""
+    """``python -m eval run`` with few questions, in a folder of its own."""
 
     def __init__(self, folder: Path, *options: str, **settings: Any) -> None:
         values = {
@@ -36,7 +36,7 @@ class Evaluation:
             **settings,
         }
         sets = [f"{key}={json.dumps(value)}" for key, value in values.items()]
-        command = [sys.executable, "-m", "eval", "run", str(ROOT / "eval/configs/cpu.yaml")]
+        command = [sys.executable, "-m", "eval", "run", str(ROOT / "eval/config/presets/cpu.yaml")]
         for setting in sets:
             command += ["--set", setting]
         done = subprocess.run(
@@ -90,7 +90,7 @@ def refusal(folder: Path, arm: dict[str, Any], **settings: Any) -> str:
 
 
 def _server_of(arm: dict[str, Any], events: Path, **settings: Any) -> tuple[Config, list[str], int]:
-    base = load_config(ROOT / "eval/configs/cpu.yaml").model_dump()
+    base = load_config(ROOT / "eval/config/presets/cpu.yaml").model_dump()
     changed = {**base, "model": str(MODEL), **settings, "arms": [{"name": "off"}, arm]}
     config = Config.model_validate(changed)
     port = choose_port(None)

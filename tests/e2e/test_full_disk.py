@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from eval.server import Server
+from eval.serving.server import Server
 from tests.e2e.conftest import serving
 
 ASYNC = {"name": "async", "eplb": {"use_async": True, "window_size": 10, "step_interval": 10}}

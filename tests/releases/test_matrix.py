@@ -8,8 +8,8 @@ from typing import Any, get_args
 import pytest
 from packaging.version import Version
 
-from eval.command import server_command
-from eval.config_file import load_config
+from eval.config.loading import load_config
+from eval.serving.command import server_command
 from tests.releases.ranks import ROOT, RankFailure, Ranks, Reports, assert_nothing_wrong, refusal
 from vllm_eplb_plugin.releases import Release
 from vllm_eplb_plugin.settings import Fault
@@ -140,7 +140,7 @@ def test_the_evaluation_on_gpus_gives_the_release_options_that_it_has(ranks: Ran
     commands, expected = [], []
     for backend in ("deepep_low_latency", "allgather_reducescatter"):
         overrides = [f"serve.options.all2all-backend={backend}"]
-        config = load_config(ROOT / "eval/configs/deepseek-v2-lite.yaml", overrides)
+        config = load_config(ROOT / "eval/config/presets/deepseek-v2-lite.yaml", overrides)
         for arm in config.arms:
             if arm.eplb is None:
                 continue

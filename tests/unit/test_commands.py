@@ -26,8 +26,6 @@ from vllm_eplb_plugin.releases import newest_for
 APPLICATIONS = {
     "vllm-eplb": "vllm_eplb_plugin.cli.main:main",
     "python -m eval": "eval.cli:app",
-    "python -m eval.latency": "eval.latency.__main__:app",
-    "python -m eval.stress": "eval.stress.__main__:app",
 }
 HEAVY = ("torch", "vllm", "numba", "numpy")
 

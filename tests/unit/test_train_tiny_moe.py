@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from eval.problems import problems
+from scripts.gsm_tiny_problems import problems
 
 transformers = pytest.importorskip("transformers", minversion="5")
 safetensors_torch = pytest.importorskip("safetensors.torch")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.cause import Cause, find_cause
+from eval.serving.failure.cause import Cause, find_cause
 
 LOGS = Path(__file__).parent / "server_logs"
 

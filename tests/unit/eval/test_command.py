@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from eval.command import find_executable, server_command
-from eval.config import Config
+from eval.config.schema import Config
 from eval.errors import ServerError
+from eval.serving.command import find_executable, server_command
 from tests.unit.eval.conftest import small_config
 
 

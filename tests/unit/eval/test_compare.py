@@ -3,10 +3,10 @@
 
 from typing import Any
 
-from eval.ask import Sample
-from eval.compare import identical_texts
-from eval.config import TaskName
-from eval.result import ArmRun
+from eval.config.schema import TaskName
+from eval.judging.comparison import identical_texts
+from eval.load.questions import Sample
+from eval.results.schema import ArmRun
 
 QUESTIONS = 12
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from eval.config import Config
-from eval.config_file import load_config, load_gate
+from eval.config.loading import load_config, load_gate
+from eval.config.schema import Config
 from eval.errors import ConfigError
 from tests.unit.eval.conftest import REPOSITORY, gsm8k_task, small_config
 
@@ -20,7 +20,7 @@ def load(folder: Path, *overrides: str, only: tuple[str, ...] = (), **changes: A
 
 
 @pytest.mark.parametrize(
-    "file", sorted((REPOSITORY / "eval" / "configs").glob("*.yaml")), ids=lambda file: file.name
+    "file", sorted((REPOSITORY / "eval/config/presets").glob("*.yaml")), ids=lambda file: file.name
 )
 def test_the_configurations_of_the_repository_are_valid(file: Path) -> None:
     assert load_config(file).arms[0].name == "off"

@@ -5,9 +5,9 @@ from typing import Any, get_args
 
 import pytest
 
-from eval.config import Config
-from eval.controls import ControlName, Controls, add_controls, judge_controls
+from eval.config.schema import Config
 from eval.errors import ConfigError
+from eval.judging.controls import ControlName, Controls, add_controls, judge_controls
 from tests.unit.eval.conftest import Harness, gsm8k_task, small_config
 from tests.unit.eval.test_compare import QUESTIONS, sample, samples
 from tests.unit.eval.test_gates import Run, gate

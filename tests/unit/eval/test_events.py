@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from eval.activity.counts import read_evidence
+from eval.activity.events import files_of_all_ranks, files_that_speak_for_all, read_events
 from eval.errors import EventsError
-from eval.events import files_of_all_ranks, files_that_speak_for_all, read_events
-from eval.evidence import read_evidence
 from tests.unit.eval.told import committed, finished, started, told, write_events
 from tests.unit.test_events import ONE_OF_EACH
 from vllm_eplb_plugin.observe.events import Placement, Source, WeightsChecked

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from eval.activity.counts import Evidence, read_evidence
+from eval.activity.events import read_events
+from eval.activity.timeline import read_timelines
 from eval.errors import EventsError
-from eval.events import read_events
-from eval.evidence import Evidence, read_evidence
-from eval.reporting.timeline import read_timelines
-from eval.result import Result
+from eval.results.schema import Result
 from tests.unit.eval.conftest import REPOSITORY
 from vllm_eplb_plugin.observe.events import (
     EventsDropped,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from eval.evidence import Evidence, ModelEvidence, read_evidence
-from eval.moved_models import MovedModel, labels
+from eval.activity.counts import Evidence, ModelEvidence, read_evidence
+from eval.activity.moved_models import MovedModel, labels
 from tests.unit.eval.told import committed, finished, moment, started, told, write_events
 from vllm_eplb_plugin.observe.events import (
     EventsDropped,

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from eval.ask import SEEDS
-from eval.config import Config
+from eval.config.schema import Config
 from eval.errors import RunFolderError
-from eval.folder import open_run, read_result
-from eval.machine import plugin_digest, this_machine
-from eval.result import Result, Verdict, Versions
+from eval.load.questions import SEEDS
+from eval.results.folder import open_run, read_result
+from eval.results.machine import plugin_digest, this_machine
+from eval.results.schema import Result, Verdict, Versions
 from tests.unit.eval.conftest import gsm8k_task, small_config
 from tests.unit.eval.test_compare import arm, samples
 
@@ -101,7 +101,7 @@ def test_a_run_with_a_changed_plugin_is_moved_aside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start(tmp_path, None)
-    monkeypatch.setattr("eval.folder.plugin_digest", lambda: "of other code")
+    monkeypatch.setattr("eval.results.folder.plugin_digest", lambda: "of other code")
 
     assert not resumed(tmp_path, config())
     assert folders(tmp_path) == 2

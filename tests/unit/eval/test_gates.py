@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from scipy.stats import binom
 
-from eval.ask import Sample
-from eval.config import Config
-from eval.evidence import ModelEvidence
-from eval.gates import (
+from eval.activity.counts import ModelEvidence
+from eval.config.schema import Config
+from eval.judging.arms import JudgedArm
+from eval.judging.recorded import RecordedAccuracy
+from eval.judging.verdict import (
     alpha_of_one_comparison,
     arm_rules,
     judge_run,
@@ -19,9 +20,8 @@ from eval.gates import (
     repeats_of_off,
     verdict,
 )
-from eval.judged import JudgedArm
-from eval.recorded import RecordedAccuracy
-from eval.result import ReferenceResult, RuleResult
+from eval.load.questions import Sample
+from eval.results.schema import ReferenceResult, RuleResult
 from tests.unit.eval.conftest import gsm8k_task, small_config
 from tests.unit.eval.test_compare import QUESTIONS, arm, sample, samples, task_run
 

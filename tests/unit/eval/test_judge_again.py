@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from eval.ask import SEEDS
-from eval.config import Config, Gate
+from eval.config.schema import Config, Gate
 from eval.errors import EvaluationError
-from eval.folder import open_run
-from eval.judge_again import judge_again
-from eval.machine import this_machine
-from eval.result import Result
+from eval.judging.kept import judge_again
+from eval.load.questions import SEEDS
+from eval.results.folder import open_run
+from eval.results.machine import this_machine
+from eval.results.schema import Result
 from tests.unit.eval.conftest import gsm8k_task, small_config
 from tests.unit.eval.test_compare import arm, samples, task_run
 from tests.unit.eval.test_folder import VERSIONS

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as Xml
 
-from eval.ask import SEEDS
-from eval.config import Config
-from eval.gates import reasons, verdict
-from eval.junit import write_junit, write_junit_of_no_run
-from eval.machine import this_machine
-from eval.result import Result, RuleResult
+from eval.config.schema import Config
+from eval.judging.verdict import reasons, verdict
+from eval.load.questions import SEEDS
+from eval.report.junit import write_junit, write_junit_of_no_run
+from eval.results.machine import this_machine
+from eval.results.schema import Result, RuleResult
 from tests.unit.eval.conftest import small_config
 from tests.unit.eval.test_folder import VERSIONS
 

@@ -13,18 +13,18 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from eval.cli import app
+from eval.commands import latency_arms as arms
+from eval.commands.latency_arms import FIRST_TOKENS
+from eval.commands.latency_model import ModelShape
+from eval.commands.latency_setup import ArmName, Setup
 from eval.errors import RunFolderError, ServerError
-from eval.latency import arm as arms
-from eval.latency.__main__ import app
-from eval.latency.arm import FIRST_TOKENS
-from eval.latency.command import ArmName, Setup
-from eval.latency.model import ModelShape
-from eval.latency.plot import write_plot
-from eval.latency.result import ArmLatency, Distribution, LatencyResult
-from eval.latency.streams import stream_together
-from eval.lock import alone_in
-from eval.result import Machine, Versions
-from eval.server import Server
+from eval.load.streams import stream_together
+from eval.report.latency_plot import write_plot
+from eval.results.latency import ArmLatency, Distribution, LatencyResult
+from eval.results.lock import alone_in
+from eval.results.schema import Machine, Versions
+from eval.serving.server import Server
 
 BENCHMARKS = sorted((Path(__file__).parents[3] / "docs/benchmarks").glob("itl*.json"))
 SETUP = Setup("/somewhere/vllm", Path("model"), ModelShape(), (), False, 2, 100)
@@ -277,11 +277,11 @@ def test_a_run_is_written_with_what_it_used(
     servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     servers.steps = [(50, 0.3, True)]
-    monkeypatch.setattr("eval.machine._accelerators", lambda: ["H100"] * 8)
-    monkeypatch.setattr("eval.latency.__main__.find_executable", lambda _: "vllm")
+    monkeypatch.setattr("eval.results.machine._accelerators", lambda: ["H100"] * 8)
+    monkeypatch.setattr("eval.commands.latency.find_executable", lambda _: "vllm")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
     options = ["--graphs", "--servers-at-once", "3", "--shape", "deepseek-v2-lite"]
-    done = CliRunner().invoke(app, [*options, "--folder", str(tmp_path)])
+    done = CliRunner().invoke(app, ["latency", *options, "--folder", str(tmp_path)])
     assert done.exception is None, done.exception
     seen = LatencyResult.model_validate_json((tmp_path / "latency.json").read_text())
     assert (seen.gpus, seen.servers_at_once, seen.loopback) == (2, 3, False)
@@ -293,9 +293,9 @@ def test_a_run_is_written_with_what_it_used(
 def test_another_run_of_a_folder_in_use_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eval.latency.__main__.measure_arms", lambda *_: pytest.fail("started"))
+    monkeypatch.setattr("eval.commands.latency.measure_arms", lambda *_: pytest.fail("started"))
     with alone_in(tmp_path, ""):
-        done = CliRunner().invoke(app, ["--gpus", "0", "--folder", str(tmp_path)])
+        done = CliRunner().invoke(app, ["latency", "--gpus", "0", "--folder", str(tmp_path)])
     assert isinstance(done.exception, RunFolderError)
     assert not list(tmp_path.iterdir())
 
@@ -316,10 +316,10 @@ def test_another_run_of_a_folder_in_use_is_refused(
 def test_what_cannot_be_measured_is_refused_before_anything_starts(
     options: list[str], gpus: int, rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eval.machine._accelerators", lambda: ["H100"] * gpus)
+    monkeypatch.setattr("eval.results.machine._accelerators", lambda: ["H100"] * gpus)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr("eval.latency.__main__.measure_arms", lambda *_: pytest.fail("started"))
-    done = CliRunner().invoke(app, [*options, "--folder", str(tmp_path)])
+    monkeypatch.setattr("eval.commands.latency.measure_arms", lambda *_: pytest.fail("started"))
+    done = CliRunner().invoke(app, ["latency", *options, "--folder", str(tmp_path)])
     assert rule in str(done.exception)
     assert not list(tmp_path.iterdir())
 

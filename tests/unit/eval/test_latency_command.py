@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from eval.commands.latency_gpus import choose_gpus
+from eval.commands.latency_model import SHAPES, ModelShape, ShapeName, write_model
+from eval.commands.latency_setup import ArmName, Setup, arm_command
 from eval.errors import EvaluationError
-from eval.latency.command import ArmName, Setup, arm_command
-from eval.latency.gpus import choose_gpus
-from eval.latency.model import SHAPES, ModelShape, ShapeName, write_model
 
 CPU: tuple[str, ...] = ()
 ONE, TWO = ("0",), ("0", "1")

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from eval.errors import ConfigError
-from eval.model_files import check_model, is_folder
+from eval.preflight.model_files import check_model, is_folder
 from tests.unit.eval.conftest import REPOSITORY
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n"

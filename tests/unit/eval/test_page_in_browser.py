@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from eval.reporting.files import write_reports
+from eval.report.files import write_reports
 from tests.unit.eval.made_up_run import Shape, write_run
 
 if TYPE_CHECKING:

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from eval import problems as module
-from eval.problem_templates import TEMPLATES, WORDS
-from eval.problems import (
+from scripts import gsm_tiny_problems as module
+from scripts.gsm_tiny_problems import (
     LARGEST_RESULT,
     Problem,
     ProblemsError,
@@ -22,9 +21,9 @@ from eval.problems import (
     main,
     problems,
 )
+from scripts.gsm_tiny_templates import TEMPLATES, WORDS
 
-EVAL = Path(module.__file__).parent
-COMMITTED = EVAL / "tasks" / "gsm_tiny"
+COMMITTED = Path(module.__file__).parents[1] / "eval" / "load" / "tasks" / "gsm_tiny"
 OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
 ANNOTATION = re.compile(r"(\d+)([-+*/])(\d+)=<<(\d+)([-+*/])(\d+)=(\d+)>>(\d+)")
 
@@ -120,7 +119,7 @@ def test_every_solution_is_right_and_in_the_form_of_gsm8k(training: list[Problem
 
 
 def test_the_filter_of_the_task_finds_the_answer(training: list[Problem]) -> None:
-    task = yaml.safe_load((EVAL / "tasks" / "gsm8k.yaml").read_text(encoding="utf-8"))
+    task = yaml.safe_load((COMMITTED.parent / "gsm8k.yaml").read_text(encoding="utf-8"))
     strict = task["filter_list"][0]["filter"][0]["regex_pattern"]
     for problem in training[:1000]:
         assert re.findall(strict, problem.answer) == [problem.answer.split()[-1]]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from eval.interrupts import interrupts_raise, interrupts_wait
-from eval.process import ChildProcess, last_lines
+from eval.serving.process import ChildProcess, last_lines
 
 pytestmark = pytest.mark.usefixtures("default_signals")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.process_memory import gpu_memory_mib, gpu_memory_of_devices_mib, sum_of_session
+from eval.serving.memory import gpu_memory_mib, gpu_memory_of_devices_mib, sum_of_session
 
 
 def test_gpu_memory_is_that_of_the_server_s_own_processes() -> None:

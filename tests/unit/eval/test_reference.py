@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from eval.reference import ReferenceRequest, cut_at_stop, decode
+from eval.oracle.decoding import ReferenceRequest, cut_at_stop, decode
 
 PROMPTS = ["Question: What is 1 plus 2?\nAnswer:", "Why", "Some longer words, then 17 more."]
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval.reporting.charts import (
+from eval.activity.timeline import Rearrangement
+from eval.report.charts import (
     balancedness_chart,
     balancedness_scale,
     lowest_balancedness,
@@ -16,10 +17,9 @@ from eval.reporting.charts import (
     seconds_chart,
     sorted_load_chart,
 )
-from eval.reporting.page import arm_views
-from eval.reporting.runs import read_runs
-from eval.reporting.svg import Scale, round_step
-from eval.reporting.timeline import Rearrangement
+from eval.report.page import arm_views
+from eval.report.runs import read_runs
+from eval.report.svg import Scale, round_step
 from tests.unit.eval.made_up_run import Shape, write_run
 
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from eval.reporting.layers import heat_map
-from eval.reporting.load import balancedness, count_replicas, rank_loads, replicas_by_rank
+from eval.activity.placements import balancedness, count_replicas, rank_loads, replicas_by_rank
+from eval.report.layers import heat_map
 from vllm_eplb_plugin.placement import balance, maps
 
 LAYERS, EXPERTS, RANKS, SLOTS = 5, 12, 4, 16

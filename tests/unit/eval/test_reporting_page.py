@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from eval.config_file import load_config
-from eval.reporting import origin, page
-from eval.reporting.markdown import render_markdown
-from eval.reporting.page import accuracy_charts, render_page
-from eval.reporting.pairing import accuracy, all_pairs
-from eval.reporting.runs import Run, read_runs
+from eval.config.loading import load_config
+from eval.report import origin, page
+from eval.report.markdown import render_markdown
+from eval.report.page import accuracy_charts, render_page
+from eval.report.pairing import accuracy, all_pairs
+from eval.report.runs import Run, read_runs
 from tests.unit.eval.made_up_run import LARGE, STARTED, Shape, write_run
 from tests.unit.eval.told import told
 from vllm_eplb_plugin.observe.events import RearrangementFailed, RearrangementSkipped
 
-CSS = (Path(page.__file__).parents[1] / "templates" / "report.css").read_text()
+CSS = (Path(page.__file__).parent / "templates" / "report.css").read_text()
 
 
 def made_up(folder: Path, shape: Shape = Shape(), **changes: Any) -> Run:  # noqa: B008
@@ -168,17 +168,17 @@ def test_the_told_configuration_is_that_of_the_run(tmp_path: Path) -> None:
 
 
 def test_a_configuration_of_this_repository_is_named(tmp_path: Path) -> None:
-    configured = load_config(Path("eval/configs/cpu.yaml"), ["name=tuesday"])
+    configured = load_config(Path("eval/config/presets/cpu.yaml"), ["name=tuesday"])
     result = made_up(tmp_path).result.model_copy(update={"config": configured})
 
     assert origin.repeat_command(result) == (
-        "python -m eval run eval/configs/cpu.yaml --name tuesday",
+        "python -m eval run eval/config/presets/cpu.yaml --name tuesday",
         None,
     )
 
 
 def test_controls_are_repeated_by_their_option(tmp_path: Path) -> None:
-    configured = load_config(Path("eval/configs/cpu.yaml"))
+    configured = load_config(Path("eval/config/presets/cpu.yaml"))
     control = configured.arms[1].model_copy(update={"name": "control-no_rearrangement"})
     arms = [*configured.arms, control]
     result = made_up(tmp_path).result.model_copy(
@@ -187,7 +187,7 @@ def test_controls_are_repeated_by_their_option(tmp_path: Path) -> None:
 
     command, text = origin.repeat_command(result)
 
-    assert command == "python -m eval run eval/configs/cpu.yaml --control no_rearrangement"
+    assert command == "python -m eval run eval/config/presets/cpu.yaml --control no_rearrangement"
     assert text is None
 
 

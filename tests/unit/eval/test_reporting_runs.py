@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from eval import cli
 from eval.errors import EvaluationError
-from eval.reporting.files import write_reports
-from eval.reporting.runs import read_runs
+from eval.report.files import write_reports
+from eval.report.runs import read_runs
 from tests.unit.eval.made_up_run import Shape, write_run
 
 

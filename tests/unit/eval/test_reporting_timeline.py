@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from eval.activity.placements import balancedness
+from eval.activity.timeline import Timeline, read_timelines
 from eval.errors import EventsError
-from eval.reporting.load import balancedness
-from eval.reporting.timeline import Timeline, read_timelines
 from tests.unit.eval.made_up_run import STARTED, Shape, plain_balancedness, write_run
 
 

@@ -7,10 +7,10 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
-from eval.ask import Sample
-from eval.config import Config
-from eval.config_file import model_in
-from eval.result import EXIT_CODES, Result, Verdict
+from eval.config.loading import model_in
+from eval.config.schema import Config
+from eval.load.questions import Sample
+from eval.results.schema import EXIT_CODES, Result, Verdict
 from tests.unit.eval.conftest import REPOSITORY
 
 

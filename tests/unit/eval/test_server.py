@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from eval.errors import ServerError
-from eval.server import Server, choose_port, sum_of_metric
+from eval.serving.server import Server, choose_port, sum_of_metric
 
 EXPOSITION = """\
 # HELP vllm:generation_tokens_total Number of generation tokens processed.
@@ -153,7 +153,7 @@ def test_a_signal_that_ended_the_server_is_told(tmp_path: Path) -> None:
 def test_a_server_that_still_runs_after_a_failed_request_is_said_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eval.server._TIME_TO_END_SECONDS", 0)
+    monkeypatch.setattr("eval.serving.server._TIME_TO_END_SECONDS", 0)
     with failing("import time; time.sleep(600)", tmp_path / "log") as server:
         text = str(server.stopped_answering("the server stopped answering", "reset"))
 

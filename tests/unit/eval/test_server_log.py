@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from eval.server_log import count_rearrangements
+from eval.activity.vllm_log import count_rearrangements
 
 # As 0.18.0 to 0.33.0 print them.
 BEFORE = (

@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binom, multinomial
 
-from eval.config import Config, Gate
-from eval.gates import alpha_of_one_comparison
-from eval.power import (
+from eval.config.schema import Config, Gate
+from eval.judging.power import (
     Model,
     PairedTest,
     detectable_loss,
@@ -15,7 +14,7 @@ from eval.power import (
     probability_not_passed,
     threshold_fails,
 )
-from eval.statistics import (
+from eval.judging.statistics import (
     CONFIDENCE,
     Pairs,
     confidence_in,
@@ -25,6 +24,7 @@ from eval.statistics import (
     pair,
     smallest_loss,
 )
+from eval.judging.verdict import alpha_of_one_comparison
 from tests.unit.eval.conftest import small_config
 
 

@@ -20,17 +20,17 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
+from eval.activity.counts import Evidence
+from eval.activity.finished import finished_after
+from eval.cli import app
 from eval.errors import RunFolderError
-from eval.evidence import Evidence
-from eval.lock import alone_in
-from eval.process_memory import host_memory_mib
-from eval.result import Machine, Versions
-from eval.stress.__main__ import app
-from eval.stress.evidence import finished_after
-from eval.stress.load import Load, keep_asking
-from eval.stress.memory import MemorySample, growth_mib, with_rearrangements
-from eval.stress.plot import write_plot
-from eval.stress.result import StressResult, StressRule, growths, judge, thinned
+from eval.load.churn import Load, keep_asking
+from eval.report.memory_plot import write_plot
+from eval.results.lock import alone_in
+from eval.results.memory import MemorySample, growth_mib, with_rearrangements
+from eval.results.schema import Machine, Versions
+from eval.results.stress import StressResult, StressRule, growths, judge, thinned
+from eval.serving.memory import host_memory_mib
 from tests.unit.eval.conftest import Harness, small_config
 from tests.unit.eval.told import finished, told, write_events
 from vllm_eplb_plugin.observe.events import Source
@@ -284,13 +284,16 @@ def test_a_result_can_be_read_again_and_drawn(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "rule"),
     [
-        (["--arm", "asink"], "--arm asink: eval/configs/cpu.yaml has no such arm, it has off, sy"),
+        (
+            ["--arm", "asink"],
+            "--arm asink: eval/config/presets/cpu.yaml has no such arm, it has off, sy",
+        ),
         (["--set", "arms.async.eplb.windw_size=1"], "unknown key, the nearest is 'window_size'"),
         (["--json", "nowhere/stress.json"], "there is no folder nowhere"),
     ],
 )
 def test_what_cannot_run_is_said_before_anything_starts(options: list[str], rule: str) -> None:
-    done = CliRunner().invoke(app, ["eval/configs/cpu.yaml", *options])
+    done = CliRunner().invoke(app, ["stress", "eval/config/presets/cpu.yaml", *options])
     assert rule in str(done.exception)
 
 
@@ -308,9 +311,9 @@ def run(
             monkeypatch.setenv(name, value)
         monkeypatch.chdir(tmp_path)
         # Ten samples are the least.
-        monkeypatch.setattr("eval.stress.load._WATCH_SECONDS", 0.1)
+        monkeypatch.setattr("eval.load.churn._WATCH_SECONDS", 0.1)
         limits = ["--seconds", "2", "--hang-seconds", "1", "--rearrangements", "3"]
-        command = ["config.yaml", "--arm", arm, *limits, *options]
+        command = ["stress", "config.yaml", "--arm", arm, *limits, *options]
         done = CliRunner().invoke(app, command)
         if done.exception is not None and not isinstance(done.exception, SystemExit):
             raise done.exception

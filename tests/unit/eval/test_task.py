@@ -14,10 +14,10 @@ import pytest
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
-from eval.config import Task
-from eval.dataset import find_gsm8k, find_questions
+from eval.config.schema import Task
 from eval.errors import DatasetError
-from eval.task import task_definition, task_manager
+from eval.load.lm_eval_tasks import task_definition, task_manager
+from eval.load.question_files import find_gsm8k, find_questions
 from tests.unit.eval.conftest import REPOSITORY, write_gsm8k
 
 PACKAGED = Path(lm_eval.__file__).parent / "tasks" / "gsm8k"
@@ -126,7 +126,7 @@ def test_the_named_folder_wins_over_the_shared_one(tmp_path: Path) -> None:
 def test_questions_that_the_hub_does_not_give_say_what_to_do(tmp_path: Path) -> None:
     # The libraries read these variables once, when they are imported.
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    program = "from eval.dataset import download_gsm8k; download_gsm8k()"
+    program = "from eval.load.question_files import download_gsm8k; download_gsm8k()"
     ended = subprocess.run(
         [sys.executable, "-c", program],
         cwd=REPOSITORY,
@@ -159,7 +159,7 @@ def test_a_hub_that_does_not_answer_is_not_waited_for(tmp_path: Path) -> None:
         environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path)}
         environment.pop("HF_HUB_OFFLINE", None)
         program = (
-            "import eval.dataset as it\n"
+            "import eval.load.question_files as it\n"
             "it._SECONDS_FOR_THE_HUB = 0.2\n"
             "try:\n    it.download_gsm8k()\n"
             "except it.DatasetError as error:\n    print(error)\n"

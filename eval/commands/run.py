@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole evaluation: every arm, the reference, the verdict."""
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+
+from eval.commands.arms import run_arms
+from eval.config.schema import REFERENCE_ARM, Config, TaskName
+from eval.errors import ConfigError, EvaluationError
+from eval.interrupts import interrupts_raise, interrupts_wait
+from eval.judging.comparison import arm_results
+from eval.judging.controls import judge_all
+from eval.judging.verdict import judged, reasons, verdict
+from eval.load.question_files import Files
+from eval.load.questions import SEEDS
+from eval.oracle.agreement import compare_with_transformers
+from eval.preflight.look import preflight
+from eval.results.folder import RunFolder, open_run
+from eval.results.machine import installed_versions, this_machine
+from eval.results.schema import ControlResult, Result, RuleResult, Verdict
+
+
+class Ended(NamedTuple):
+    """Why a run did not get to its end."""
+
+    verdict: Verdict
+    reason: str
+
+
+def run(
+    config: Config, runs: Path, fresh: bool, console: Console, servers_at_once: int = 1
+) -> tuple[Result, Path]:
+    """Evaluate and keep the result, also when it is that the evaluation could not run.
+
+    Args:
+        config: What to do.
+        runs: The folder in which this run has its folder.
+        fresh: Never resume.
+        console: For what goes on.
+        servers_at_once: Started together; each is asked while the others have nothing to do.
+
+    Returns:
+        The result and the folder of the run.
+
+    Raises:
+        EvaluationError: Something is missing; nothing was started.
+    """
+    if servers_at_once > 1 and config.serve.port is not None:
+        raise ConfigError(
+            f"--servers-at-once {servers_at_once}: they cannot all listen on serve.port "
+            f"{config.serve.port}. Set it to null for free ones"
+        )
+    ready = preflight(config, console)
+    ready.require_everything()
+    with (
+        interrupts_raise(),
+        open_run(runs, config, installed_versions(ready.served), fresh, ready.left_out) as folder,
+    ):
+        left_out = folder.state.left_out
+        for task, why in left_out.items():
+            console.print(
+                f"{task}: left out, it is not scored. {why}", highlight=False, soft_wrap=True
+            )
+        asked = config.without_tasks(left_out)
+        ended = _attempt(asked, ready.executable, ready.files, folder, console, servers_at_once)
+        with interrupts_wait():
+            result = _result(config, folder, ended)
+            folder.finish(result)
+        return result, folder.path
+
+
+def _attempt(
+    config: Config,
+    executable: str,
+    files: Mapping[TaskName, Files | None],
+    folder: RunFolder,
+    console: Console,
+    servers_at_once: int,
+) -> Ended | None:
+    """Do what is not done yet; None when everything is."""
+    doing = ""
+    try:
+        todo = []
+        for arm in config.arms:
+            if folder.finished_arm(arm.name):
+                console.print(f"arm {arm.name}: finished before, not asked again")
+            else:
+                todo.append(arm)
+        while True:
+            if _reference_is_due(config, folder):
+                doing = "reference"
+                _compare_with_reference(config, folder, console)
+            if not todo:
+                break
+            together, todo = todo[:servers_at_once], todo[servers_at_once:]
+            doing = f"arm {', '.join(arm.name for arm in together)}"
+            run_arms(config, together, executable, files, folder, console)
+    except KeyboardInterrupt:
+        why = f"interrupted during {doing}; the same command resumes there"
+        return Ended("interrupted", why)
+    except EvaluationError as error:
+        return Ended("could not run", str(error))
+    return None
+
+
+def _reference_is_due(config: Config, folder: RunFolder) -> bool:
+    wanted = config.reference.transformers_prompts > 0 and folder.reference() is None
+    return wanted and folder.finished_arm(REFERENCE_ARM) is not None
+
+
+def _compare_with_reference(config: Config, folder: RunFolder, console: Console) -> None:
+    samples = folder.samples(REFERENCE_ARM)
+    found = compare_with_transformers(config, samples, folder.path / "reference", console)
+    folder.finish_reference(found)
+    console.print(
+        f"reference: {found.identical} of {found.prompts} answers as by transformers in float32, "
+        f"{found.seconds:.1f} s"
+    )
+
+
+def _result(config: Config, folder: RunFolder, ended: Ended | None) -> Result:
+    """The result; ``ended`` tells of a run that did not get to its end, which is not judged."""
+    asked = config.without_tasks(folder.state.left_out)
+    runs = [run for arm in config.arms if (run := folder.finished_arm(arm.name))]
+    samples = {run.name: folder.samples(run.name) for run in runs}
+    arms = arm_results(runs, samples)
+    reference = folder.reference()
+    rules: list[RuleResult] = []
+    controls: list[ControlResult] = []
+    if not ended:
+        judged_arms = [
+            judged(asked, arm, run, samples[arm.name])
+            for arm, run in zip(config.arms, runs, strict=True)
+        ]
+        rules, controls = judge_all(asked, judged_arms, reference)
+    return Result(
+        name=config.name,
+        verdict=ended.verdict if ended else verdict(rules),
+        reasons=[ended.reason] if ended else reasons(rules),
+        rules=rules,
+        controls=controls,
+        started=folder.state.started,
+        finished=datetime.now(timezone.utc),
+        versions=folder.state.versions,
+        machine=this_machine(),
+        seeds=SEEDS,
+        task_hashes={task.name: task.task_hash for arm in arms[:1] for task in arm.tasks},
+        config=config,
+        config_sha256=config.sha256(),
+        reference=reference,
+        left_out={**folder.state.left_out},
+        arms=arms,
+    )

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a YAML file and overrides to a checked configuration."""
+
+import difflib
+import inspect
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from eval.config.schema import REFERENCE_ARM, Config, Gate
+from eval.errors import ConfigError
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 booleans: only true and false, so that ``name: off`` names an arm."""
+
+
+_BOOLEAN = "tag:yaml.org,2002:bool"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOLEAN]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    _BOOLEAN, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
+
+def load_config(
+    path: Path,
+    overrides: Sequence[str] = (),
+    only: Sequence[str] = (),
+    gate: Path | None = None,
+) -> Config:
+    """Read a configuration.
+
+    Args:
+        path: The YAML file.
+        overrides: ``key.path=value`` each, the value in YAML; an item of a list is named by
+            its ``name`` or its index.
+        only: The arms to keep; empty: all. The arm ``off`` always stays.
+        gate: A file with another gate than the configuration's.
+
+    Raises:
+        ConfigError: Names the key path, the value and the rule that it breaks.
+    """
+    values = _read(path)
+    if gate is None and isinstance(values.get("gate"), str):
+        gate = path.parent / values["gate"]
+    if gate is not None:
+        values["gate"] = _read(gate)
+    for override in overrides:
+        _apply(values, override)
+    config = _validate(values, path)
+    return _keep(config, only) if only else config
+
+
+def load_gate(path: Path) -> Gate:
+    """Read what a run has to show.
+
+    Raises:
+        ConfigError: Names the key, the value and the rule that it breaks.
+    """
+    try:
+        return Gate.model_validate(_read(path))
+    except ValidationError as error:
+        problems = "\n".join(f"  {_describe(problem, Gate)}" for problem in error.errors())
+        raise ConfigError(f"wrong gate {path}:\n{problems}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+    values = _parse_yaml(text, str(path))
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must be a mapping of keys to values (docs/evaluation.md)")
+    return values
+
+
+def _parse_yaml(text: str, source: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source} is not YAML: {error}") from error
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"--set {override}: write key.path=value")
+    *parents, last = path.split(".")
+    container: Any = values
+    for part in parents:
+        key = _find(container, part, override)
+        if isinstance(container, dict) and container.get(key) is None:
+            container[key] = {}
+        container = container[key]
+    container[_find(container, last, override)] = _parse_yaml(text, f"--set {override}")
+
+
+def _find(container: Any, part: str, override: str) -> Any:
+    """The key or index that ``part`` means in ``container``."""
+    if isinstance(container, dict):
+        return part
+    if not isinstance(container, list):
+        raise ConfigError(f"--set {override}: nothing can be set below {container!r} ({part!r})")
+    names = [str(item.get("name")) if isinstance(item, dict) else None for item in container]
+    if part in names:
+        return names.index(part)
+    if part.isdecimal() and int(part) < len(container):
+        return int(part)
+    raise ConfigError(f"--set {override}: no item {part!r}, there are {names}")
+
+
+def _validate(values: dict[str, Any], path: Path) -> Config:
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        problems = "\n".join(f"  {_describe(problem)}" for problem in error.errors())
+        raise ConfigError(f"wrong configuration {path}:\n{problems}") from error
+
+
+def _describe(problem: ErrorDetails, model: type[BaseModel] = Config) -> str:
+    location = problem["loc"]
+    key_path = ".".join(str(part) for part in location)
+    if problem["type"] == "extra_forbidden":
+        *parents, key = location
+        valid = list(_model_at(parents, model).model_fields)
+        nearest = difflib.get_close_matches(str(key), valid, n=1, cutoff=0.0)[0]
+        return f"{key_path}: unknown key, the nearest is {nearest!r} (valid: {', '.join(valid)})"
+    if problem["type"] == "missing":
+        return f"{key_path}: is required and not there"
+    message = problem["msg"].removeprefix("Value error, ")
+    if not location:
+        return message
+    return f"{key_path}: {message}, not {problem['input']!r}"
+
+
+def _model_at(location: Sequence[int | str], model: type[BaseModel]) -> type[BaseModel]:
+    for part in location:
+        if isinstance(part, str):
+            model = model_in(model.model_fields[part].annotation) or model
+    return model
+
+
+def model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model somewhere inside a type annotation, such as that of a list's items."""
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (model_in(argument) for argument in get_args(annotation))
+    return next((model for model in found if model), None)
+
+
+def _keep(config: Config, only: Sequence[str]) -> Config:
+    names = [arm.name for arm in config.arms]
+    for name in only:
+        if name not in names:
+            raise ConfigError(f"--only {name}: no such arm, there are {', '.join(names)}")
+    kept = [arm for arm in config.arms if arm.name in {*only, REFERENCE_ARM}]
+    return config.model_copy(update={"arms": kept})

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an evaluation is told to do, typed (docs/evaluation.md)."""
+
+import hashlib
+import json
+from collections.abc import Collection, Sequence
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+# A name becomes a folder.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+TaskName = Literal["gsm8k", "gsm_tiny"]
+
+REFERENCE_ARM = "off"
+
+CONTROL_PREFIX = "control-"
+"""Of an arm with a fault in it, which is not judged as part of its run."""
+
+_SET_BY_THE_HARNESS = {
+    "host": "servers listen on 127.0.0.1 only",
+    "port": "use serve.port",
+    "model": "use model",
+    "served-model-name": "the questions name the model as model does",
+    "additional-config": "use plugin",
+    "enable-eplb": "use eplb of an arm",
+    "eplb-config": "use eplb of an arm",
+}
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Task(_Section):
+    """Questions and how they are asked."""
+
+    name: TaskName
+    questions: PositiveInt | None = None
+    """The first so many of the test set; none: all of them."""
+    fewshot: NonNegativeInt = 5
+    max_tokens: PositiveInt = 256
+    concurrency: PositiveInt = 8
+    request_timeout: PositiveInt = 120
+    """Seconds for one answer."""
+    scored: bool = True
+    """False: the model was not made for it, so answers are compared as text only."""
+
+
+class Serve(_Section):
+    """How a server is started, the same for every arm."""
+
+    executable: str | None = None
+    """None: the ``vllm`` beside this Python, else the one on PATH."""
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """None: a free one."""
+    start_timeout: PositiveFloat = 600
+    """Seconds until the server has to be healthy."""
+    gpu_memory_gib: PositiveFloat | None = None
+    """Memory that each GPU must have; none: whatever is there is tried."""
+    options: dict[str, JsonValue] = {}
+    """Of ``vllm serve``, without the leading dashes."""
+    environment: dict[str, str] = {}
+    """Added to the environment of the server and of the reference."""
+
+    @field_validator("options")
+    @classmethod
+    def _options_leave_the_harness_its_own(
+        cls, options: dict[str, JsonValue]
+    ) -> dict[str, JsonValue]:
+        for name in options:
+            reason = _SET_BY_THE_HARNESS.get(name.replace("_", "-"))
+            if reason:
+                raise ValueError(f"{name!r} is set by the harness: {reason}")
+        return options
+
+    def option(self, name: str) -> JsonValue:
+        """An option's value, however its name is spelt; None: not given."""
+        return self.options.get(name, self.options.get(name.replace("-", "_")))
+
+    def degree(self, option: str) -> int:
+        """The size of one parallel dimension, such as ``data-parallel-size``."""
+        value = self.option(option)
+        if value is None:
+            return 1
+        if not isinstance(value, int):
+            raise ValueError(f"serve.options.{option} must be a whole number, not {value!r}")
+        return value
+
+    @property
+    def ranks(self) -> int:
+        """Of expert parallelism."""
+        return self.degree("data-parallel-size") * self.degree("tensor-parallel-size")
+
+    def gpus(self) -> int:
+        """GPUs of this machine that a server takes."""
+        local = "data-parallel-size-local"
+        data = local if self.option(local) is not None else "data-parallel-size"
+        return (
+            self.degree(data)
+            * self.degree("tensor-parallel-size")
+            * self.degree("pipeline-parallel-size")
+        )
+
+
+class Eplb(_Section):
+    """vLLM's ``--eplb-config``; what is not given is left to vLLM."""
+
+    window_size: PositiveInt | None = None
+    step_interval: PositiveInt | None = None
+    num_redundant_experts: NonNegativeInt | None = None
+    use_async: bool | None = None
+    policy: str | None = None
+    communicator: str | None = None
+    log_balancedness: bool | None = None
+    log_balancedness_interval: PositiveInt | None = None
+    enable_migration_batching: bool | None = None
+
+
+def _without_events_folder(plugin: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    if "events_dir" in plugin:
+        raise ValueError("'events_dir' is set by the harness, to a folder of the run")
+    return plugin
+
+
+PluginSettings = Annotated[dict[str, JsonValue], AfterValidator(_without_events_folder)]
+
+
+class Arm(_Section):
+    """One server that is asked all the questions."""
+
+    name: Name
+    eplb: Eplb | None = None
+    """None: without EPLB."""
+    plugin: PluginSettings = {}
+    """Settings of the plugin that differ from the run's."""
+
+
+class Gate(_Section):
+    """What a run has to show to pass (docs/gates.md)."""
+
+    identical: bool = False
+    """Every answer must be, character for character, that of arm ``off``."""
+    different_answers: NonNegativeInt = 0
+    """With ``identical``: so many may differ, of questions that ``off`` answers in two ways."""
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
+    """Share of runs without a loss that the paired test may fail, over all arms and tasks."""
+    margin_points: PositiveFloat | None = 3.0
+    """A loss of so many points must be excluded at 95 %; none: no loss has to be."""
+    noise_floor: bool = True
+    """An arm must repeat ``off``, unless answers must be identical anyway."""
+    excess_flips_points: NonNegativeFloat = 5.0
+    """An arm's answers may flip so much more often than those of an arm that repeats ``off``."""
+    reference_accuracy: bool = False
+    """Every scored task is compared with the accuracy recorded for the model."""
+    rearrangements: NonNegativeInt = 1
+    """Finished while the questions were asked, in every arm with EPLB."""
+    moe_layers: NonNegativeInt = 0
+    """At least so many MoE layers, each with changed slots."""
+
+    @model_validator(mode="after")
+    def _different_of_identical(self) -> "Gate":
+        if self.different_answers and not self.identical:
+            raise ValueError(
+                f"different_answers {self.different_answers} belongs to identical: set identical "
+                "to true, or leave different_answers out"
+            )
+        return self
+
+
+class Controls(_Section):
+    """How the arms that ``--control`` adds are asked and judged (docs/controls.md)."""
+
+    arm: Name | None = None
+    """Whose EPLB they break; none: that of the first arm with EPLB."""
+    questions: PositiveInt | None = 48
+    """The first so many of each task; none: as many as all arms."""
+    rearrangements: PositiveInt = 8
+    """Instead of ``gate.rearrangements``: finished while so few questions were asked."""
+
+
+class Reference(_Section):
+    """Greedy decoding by transformers in float32, which arm ``off`` has to equal."""
+
+    transformers_prompts: NonNegativeInt = 0
+    """The first so many questions of the first task; 0: no reference."""
+
+
+def _require_different(what: str, names: Sequence[str]) -> None:
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated:
+        raise ValueError(f"two {what} are named {repeated!r}: names must differ")
+
+
+class Config(_Section):
+    """One evaluation."""
+
+    name: Name
+    model: str
+    """A folder or a name on the Hub."""
+    tasks: Annotated[list[Task], Field(min_length=1)]
+    serve: Serve = Serve()
+    plugin: PluginSettings | None = {}
+    """Settings of the plugin; the events folder is added. None: nothing is passed."""
+    arms: Annotated[list[Arm], Field(min_length=1)]
+    gate: Gate = Gate()
+    controls: Controls = Controls()
+    reference: Reference = Reference()
+
+    @field_validator("tasks")
+    @classmethod
+    def _tasks_differ(cls, tasks: list[Task]) -> list[Task]:
+        _require_different("tasks", [task.name for task in tasks])
+        return tasks
+
+    @field_validator("arms")
+    @classmethod
+    def _arms_start_with_the_reference(cls, arms: list[Arm]) -> list[Arm]:
+        _require_different("arms", [arm.name for arm in arms])
+        if arms[0].name != REFERENCE_ARM or arms[0].eplb is not None:
+            raise ValueError(
+                f"the first arm must be named {REFERENCE_ARM!r} and have no eplb: "
+                "the others are compared with it"
+            )
+        return arms
+
+    @model_validator(mode="after")
+    def _eplb_needs_ranks(self) -> "Config":
+        if all(arm.eplb is None for arm in self.arms):
+            return self
+        if self.serve.ranks < 2:
+            data = self.serve.degree("data-parallel-size")
+            tensor = self.serve.degree("tensor-parallel-size")
+            raise ValueError(
+                "EPLB moves experts between ranks and there is only one: serve.options has "
+                f"data-parallel-size {data} x tensor-parallel-size {tensor}, make it 2 or more"
+            )
+        return self
+
+    def plugin_settings(self, arm: Arm) -> dict[str, JsonValue] | None:
+        """Settings of the plugin in ``arm``; None: nothing is passed."""
+        return None if self.plugin is None else {**self.plugin, **arm.plugin}
+
+    def tasks_of(self, arm: Arm) -> list[Task]:
+        """What an arm is asked."""
+        return self.control_tasks() if arm.name.startswith(CONTROL_PREFIX) else self.tasks
+
+    def control_tasks(self) -> list[Task]:
+        """What an arm with a fault is asked."""
+        most = self.controls.questions
+        if most is None:
+            return self.tasks
+        return [
+            task.model_copy(update={"questions": min(most, task.questions or most)})
+            for task in self.tasks
+        ]
+
+    def without_tasks(self, names: Collection[str]) -> "Config":
+        """The same, with the tasks that are left."""
+        tasks = [task for task in self.tasks if task.name not in names]
+        return self.model_copy(update={"tasks": tasks})
+
+    def sha256(self) -> str:
+        """Digest of every value, defaults included."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()

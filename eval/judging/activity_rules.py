@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules without statistics: was everything asked, and did experts really move? Pure functions."""
+
+from collections.abc import Iterator
+
+from eval.config.schema import Gate, Task
+from eval.judging.arms import JudgedArm, outcome, plural
+from eval.results.schema import ArmRun, RuleResult, TaskRun
+
+# An async rearrangement takes as long as its layers have engine steps to wait for, which varies;
+# one that hangs takes for ever.
+_STALL_FACTOR = 10
+_STALL_SECONDS = 5.0
+_STALL_SECONDS_WITHOUT_ANY = 60.0
+
+_WHOLE_TEST_SET = {"gsm8k": 1319, "gsm_tiny": 500}
+
+
+def same_questions(task: Task, off: JudgedArm, arm: JudgedArm) -> RuleResult:
+    """Both arms were asked the same prompts in the same words, with the same right answers."""
+    hashes = [_run(one, task).task_hash for one in (off, arm)]
+    asked, expected = (
+        [
+            (sample.doc_id, sample.prompt_hash, sample.target_hash)
+            for sample in one.answers(task.name)
+        ]
+        for one in (arm, off)
+    )
+    same = asked == expected and hashes[0] == hashes[1]
+    return outcome(
+        "same_questions",
+        same,
+        f"{plural(len(asked), 'question')}, hash {hashes[1][:12]}"
+        if same
+        else f"other questions or prompts than arm {off.name}: {len(asked)} with hash "
+        f"{hashes[1][:12]}, there {len(expected)} with hash {hashes[0][:12]}; they changed "
+        "between the arms",
+        limit=f"documents, prompts and targets as in arm {off.name}",
+        detectable="a single other prompt",
+        arm=arm.name,
+        task=task.name,
+    )
+
+
+def all_answered(task: Task, arm: JudgedArm) -> RuleResult:
+    """Every question has an answer; the first request that fails ends the evaluation."""
+    expected = task.questions or _WHOLE_TEST_SET[task.name]
+    answered = min(
+        len({sample.doc_id for sample in arm.answers(task.name)}), _run(arm, task).questions
+    )
+    return outcome(
+        "all_answered",
+        True if answered == expected else None,
+        f"{answered} of {plural(expected, 'question')} answered, no request failed",
+        limit=f"all {expected}",
+        detectable="a single question without an answer",
+        arm=arm.name,
+        task=task.name,
+    )
+
+
+def evidence(gate: Gate, arm: JudgedArm) -> Iterator[RuleResult]:
+    """What an arm with EPLB owes; of one whose plugin is off, only vLLM's log can tell."""
+    if arm.eplb is None:
+        return
+    if arm.is_stock:
+        yield _logged_rearrangements(gate, arm)
+        return
+    yield _rearrangements(gate, arm)
+    yield _slots_changed(gate, arm)
+    yield _no_stall(arm)
+    yield _no_failed_rearrangements(arm)
+    yield _no_rejected_placements(arm)
+    if arm.eplb.use_async is not None:
+        yield _mode(arm, "async" if arm.eplb.use_async else "sync")
+    if (arm.plugin or {}).get("check_weights") is True:
+        yield _weights(arm)
+        yield _maps(arm)
+
+
+def _rearrangements(gate: Gate, arm: JudgedArm) -> RuleResult:
+    found = arm.run.rearrangements
+    return outcome(
+        "rearrangements",
+        True if found >= max(gate.rearrangements, 1) else None,
+        f"{plural(found, 'rearrangement')} finished while the questions were asked"
+        f"{_others(arm.run)}",
+        limit=f"at least {max(gate.rearrangements, 1)}",
+        detectable="a load balancer that does nothing, or too seldom to matter",
+        arm=arm.name,
+    )
+
+
+def _logged_rearrangements(gate: Gate, arm: JudgedArm) -> RuleResult:
+    found = arm.run.logged_rearrangements
+    return outcome(
+        "rearrangements",
+        True if found >= max(gate.rearrangements, 1) else None,
+        f"vLLM's log tells of {plural(found, 'rearrangement')} that began while the questions "
+        "were asked; that they ended, and what they changed, is not shown without the plugin",
+        limit=f"at least {max(gate.rearrangements, 1)}",
+        detectable="a load balancer that does nothing",
+        arm=arm.name,
+    )
+
+
+def _slots_changed(gate: Gate, arm: JudgedArm) -> RuleResult:
+    slots = arm.run.slots_changed
+    unchanged = _unchanged_layers(arm.run)
+    if unchanged:
+        saw = f"no slot changed in MoE layer {', '.join(unchanged)}"
+    elif len(slots) < max(gate.moe_layers, 1):
+        saw = f"events of {plural(len(slots), 'MoE layer')} only"
+    else:
+        saw = f"{min(slots)} to {max(slots)} slots changed in each of {len(slots)} MoE layers"
+    return outcome(
+        "slots_changed",
+        True if len(slots) >= max(gate.moe_layers, 1) and not unchanged else None,
+        saw,
+        limit=f"at least one in each of {max(gate.moe_layers, 1)} MoE layers or more",
+        detectable="a single MoE layer whose experts stay where they are",
+        arm=arm.name,
+    )
+
+
+def _no_stall(arm: JudgedArm) -> RuleResult:
+    run = arm.run
+    under_way = run.under_way_seconds
+    allowed = (
+        _STALL_SECONDS_WITHOUT_ANY
+        if run.usual_seconds is None
+        else max(_STALL_FACTOR * run.usual_seconds, _STALL_SECONDS)
+    )
+    saw = f"{run.rearrangements_started} started, {run.rearrangements} finished{_others(run)}"
+    if under_way is not None:
+        saw += f", one still under way after {under_way:.1f} s when the last answer came"
+    stalled = under_way is not None and under_way > allowed
+    return outcome(
+        "no_stall",
+        False if stalled else True if run.rearrangements_started else None,
+        saw,
+        limit=f"the last one may be under way for {allowed:.1f} s",
+        detectable=f"one that hangs more than {allowed:.1f} s before the last answer",
+        arm=arm.name,
+    )
+
+
+def _no_failed_rearrangements(arm: JudgedArm) -> RuleResult:
+    failed, reasons = arm.run.failed, "; ".join(arm.run.failures)
+    return outcome(
+        "no_failed_rearrangements",
+        False if failed else True if arm.run.ended else None,
+        f"{failed} of {plural(arm.run.ended, 'rearrangement')} failed{reasons and f': {reasons}'}",
+        limit="none",
+        detectable="a single rearrangement that ends without its last layer",
+        arm=arm.name,
+    )
+
+
+def _no_rejected_placements(arm: JudgedArm) -> RuleResult:
+    rejected = arm.run.placements_rejected
+    return outcome(
+        "no_rejected_placements",
+        False if rejected else True if arm.run.ended else None,
+        f"{plural(rejected, 'placement')} of {plural(arm.run.ended, 'rearrangement')} rejected",
+        limit="none",
+        detectable="a single invalid placement",
+        arm=arm.name,
+    )
+
+
+def _mode(arm: JudgedArm, expected: str) -> RuleResult:
+    modes = arm.run.modes
+    return outcome(
+        "mode",
+        True if modes == [expected] else None,
+        f"rearrangements ran in mode {', '.join(modes)}" if modes else "no rearrangement",
+        limit=f"{expected}, as eplb.use_async says",
+        detectable="a single rearrangement in the other mode",
+        arm=arm.name,
+    )
+
+
+def _weights(arm: JudgedArm) -> RuleResult:
+    checks, mismatches = arm.run.weight_checks, arm.run.weight_mismatches
+    silent = [str(rank) for rank in range(arm.ranks) if rank not in arm.run.checking_ranks]
+    saw = (
+        f"{mismatches} of {checks} checked slots hold other weights than those of the expert that "
+        "the map names"
+    )
+    return outcome(
+        "weights",
+        False if mismatches else None if silent or not checks else True,
+        f"{saw}; no check by rank {', '.join(silent)}" if silent else saw,
+        limit=f"none, on {plural(arm.ranks, 'rank')}",
+        detectable="a single slot with other weights after a commit",
+        arm=arm.name,
+    )
+
+
+def _maps(arm: JudgedArm) -> RuleResult:
+    checks, mismatches = arm.run.map_checks, arm.run.map_mismatches
+    return outcome(
+        "maps",
+        False if mismatches else True if checks else None,
+        f"{mismatches} of {checks} checked experts have other slots in the router's maps than the "
+        "placement gives",
+        limit="none",
+        detectable="a single expert with a wrong slot or replica count after a commit",
+        arm=arm.name,
+    )
+
+
+def _others(run: ArmRun) -> str:
+    others = run.other_outcomes()
+    return f"; {others}" if others else ""
+
+
+def _unchanged_layers(run: ArmRun) -> list[str]:
+    """Layers of which no slot changed; with several models each is named with its model."""
+    if len(run.models) < 2:
+        return [str(layer) for layer, changed in enumerate(run.slots_changed) if changed == 0]
+    return [
+        f"{layer} of {label}"
+        for label, model in zip(run.labels(), run.models, strict=True)
+        for layer, changed in enumerate(model.slots_changed)
+        if changed == 0
+    ]
+
+
+def _run(arm: JudgedArm, task: Task) -> TaskRun:
+    return next(run for run in arm.run.tasks if run.name == task.name)

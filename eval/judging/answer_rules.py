@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules about answers: are they as good as those of arm ``off``? Pure functions (docs/gates.md)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from scipy.stats import beta
+
+from eval.config.schema import Gate, Task
+from eval.judging.arms import JudgedArm, outcome, plural
+from eval.judging.comparison import identical_texts
+from eval.judging.power import Model, PairedTest, detectable_loss
+from eval.judging.recorded import RecordedAccuracy, paired_threshold, threshold
+from eval.judging.statistics import (
+    CONFIDENCE,
+    Pairs,
+    difference_p_value,
+    largest_loss,
+    loss_p_value,
+    pair,
+    smallest_loss,
+)
+from eval.results.schema import ReferenceResult, RuleResult
+
+_POWER = 0.8
+
+
+class Comparison(NamedTuple):
+    """One task in two arms."""
+
+    task: Task
+    off: JudgedArm
+    arm: JudgedArm
+
+    def flags(self) -> tuple[list[bool], list[bool]]:
+        """Which answers are right by the filter strict-match."""
+        off, arm = (
+            [sample.strict_correct for sample in one.answers(self.task.name)]
+            for one in (self.off, self.arm)
+        )
+        return off, arm
+
+    def pairs(self) -> Pairs:
+        """Right and wrong answers, paired by question."""
+        return pair(*self.flags())
+
+    def different_texts(self) -> int:
+        """Questions with another answer, character for character."""
+        answers, others = (one.answers(self.task.name) for one in (self.arm, self.off))
+        return len(answers) - identical_texts(answers, others)[self.task.name]
+
+
+def identical_answers(comparison: Comparison, allowed: int) -> RuleResult:
+    """Where arithmetic is exact enough, every answer has to be the same, but for ``allowed``."""
+    questions = len(comparison.arm.answers(comparison.task.name))
+    different = comparison.different_texts()
+    # The share of which so few are found only once in twenty times: Clopper and Pearson's bound.
+    share = beta.ppf(CONFIDENCE, allowed + 1, questions - allowed) if allowed < questions else 1.0
+    limit = f"at most {allowed}" if allowed else "none"
+    return _about(
+        comparison,
+        "identical_answers",
+        different <= allowed,
+        f"{different} of {plural(questions, 'answer')} differ from arm {comparison.off.name}",
+        limit=f"{limit}, character for character",
+        detectable=f"a fault that changes {100 * share:.1f} % of answers, with probability "
+        f"{CONFIDENCE}",
+    )
+
+
+def paired_accuracy(comparison: Comparison, gate: Gate, alpha: float) -> RuleResult:
+    """No loss is shown, and one of ``gate.margin_points`` is excluded.
+
+    Args:
+        comparison: With arm ``off``.
+        gate: Its margin.
+        alpha: Of this one comparison.
+    """
+    if not comparison.task.scored:
+        return _about(
+            comparison,
+            "paired_accuracy",
+            None,
+            "the task is not scored and its answers may differ: nothing tells a loss",
+            limit="a scored task, or gate.identical",
+            detectable="nothing",
+        )
+    pairs = comparison.pairs()
+    p_value, bound = loss_p_value(pairs), 100 * largest_loss(pairs)
+    margin = gate.margin_points
+    excluded = margin is None or bound <= margin
+    limit = f"failed if p is below {alpha:.3g}"
+    if margin is not None:
+        limit += f"; not tested unless a loss of {margin:g} points is excluded"
+    return _about(
+        comparison,
+        "paired_accuracy",
+        False if p_value < alpha else True if excluded else None,
+        f"{pairs.both + pairs.won} of {pairs.questions} right, {pairs.both + pairs.lost} in arm "
+        f"{comparison.off.name}: {pairs.lost} lost, {pairs.won} won, p = {p_value:.2g}; losses "
+        f"over {bound:.1f} points are excluded at {100 * CONFIDENCE:g} %",
+        limit=limit,
+        detectable=_detectable(pairs, alpha),
+    )
+
+
+def noise_of_repeat(comparison: Comparison, alpha: float) -> RuleResult:
+    """How many answers flip when nothing differs: an arm that repeats arm ``off``."""
+    pairs = comparison.pairs()
+    saw = _flips(comparison)
+    if not comparison.task.scored:
+        return _about(comparison, "noise_floor", True, saw, limit="none", detectable="nothing")
+    p_value = difference_p_value(pairs)
+    return _about(
+        comparison,
+        "noise_floor",
+        p_value >= alpha,
+        f"{saw}; {pairs.lost} lost, {pairs.won} won, p = {p_value:.2g}",
+        limit=f"failed if p is below {alpha:.3g}: then no comparison with arm "
+        f"{comparison.off.name} means anything",
+        detectable=_detectable(pairs, alpha / 2),
+    )
+
+
+def noise_floor(
+    comparison: Comparison, repeats: Sequence[JudgedArm], gate: Gate
+) -> RuleResult | None:
+    """Answers flip about as often as between ``off`` and the repeat of it that flips most."""
+    if not comparison.task.scored or not repeats:
+        return None
+    floors = [comparison._replace(arm=repeat) for repeat in repeats]
+    floor = max(floors, key=lambda one: one.pairs().flips)
+    off, arm = comparison.flags()
+    _, repeated = floor.flags()
+    # The same questions in both: those that flip in one of the two only decide.
+    excess = pair(
+        [before != after for before, after in zip(off, arm, strict=True)],
+        [before != after for before, after in zip(off, repeated, strict=True)],
+    )
+    at_least, at_most = 100 * smallest_loss(excess), 100 * largest_loss(excess)
+    return _about(
+        comparison,
+        "noise_floor",
+        at_least <= gate.excess_flips_points,
+        f"{_flips(comparison)}; {100 * floor.pairs().flips / excess.questions:.1f} % flip in arm "
+        f"{floor.arm.name}: between {at_least:.1f} and {at_most:.1f} points more here",
+        limit=f"failed if at least {gate.excess_flips_points:g} points more are shown",
+        detectable=f"{gate.excess_flips_points + 100 * excess.loss - at_least:.1f} points more, "
+        "with probability 0.5",
+    )
+
+
+def no_noise_floor() -> RuleResult:
+    """Answers may differ, and nothing says how much they do by themselves."""
+    return outcome(
+        "noise_floor",
+        None,
+        "no arm repeats arm off",
+        limit="one arm without eplb and with the same plugin settings, such as off-again; or "
+        "gate.noise_floor: false",
+        detectable="nothing",
+    )
+
+
+def reference_accuracy(
+    comparison: Comparison, reference: RecordedAccuracy | None, flips: float
+) -> RuleResult:
+    """The accuracy is not below a recorded one by more than chance allows.
+
+    Args:
+        comparison: Of the arm, which may be ``off`` itself, with ``off``.
+        reference: The recorded one; none: there is none.
+        flips: Share of answers that flip from one run to the next, for the paired correction.
+    """
+    if reference is None:
+        return _about(
+            comparison,
+            "reference_accuracy",
+            None,
+            "no accuracy is recorded in eval/judging/recorded_accuracies/"
+            f"{comparison.task.name}.yaml for this model, dtype and number of shots",
+            limit="a recorded accuracy",
+            detectable="nothing",
+        )
+    _, right = comparison.flags()
+    accuracy = 100 * sum(right) / len(right)
+    independent = threshold(reference, len(right))
+    paired = paired_threshold(reference, independent, len(right), flips)
+    return _about(
+        comparison,
+        "reference_accuracy",
+        accuracy >= independent.accuracy,
+        f"{accuracy:.2f} %, recorded {reference.accuracy:.2f} % of {reference.questions}",
+        limit=f"at least {independent.accuracy:.2f} % (alpha {reference.alpha:g}, sigma "
+        f"{reference.sigma:g}, n {len(right)})",
+        detectable=f"{independent.detectable:.2f} points less with probability "
+        f"{1 - reference.beta:g} (beta {reference.beta:g}), as if the recorded run had had other "
+        f"questions; it had the same, so with {100 * flips:.1f} % of answers flipping "
+        f"alpha is {_small(paired.alpha)} and {paired.detectable:.2f} points less are detected",
+    )
+
+
+def transformers_reference(found: ReferenceResult | None, prompts: int) -> RuleResult:
+    """The first answers of arm ``off`` are those of greedy decoding by transformers."""
+    compared = found.prompts if found else 0
+    different = compared - found.identical if found else 0
+    return outcome(
+        "transformers_reference",
+        False if different else True if compared >= prompts else None,
+        f"{different} of {plural(compared, 'answer')} of arm off differ from greedy decoding by "
+        "transformers in float32",
+        limit=f"none of {prompts}",
+        detectable="a single different answer",
+        arm="off",
+    )
+
+
+def _about(
+    comparison: Comparison, rule: str, passed: bool | None, saw: str, *, limit: str, detectable: str
+) -> RuleResult:
+    return outcome(
+        rule,
+        passed,
+        saw,
+        limit=limit,
+        detectable=detectable,
+        arm=comparison.arm.name,
+        task=comparison.task.name,
+    )
+
+
+def _flips(comparison: Comparison) -> str:
+    pairs = comparison.pairs()
+    texts = f"{comparison.different_texts()} of {pairs.questions} texts differ"
+    if not comparison.task.scored:
+        return texts
+    return f"{texts}, {pairs.flips} answers flip ({100 * pairs.flips / pairs.questions:.1f} %)"
+
+
+def _detectable(pairs: Pairs, alpha: float) -> str:
+    flips = pairs.flips / pairs.questions
+    loss = detectable_loss(PairedTest(alpha), Model(pairs.questions, flips), _POWER)
+    if loss is None:
+        return f"no loss: {plural(pairs.questions, 'question')} are too few"
+    return (
+        f"a loss of {100 * loss:.1f} points with probability {_POWER} if {100 * flips:.1f} % of "
+        "answers flip, as here"
+    )
+
+
+def _small(share: float) -> str:
+    return "below 0.0001" if share < 0.0001 else f"{share:.1g}"

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the rules of the gate look at: one arm with everything that is known of it."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from pydantic import JsonValue
+
+from eval.config.schema import Arm, Config, Eplb, TaskName
+from eval.load.questions import Sample
+from eval.results.schema import ArmRun, RuleResult, RuleVerdict
+
+
+class JudgedArm(NamedTuple):
+    """How an arm was configured, what it did and what it answered."""
+
+    name: str
+    eplb: Eplb | None
+    plugin: Mapping[str, JsonValue] | None
+    """Settings of the plugin; none: nothing is passed."""
+    run: ArmRun
+    samples: Sequence[Sample]
+    ranks: int
+    """Of expert parallelism."""
+
+    @property
+    def is_stock(self) -> bool:
+        """EPLB of vLLM alone: the plugin is turned off, or told nothing, and writes no events."""
+        return self.eplb is not None and (
+            self.plugin is None or self.plugin.get("enabled") is False
+        )
+
+    def answers(self, task: TaskName) -> list[Sample]:
+        """To one task, in the order of the questions."""
+        return sorted(
+            (sample for sample in self.samples if sample.task == task),
+            key=lambda sample: sample.doc_id,
+        )
+
+
+def without_tasks(arm: JudgedArm, names: Collection[str]) -> JudgedArm:
+    """The arm as if it had not been asked some tasks."""
+    tasks = [task for task in arm.run.tasks if task.name not in names]
+    samples = [sample for sample in arm.samples if sample.task not in names]
+    return arm._replace(run=arm.run.model_copy(update={"tasks": tasks}), samples=samples)
+
+
+def judged(config: Config, arm: Arm, run: ArmRun, samples: Sequence[Sample]) -> JudgedArm:
+    """An arm of ``config`` that is finished."""
+    plugin = config.plugin_settings(arm)
+    return JudgedArm(arm.name, arm.eplb, plugin, run, samples, config.serve.ranks)
+
+
+def outcome(
+    rule: str,
+    passed: bool | None,
+    saw: str,
+    *,
+    limit: str,
+    detectable: str,
+    arm: str | None = None,
+    task: str | None = None,
+) -> RuleResult:
+    """A rule's result; ``passed`` is None where the evidence is missing."""
+    verdict: RuleVerdict = "not tested" if passed is None else "passed" if passed else "failed"
+    return RuleResult(
+        rule=rule, arm=arm, task=task, verdict=verdict, saw=saw, limit=limit, detectable=detectable
+    )
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 answer``, ``2 answers``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arms with a fault put in on purpose, and whether the gate notices it (docs/controls.md)."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, get_args
+
+from lm_eval.utils import hash_string
+
+from eval.config.schema import CONTROL_PREFIX, Arm, Config, Task
+from eval.errors import ConfigError
+from eval.judging.arms import JudgedArm, outcome
+from eval.judging.recorded import recorded_accuracies
+from eval.judging.verdict import Recorded, arm_rules, judge_run
+from eval.results.schema import ControlResult, ReferenceResult, RuleResult
+
+# Those of the plugin's setting `fault`.
+ControlName = Literal[
+    "weights_not_moved",
+    "expert_row_swapped",
+    "replica_count_off_by_one",
+    "invalid_placement",
+    "no_rearrangement",
+]
+ALL = "all"
+
+# When these do not pass, arms cannot be compared, and nothing is known of the fault.
+_COMPARABLE = ("same_questions", "all_answered")
+
+
+def add_controls(config: Config, names: Sequence[str]) -> Config:
+    """Add an arm for each control: one with EPLB again, with a fault.
+
+    Args:
+        config: Has `Config.controls`, which says whose EPLB it is.
+        names: Of `ControlName`, or ``all``.
+
+    Raises:
+        ConfigError: There is no such control, or this configuration cannot have any.
+    """
+    known = get_args(ControlName)
+    for name in names:
+        if name not in (*known, ALL):
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            raise ConfigError(
+                f"--control {name}: no such control, the nearest is {nearest} "
+                f"(valid: {', '.join(known)}, {ALL})"
+            )
+    if (config.plugin or {}).get("loopback") is not True:
+        raise ConfigError(
+            "--control breaks EPLB on purpose, which the plugin does in loopback only: take "
+            "eval/config/presets/cpu.yaml, or set plugin.loopback to true"
+        )
+    base = control_base(config)
+    if base is None:
+        which = f"arm {config.controls.arm!r}" if config.controls.arm else "some arm"
+        raise ConfigError(
+            f"--control breaks the EPLB of {which}, and there is no such arm with EPLB: the arms "
+            f"are {', '.join(arm.name for arm in config.arms)}"
+        )
+    wanted = known if ALL in names else [name for name in known if name in names]
+    added = [
+        Arm(name=f"{CONTROL_PREFIX}{name}", eplb=base.eplb, plugin={**base.plugin, "fault": name})
+        for name in wanted
+    ]
+    taken = {arm.name for arm in config.arms} & {arm.name for arm in added}
+    if taken:
+        raise ConfigError(f"--control: there already is an arm {', '.join(sorted(taken))}")
+    return config.model_copy(update={"arms": [*config.arms, *added]})
+
+
+def control_base(config: Config) -> Arm | None:
+    """The arm whose EPLB the controls break, and which has to pass where they do not."""
+    for arm in config.arms:
+        sound = arm.eplb is not None and not arm.name.startswith(CONTROL_PREFIX)
+        if sound and config.controls.arm in (None, arm.name):
+            return arm
+    return None
+
+
+class Controls(NamedTuple):
+    """What became of all controls of a run."""
+
+    results: list[ControlResult]
+    rules: list[RuleResult]
+    """One for each; failed where the fault went unnoticed."""
+
+
+def judge_controls(config: Config, arms: Sequence[JudgedArm], recorded: Recorded) -> Controls:
+    """Apply to each control the rules that every arm with EPLB has to pass.
+
+    A control is caught when a rule does not pass that does pass in the arm whose EPLB was broken,
+    judged by the same questions: a rule that few questions cannot satisfy shows no fault.
+
+    Args:
+        config: As `add_controls` made it, or with arms of such names of its own.
+        arms: All of the run, ``off`` first.
+        recorded: Recorded accuracies.
+    """
+    controls = [arm for arm in arms if arm.name.startswith(CONTROL_PREFIX)]
+    if not controls:
+        return Controls([], [])
+    gate = config.gate.model_copy(
+        update={"rearrangements": config.controls.rearrangements, "margin_points": None}
+    )
+    tasks = config.control_tasks()
+    shorter = config.model_copy(update={"tasks": tasks, "gate": gate})
+    off = first_questions(arms[0], tasks)
+
+    def rules_of(arm: JudgedArm) -> list[RuleResult]:
+        return arm_rules(shorter, off, first_questions(arm, tasks), [], recorded)
+
+    sound = control_base(config)
+    base = next((rules_of(arm) for arm in arms if sound and arm.name == sound.name), [])
+    passing = {(rule.rule, rule.task) for rule in base if rule.verdict == "passed"}
+    judged = Controls([], [])
+    for arm in controls:
+        rules = rules_of(arm)
+        result = _result(arm, rules, passing)
+        judged.results.append(result)
+        judged.rules.append(_rule(result, rules, sound))
+    return judged
+
+
+def judge_all(
+    config: Config, arms: Sequence[JudgedArm], reference: ReferenceResult | None
+) -> tuple[list[RuleResult], list[ControlResult]]:
+    """Judge a whole run and its controls: every rule, and what became of each control."""
+    recorded = recorded_accuracies(config)
+    controls = judge_controls(config, arms, recorded)
+    return [*judge_run(config, arms, reference, recorded), *controls.rules], controls.results
+
+
+def first_questions(arm: JudgedArm, tasks: Sequence[Task]) -> JudgedArm:
+    """The arm as if it had been asked no more than ``tasks`` say."""
+    samples = [
+        sample
+        for task in tasks
+        for sample in arm.answers(task.name)
+        if task.questions is None or sample.doc_id < task.questions
+    ]
+    runs = []
+    for run in arm.run.tasks:
+        asked = [sample for sample in samples if sample.task == run.name]
+        hashes = [one.doc_hash + one.prompt_hash + one.target_hash for one in asked]
+        kept = {"questions": len(asked), "task_hash": hash_string("".join(hashes))}
+        runs.append(run.model_copy(update=kept))
+    return arm._replace(run=arm.run.model_copy(update={"tasks": runs}), samples=samples)
+
+
+def _result(
+    control: JudgedArm, rules: Sequence[RuleResult], passing: set[tuple[str, str | None]]
+) -> ControlResult:
+    noticed = [
+        rule
+        for rule in rules
+        if rule.verdict != "passed"
+        and (rule.rule, rule.task) in passing
+        and rule.rule not in _COMPARABLE
+    ]
+    accuracies = [task.accuracy for task in control.run.tasks if task.scored]
+    return ControlResult(
+        name=control.name.removeprefix(CONTROL_PREFIX),
+        caught=bool(noticed),
+        caught_by=list(dict.fromkeys(rule.rule for rule in noticed)),
+        saw=[rule.saw for rule in noticed],
+        accuracy=next(iter(accuracies), None),
+    )
+
+
+def _rule(result: ControlResult, rules: Sequence[RuleResult], base: Arm | None) -> RuleResult:
+    sound = f"arm {base.name}" if base else "an arm with EPLB and without a fault"
+    incomparable = [
+        rule.saw for rule in rules if rule.rule in _COMPARABLE and rule.verdict != "passed"
+    ]
+    if incomparable:
+        caught, saw = None, incomparable[0]
+    elif base is None:
+        caught, saw = None, f"{sound} is missing"
+    elif result.caught:
+        caught, saw = True, f"caught by {', '.join(result.caught_by)}"
+    else:
+        caught, saw = False, f"not caught: it passes every rule that {sound} passes"
+    return outcome(
+        "control",
+        caught,
+        saw,
+        limit=f"a rule that {sound} passes, judged by the same questions, must not pass",
+        detectable="a gate that does not notice this fault",
+        arm=f"{CONTROL_PREFIX}{result.name}",
+    )

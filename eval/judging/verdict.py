@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the arms of a run to the results of its rules, and from those to a verdict (docs/gates.md).
+
+Pure functions. The rules themselves are in `eval.judging.answer_rules` and
+`eval.judging.activity_rules`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from eval.config.schema import CONTROL_PREFIX, Config, TaskName
+from eval.judging import activity_rules as evidence
+from eval.judging import answer_rules as accuracy
+from eval.judging.answer_rules import Comparison
+from eval.judging.arms import JudgedArm, judged
+from eval.judging.recorded import RecordedAccuracy
+from eval.results.schema import ReferenceResult, RuleResult, RuleVerdict, Verdict
+
+__all__ = [
+    "JudgedArm",
+    "RuleResult",
+    "RuleVerdict",
+    "alpha_of_one_comparison",
+    "arm_rules",
+    "judge_run",
+    "judged",
+    "reasons",
+    "repeats_of_off",
+    "verdict",
+]
+
+Recorded = Mapping[TaskName, RecordedAccuracy | None]
+"""For each scored task, what `eval.judging.recorded.recorded_accuracy` found."""
+
+
+def judge_run(
+    config: Config,
+    arms: Sequence[JudgedArm],
+    found: ReferenceResult | None,
+    recorded: Recorded,
+) -> list[RuleResult]:
+    """Apply every rule to a whole run.
+
+    Args:
+        config: Tasks, gate and reference.
+        arms: All that are finished, ``off`` first. Arms of controls are left out.
+        found: The comparison with transformers, if there was one.
+        recorded: Recorded accuracies.
+    """
+    off, *others = [arm for arm in arms if not arm.name.startswith(CONTROL_PREFIX)]
+    results = [evidence.all_answered(task, off) for task in config.tasks]
+    prompts = min(config.reference.transformers_prompts, off.run.tasks[0].questions)
+    if prompts:
+        results.append(accuracy.transformers_reference(found, prompts))
+    repeats = [
+        repeat
+        for repeat in repeats_of_off(arms)
+        if verdict(_asked(config, off, repeat)) != "invalid"
+    ]
+    gate = config.gate
+    if gate.noise_floor and not gate.identical and others and not repeats:
+        results.append(accuracy.no_noise_floor())
+    comparable = []
+    for arm in others:
+        found_in_arm = arm_rules(config, off, arm, repeats, recorded)
+        results += found_in_arm
+        if verdict(found_in_arm) != "invalid":
+            comparable.append(arm)
+    if gate.reference_accuracy:
+        results += _reference_accuracy(config, off, off, comparable, recorded)
+    return results
+
+
+def arm_rules(
+    config: Config,
+    off: JudgedArm,
+    arm: JudgedArm,
+    repeats: Sequence[JudgedArm],
+    recorded: Recorded,
+) -> list[RuleResult]:
+    """Apply every rule to one arm beside ``off``; also for the arm of a control.
+
+    When the arms were not asked the same, only that is told: answers cannot be compared then.
+    """
+    asked = _asked(config, off, arm)
+    if verdict(asked) == "invalid":
+        return asked
+    results = [*asked, *evidence.evidence(config.gate, arm)]
+    for task in config.tasks:
+        results += _answer_rules(config, Comparison(task, off, arm), repeats)
+    if config.gate.reference_accuracy:
+        results += _reference_accuracy(config, off, arm, [arm], recorded)
+    return results
+
+
+def repeats_of_off(arms: Sequence[JudgedArm]) -> list[JudgedArm]:
+    """Arms that differ from ``off``, the first, in nothing but their name."""
+    off, *others = arms
+    return [arm for arm in others if arm.eplb is None and arm.plugin == off.plugin]
+
+
+def alpha_of_one_comparison(config: Config) -> float:
+    """``gate.alpha`` shared out, so that it holds for the run as a whole (Bonferroni)."""
+    arms = sum(not arm.name.startswith(CONTROL_PREFIX) for arm in config.arms[1:])
+    return config.gate.alpha / max(1, arms * sum(task.scored for task in config.tasks))
+
+
+def verdict(results: Sequence[RuleResult]) -> Verdict:
+    """Of all rules together; the worst decides, and without rules nothing was tested."""
+    if any(result.rule == "same_questions" and result.verdict == "failed" for result in results):
+        return "invalid"
+    verdicts = {result.verdict for result in results}
+    if "failed" in verdicts:
+        return "failed"
+    return "passed" if verdicts == {"passed"} else "not tested"
+
+
+def reasons(results: Sequence[RuleResult]) -> list[str]:
+    """What the rules that did not pass saw, and where; what failed comes first."""
+    worst = sorted(results, key=lambda result: result.verdict != "failed")
+    return [_reason(result) for result in worst if result.verdict != "passed"]
+
+
+def _reason(result: RuleResult) -> str:
+    where = ", ".join(part for part in (result.arm and f"arm {result.arm}", result.task) if part)
+    return f"{result.rule}{where and f', {where}'}: {result.saw}"
+
+
+def _asked(config: Config, off: JudgedArm, arm: JudgedArm) -> list[RuleResult]:
+    same = [evidence.same_questions(task, off, arm) for task in config.tasks]
+    return same + [evidence.all_answered(task, arm) for task in config.tasks]
+
+
+def _answer_rules(
+    config: Config, comparison: Comparison, repeats: Sequence[JudgedArm]
+) -> Iterator[RuleResult]:
+    gate = config.gate
+    alpha = alpha_of_one_comparison(config)
+    if gate.identical:
+        yield accuracy.identical_answers(comparison, gate.different_answers)
+    if comparison.arm.name in [repeat.name for repeat in repeats]:
+        yield accuracy.noise_of_repeat(comparison, alpha)
+        return
+    if comparison.task.scored or not gate.identical:
+        yield accuracy.paired_accuracy(comparison, gate, alpha)
+    noise = accuracy.noise_floor(comparison, repeats, gate)
+    if noise is not None:
+        yield noise
+
+
+def _reference_accuracy(
+    config: Config,
+    off: JudgedArm,
+    arm: JudgedArm,
+    flipping: Sequence[JudgedArm],
+    recorded: Recorded,
+) -> Iterator[RuleResult]:
+    for task in config.tasks:
+        if task.scored:
+            pairs = [Comparison(task, off, other).pairs() for other in flipping]
+            flips = max((one.flips / one.questions for one in pairs), default=0.0)
+            comparison = Comparison(task, off, arm)
+            yield accuracy.reference_accuracy(comparison, recorded.get(task.name), flips)

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lm-eval tasks that the configuration describes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lm_eval.tasks import TaskManager
+
+from eval.config.schema import Task
+
+_FOLDER = Path(__file__).parent / "tasks"
+
+
+def task_manager() -> Any:
+    """lm-eval's task manager, which knows the tasks of this package only."""
+    return TaskManager(include_path=str(_FOLDER), include_defaults=False)
+
+
+def task_definition(manager: Any, task: Task, files: Mapping[str, Path] | None) -> dict[str, Any]:
+    """The task's YAML with what the configuration says.
+
+    Args:
+        manager: From `task_manager`.
+        task: How many shots and tokens.
+        files: The file of each split; None: the questions come from the Hub.
+    """
+    definition = dict(manager.task_index[task.name].cfg)
+    definition["num_fewshot"] = task.fewshot
+    definition["generation_kwargs"] = {
+        **definition["generation_kwargs"],
+        "max_gen_toks": task.max_tokens,
+    }
+    if files is not None:
+        definition["dataset_path"] = "json"
+        definition["dataset_name"] = None
+        definition["dataset_kwargs"] = {
+            "data_files": {split: str(file) for split, file in files.items()}
+        }
+    return definition

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compare the answers of arm ``off`` with greedy decoding by transformers."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from eval.config.schema import Config
+from eval.errors import TransformersError
+from eval.load.questions import Sample
+from eval.oracle.decoding import ReferenceAnswers, ReferenceRequest
+from eval.results.schema import ReferenceResult
+from eval.serving.process import ChildProcess, last_lines
+
+
+def compare_with_transformers(
+    config: Config, samples: Sequence[Sample], folder: Path, console: Console
+) -> ReferenceResult:
+    """Decode the first prompts of ``samples`` again, in another process.
+
+    Args:
+        config: Model, first task, number of prompts and of tokens.
+        samples: Of arm ``off``.
+        folder: Gets request, answers and log.
+        console: Shows that something is going on.
+
+    Raises:
+        TransformersError: The process failed; has the end of its log.
+    """
+    first = [sample for sample in samples if sample.task == config.tasks[0].name]
+    compared = first[: config.reference.transformers_prompts]
+    started = time.monotonic()
+    with console.status(f"reference: {len(compared)} prompts with transformers in float32"):
+        texts = _decode(config, compared, folder)
+    different = [
+        sample.doc_id for sample, text in zip(compared, texts, strict=True) if sample.text != text
+    ]
+    return ReferenceResult(
+        prompts=len(compared),
+        identical=len(compared) - len(different),
+        different=different,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _decode(config: Config, samples: Sequence[Sample], folder: Path) -> list[str]:
+    folder.mkdir(exist_ok=True)
+    request = ReferenceRequest(
+        model=config.model,
+        prompts=[sample.prompt for sample in samples],
+        stop=samples[0].stop,
+        max_tokens=config.tasks[0].max_tokens,
+    )
+    request_file, answers_file = folder / "request.json", folder / "answers.json"
+    request_file.write_text(request.model_dump_json(), encoding="utf-8")
+    command = [sys.executable, "-m", "eval.oracle.decoding", str(request_file), str(answers_file)]
+    log = folder / "reference.log"
+    with ChildProcess(command, config.serve.environment, log) as process:
+        status = process.wait()
+    if status != 0:
+        raise TransformersError(
+            f"reference: decoding by transformers failed (exit status {status}). Set "
+            "reference.transformers_prompts to 0 for a model that transformers cannot load\n"
+            f"The end of its log {log}:\n{last_lines(log)}"
+        )
+    return ReferenceAnswers.model_validate_json(answers_file.read_bytes()).texts

