@@ -10,7 +10,7 @@ import pytest
 from eval.config.schema import Config
 from eval.errors import ServerError
 from eval.serving.command import find_executable, server_command
-from tests.unit.eval.conftest import small_config
+from tests.builders.harness import small_config
 
 
 def command(arm: int, **changes: Any) -> list[str]:

@@ -1,63 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How answers are paired, and made-up arms for other tests."""
+"""How answers are paired."""
 
-from typing import Any
-
-from eval.config.schema import TaskName
 from eval.judging.comparison import identical_texts
-from eval.load.questions import Sample
-from eval.results.schema import ArmRun
-
-QUESTIONS = 12
-
-
-def sample(
-    doc_id: int,
-    text: str = "same",
-    prompt_hash: str = "p",
-    task: TaskName = "gsm8k",
-    correct: bool = False,
-) -> Sample:
-    return Sample(
-        task=task, doc_id=doc_id, doc_hash="d", prompt_hash=prompt_hash, target_hash="t", prompt="",
-        stop=[], text=text, target="", strict_match="", strict_correct=correct,
-        flexible_extract="", flexible_correct=False,
-    )  # fmt: skip
-
-
-def samples(**texts: str) -> list[Sample]:
-    """Twelve questions; ``q3="other"`` is another answer to question 3."""
-    return [sample(doc_id, texts.get(f"q{doc_id}", "same")) for doc_id in range(QUESTIONS)]
-
-
-def task_run(**changes: Any) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        "name": "gsm8k", "scored": True, "questions": QUESTIONS, "task_hash": "h",
-        "task_version": 3, "accuracy": 0, "accuracy_stderr": None, "accuracy_flexible": 0,
-        "accuracy_flexible_stderr": None,
-    }  # fmt: skip
-    return {**values, **changes}
-
-
-def arm(name: str, **changes: Any) -> ArmRun:
-    evidence: dict[str, Any] = {}
-    if name != "off":
-        evidence = {
-            "rearrangements": 6,
-            "rearrangements_started": 6,
-            "usual_seconds": 0.1,
-            "modes": [name],
-            "slots_changed": [4, 4, 4, 4],
-            "weight_checks": 100,
-            "checking_ranks": [0, 1],
-            "map_checks": 100,
-        }
-    values: dict[str, Any] = {
-        "name": name, "tasks": [task_run()], "start_seconds": 1, "asked_from": 0,
-        "asked_until": 1, "logged_rearrangements": 0, "seconds": 1,
-        "tokens_per_second": 1, "command": [], "log": "",
-    }  # fmt: skip
-    return ArmRun.model_validate({**values, **evidence, **changes})
+from tests.builders.arms import sample
 
 
 def test_answers_are_paired_by_document_and_prompt() -> None:

@@ -10,7 +10,7 @@ import yaml
 from eval.config.loading import load_config, load_gate
 from eval.config.schema import Config
 from eval.errors import ConfigError
-from tests.unit.eval.conftest import REPOSITORY, gsm8k_task, small_config
+from tests.builders.harness import REPOSITORY, gsm8k_task, small_config
 
 
 def load(folder: Path, *overrides: str, only: tuple[str, ...] = (), **changes: Any) -> Config:

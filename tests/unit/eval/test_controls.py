@@ -8,9 +8,9 @@ import pytest
 from eval.config.schema import Config
 from eval.errors import ConfigError
 from eval.judging.controls import ControlName, Controls, add_controls, judge_controls
-from tests.unit.eval.conftest import Harness, gsm8k_task, small_config
-from tests.unit.eval.test_compare import QUESTIONS, sample, samples
-from tests.unit.eval.test_gates import Run, gate
+from tests.builders.arms import QUESTIONS, sample, samples
+from tests.builders.harness import gsm8k_task, small_config
+from tests.builders.judged_run import Run, gate
 from vllm_eplb_plugin.settings import Fault
 
 LOOPBACK = {"loopback": True, "check_weights": True}
@@ -166,39 +166,3 @@ def test_a_control_without_a_sound_arm_beside_it_tells_nothing() -> None:
     run = ControlledRun(controls={"arm": "gone"})
 
     assert run.rule() == ("not tested", "an arm with EPLB and without a fault is missing")
-
-
-FAULTY: dict[str, Any] = {
-    "weights_not_moved": {"wrong_sums": [7, 9, 11], "mismatched_slots": [3]},
-    "replica_count_off_by_one": {},
-}
-
-
-def test_a_run_with_controls_passes_only_if_all_are_caught(harness: Harness) -> None:
-    harness.install(on_cpu=True)
-    config = small_config(plugin=LOOPBACK, controls={"questions": 10, "rearrangements": 4})
-    options = ["--only", "sync", "--control", "weights_not_moved"]
-    caught = harness.run(*options, config=config, **FAULTY)
-
-    assert caught.returncode == 0, caught.stdout + caught.stderr
-    [control] = harness.result()["controls"]
-    assert control["caught_by"] == ["weights", "identical_answers"]
-    assert control["accuracy"] == pytest.approx(5 / 10)
-    arms = {arm["name"]: arm["tasks"][0]["questions"] for arm in harness.result()["arms"]}
-    assert arms == {"off": 12, "sync": 12, CONTROL: 10}
-    assert "weights_not_moved" in caught.stdout
-
-    more = [*options, "--control", "replica_count_off_by_one"]
-    missed = harness.run(*more, config=config, **FAULTY)
-
-    assert missed.returncode == 1
-    assert harness.result()["verdict"] == "failed"
-    assert "control, arm control-replica_count_off_by_one: not caught" in missed.stdout
-
-
-def test_controls_outside_loopback_are_refused_before_anything_starts(harness: Harness) -> None:
-    ended = harness.run("--control", "all")
-
-    assert ended.returncode == 2
-    assert "in loopback only" in ended.stderr
-    assert not (harness.folder / "runs").exists()

@@ -11,7 +11,7 @@ import pytest
 from eval.activity.counts import read_evidence
 from eval.activity.events import files_of_all_ranks, files_that_speak_for_all, read_events
 from eval.errors import EventsError
-from tests.unit.eval.told import committed, finished, started, told, write_events
+from tests.builders.events import committed, finished, started, told, write_events
 from tests.unit.test_events import ONE_OF_EACH
 from vllm_eplb_plugin.observe.events import Placement, Source, WeightsChecked
 

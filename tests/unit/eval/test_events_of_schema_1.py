@@ -14,7 +14,7 @@ from eval.activity.events import read_events
 from eval.activity.timeline import read_timelines
 from eval.errors import EventsError
 from eval.results.schema import Result
-from tests.unit.eval.conftest import REPOSITORY
+from tests.builders.harness import REPOSITORY
 from vllm_eplb_plugin.observe.events import (
     EventsDropped,
     LayerCommitted,

@@ -7,7 +7,7 @@ import pytest
 
 from eval.activity.counts import Evidence, ModelEvidence, read_evidence
 from eval.activity.moved_models import MovedModel, labels
-from tests.unit.eval.told import committed, finished, moment, started, told, write_events
+from tests.builders.events import committed, finished, moment, started, told, write_events
 from vllm_eplb_plugin.observe.events import (
     EventsDropped,
     MapsChecked,

@@ -13,13 +13,8 @@ from eval.load.questions import SEEDS
 from eval.results.folder import open_run, read_result
 from eval.results.machine import plugin_digest, this_machine
 from eval.results.schema import Result, Verdict, Versions
-from tests.unit.eval.conftest import gsm8k_task, small_config
-from tests.unit.eval.test_compare import arm, samples
-
-VERSIONS = Versions(
-    python="3", vllm_distribution=None, vllm="0.32.0", vllm_eplb_plugin=None, lm_eval=None,
-    torch=None, transformers=None,
-)  # fmt: skip
+from tests.builders.arms import VERSIONS, arm, samples
+from tests.builders.harness import gsm8k_task, small_config
 
 
 def config(**changes: Any) -> Config:

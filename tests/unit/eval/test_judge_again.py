@@ -15,9 +15,8 @@ from eval.load.questions import SEEDS
 from eval.results.folder import open_run
 from eval.results.machine import this_machine
 from eval.results.schema import Result
-from tests.unit.eval.conftest import gsm8k_task, small_config
-from tests.unit.eval.test_compare import arm, samples, task_run
-from tests.unit.eval.test_folder import VERSIONS
+from tests.builders.arms import VERSIONS, arm, samples, task_run
+from tests.builders.harness import gsm8k_task, small_config
 
 LAYERS = 4
 

@@ -11,8 +11,8 @@ from eval.load.questions import SEEDS
 from eval.report.junit import write_junit, write_junit_of_no_run
 from eval.results.machine import this_machine
 from eval.results.schema import Result, RuleResult
-from tests.unit.eval.conftest import small_config
-from tests.unit.eval.test_folder import VERSIONS
+from tests.builders.arms import VERSIONS
+from tests.builders.harness import small_config
 
 PASSED = RuleResult(
     rule="weights", arm="sync", verdict="passed", saw="0 of 9", limit="none", detectable="one"

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from eval.errors import ConfigError
 from eval.preflight.model_files import check_model, is_folder
-from tests.unit.eval.conftest import REPOSITORY
+from tests.builders.harness import REPOSITORY
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n"
 AGAIN = r"\. Get the model again$"

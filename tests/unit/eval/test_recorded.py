@@ -10,7 +10,9 @@ import yaml
 from eval.config.schema import Config
 from eval.errors import GateError
 from eval.judging.recorded import RecordedAccuracy, paired_threshold, recorded_accuracies, threshold
-from tests.unit.eval.conftest import REPOSITORY, gsm8k_task, small_config
+from tests.builders.harness import REPOSITORY, gsm8k_task, small_config
+
+RECORDED = sorted((REPOSITORY / "eval/judging/recorded_accuracies").glob("*.yaml"))
 
 
 def entry(**changes: Any) -> dict[str, Any]:
@@ -65,7 +67,9 @@ def test_a_broken_file_is_named(tmp_path: Path, entries: Any) -> None:
         found(tmp_path, entries)
 
 
-@pytest.mark.parametrize("file", sorted((REPOSITORY / "eval/judging/recorded_accuracies").glob("*.yaml")))
+@pytest.mark.parametrize(
+    "file", sorted((REPOSITORY / "eval/judging/recorded_accuracies").glob("*.yaml"))
+)
 def test_the_references_of_the_repository_are_valid(file: Path) -> None:
     for one in yaml.safe_load(file.read_text(encoding="utf-8")):
         RecordedAccuracy.model_validate(one)

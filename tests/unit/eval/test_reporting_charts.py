@@ -20,7 +20,7 @@ from eval.report.charts import (
 from eval.report.page import arm_views
 from eval.report.runs import read_runs
 from eval.report.svg import Scale, round_step
-from tests.unit.eval.made_up_run import Shape, write_run
+from tests.builders.runs import Shape, write_run
 
 
 def rearrangement(time: float, before: float, expected: float, **changes: Any) -> Rearrangement:

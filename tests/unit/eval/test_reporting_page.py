@@ -16,8 +16,8 @@ from eval.report.markdown import render_markdown
 from eval.report.page import accuracy_charts, render_page
 from eval.report.pairing import accuracy, all_pairs
 from eval.report.runs import Run, read_runs
-from tests.unit.eval.made_up_run import LARGE, STARTED, Shape, write_run
-from tests.unit.eval.told import told
+from tests.builders.events import told
+from tests.builders.runs import LARGE, STARTED, Shape, write_run
 from vllm_eplb_plugin.observe.events import RearrangementFailed, RearrangementSkipped
 
 CSS = (Path(page.__file__).parent / "templates" / "report.css").read_text()

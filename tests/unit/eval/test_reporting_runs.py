@@ -14,7 +14,7 @@ from eval import cli
 from eval.errors import EvaluationError
 from eval.report.files import write_reports
 from eval.report.runs import read_runs
-from tests.unit.eval.made_up_run import Shape, write_run
+from tests.builders.runs import Shape, write_run
 
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from eval.activity.placements import balancedness
 from eval.activity.timeline import Timeline, read_timelines
 from eval.errors import EventsError
-from tests.unit.eval.made_up_run import STARTED, Shape, plain_balancedness, write_run
+from tests.builders.runs import STARTED, Shape, plain_balancedness, write_run
 
 
 def events(folder: Path, arm: str = "async") -> list[dict[str, Any]]:

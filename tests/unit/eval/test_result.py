@@ -11,7 +11,7 @@ from eval.config.loading import model_in
 from eval.config.schema import Config
 from eval.load.questions import Sample
 from eval.results.schema import EXIT_CODES, Result, Verdict
-from tests.unit.eval.conftest import REPOSITORY
+from tests.builders.harness import REPOSITORY
 
 
 def fields(model: type[BaseModel]) -> Iterator[str]:

@@ -25,7 +25,7 @@ from eval.judging.statistics import (
     smallest_loss,
 )
 from eval.judging.verdict import alpha_of_one_comparison
-from tests.unit.eval.conftest import small_config
+from tests.builders.harness import small_config
 
 
 def pairs(lost: int, won: int, questions: int) -> Pairs:

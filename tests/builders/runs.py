@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes the folder of a run that never was, as large as wanted.
 
-``python -m tests.unit.eval.made_up_run FOLDER`` writes a large one, to time a report of it.
+``python -m tests.builders.runs FOLDER`` writes a large one, to time a report of it.
 """
 
 import heapq
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.unit.eval.conftest import small_config
+from tests.builders.harness import small_config
 
 STARTED = 1_700_000_000.0
 DIFFERENT_LOADS = 5

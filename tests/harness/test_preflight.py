@@ -11,7 +11,7 @@ from rich.console import Console
 from eval.config.schema import Config
 from eval.preflight.fitness import Finding
 from eval.preflight.look import preflight
-from tests.unit.eval.conftest import Harness, gsm8k_task, small_config
+from tests.builders.harness import Harness, gsm8k_task, small_config
 
 DEEPEP = {"data-parallel-size": 2, "all2all-backend": "deepep_low_latency"}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[3] / "scripts" / "eval-gpus"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "eval-gpus"
 # What it notes says that it is ready for a signal.
 STAND_IN = """#!/usr/bin/env bash
 for signal in INT TERM HUP; do

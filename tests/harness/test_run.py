@@ -10,7 +10,7 @@ from xml.etree import ElementTree as Xml
 
 import pytest
 
-from tests.unit.eval.conftest import Harness, gsm8k_task, small_config
+from tests.builders.harness import Harness, gsm8k_task, small_config
 
 
 def test_equal_answers_with_all_evidence_are_the_same(harness: Harness) -> None:

@@ -31,8 +31,8 @@ from eval.results.memory import MemorySample, growth_mib, with_rearrangements
 from eval.results.schema import Machine, Versions
 from eval.results.stress import StressResult, StressRule, growths, judge, thinned
 from eval.serving.memory import host_memory_mib
-from tests.unit.eval.conftest import Harness, small_config
-from tests.unit.eval.told import finished, told, write_events
+from tests.builders.events import finished, told, write_events
+from tests.builders.harness import Harness, small_config
 from vllm_eplb_plugin.observe.events import Source
 
 

@@ -26,7 +26,7 @@ from eval.results.lock import alone_in
 from eval.results.schema import Machine, Versions
 from eval.serving.server import Server
 
-BENCHMARKS = sorted((Path(__file__).parents[3] / "docs/benchmarks").glob("itl*.json"))
+BENCHMARKS = sorted((Path(__file__).parents[2] / "docs/benchmarks").glob("itl*.json"))
 SETUP = Setup("/somewhere/vllm", Path("model"), ModelShape(), (), False, 2, 100)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[2]
 FAKE_VLLM = Path(__file__).parent / "fake_vllm.py"
 
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from eval.report.files import write_reports
-from tests.unit.eval.made_up_run import Shape, write_run
+from tests.builders.runs import Shape, write_run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-SETUP = Path(__file__).parents[3] / "scripts" / "setup-chromium"
+SETUP = Path(__file__).parents[2] / "scripts" / "setup-chromium"
 
 WIDTHS = {"phone": 390, "desktop": 1280}
 
