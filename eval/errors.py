@@ -34,7 +34,7 @@ class EventsError(EvaluationError):
     """An events file cannot be read."""
 
 
-class TransformersError(EvaluationError):
+class OracleError(EvaluationError):
     """Greedy decoding by transformers failed."""
 
 

@@ -33,7 +33,7 @@ _Model = tuple[int, int]
 """Its place among the models, and its pipeline stage: a name may be that of several."""
 
 
-class ModelEvidence(BaseModel):
+class ModelActivity(BaseModel):
     """What became of the rearrangements of one model, or of its part on one pipeline stage."""
 
     model: str
@@ -48,7 +48,7 @@ class ModelEvidence(BaseModel):
     """For each of its MoE layers, over all commits."""
 
 
-class Evidence(BaseModel):
+class Activity(BaseModel):
     """Counts over the time in which the questions were asked."""
 
     rearrangements: int = 0
@@ -65,7 +65,7 @@ class Evidence(BaseModel):
     """That ended without their last layer, on any rank."""
     failures: list[str] = []
     """Why these did, each reason once."""
-    models: list[ModelEvidence] = []
+    models: list[ModelActivity] = []
     """The same for each model: the served one, stage by stage, and then a drafter."""
     under_way_seconds: float | None = None
     """How long questions were asked while one was under way that got no outcome; none: no such."""
@@ -121,7 +121,7 @@ class Evidence(BaseModel):
         return labels([MovedModel(one.model_index, one.stage, one.model) for one in self.models])
 
 
-def read_evidence(folder: Path, started: float, finished: float) -> Evidence:
+def read_activity(folder: Path, started: float, finished: float) -> Activity:
     """Count the events of all ranks between two times, in Unix seconds.
 
     Raises:
@@ -133,13 +133,13 @@ def read_evidence(folder: Path, started: float, finished: float) -> Evidence:
     return count(inside).model_copy(update={"under_way_seconds": under_way})
 
 
-def count(told: Sequence[Told]) -> Evidence:
+def count(told: Sequence[Told]) -> Activity:
     """Add up events of all ranks; what all ranks do alike is taken from rank 0 of each stage."""
     firsts = [one for one in told if one.source.speaks_for_all]
     finished = _of_kind(firsts, RearrangementFinished)
     weights, maps = _of_kind(told, WeightsChecked), _of_kind(told, MapsChecked)
     models = _models(told)
-    return Evidence(
+    return Activity(
         rearrangements=len({event.rearrangement for event in finished}),
         rearrangements_started=len(
             {event.rearrangement for event in _of_kind(firsts, RearrangementStarted)}
@@ -165,8 +165,8 @@ def count(told: Sequence[Told]) -> Evidence:
     )
 
 
-def _models(told: Iterable[Told]) -> list[ModelEvidence]:
-    models: dict[_Model, ModelEvidence] = {}
+def _models(told: Iterable[Told]) -> list[ModelActivity]:
+    models: dict[_Model, ModelActivity] = {}
     ended: dict[_Model, dict[Outcome, set[int]]] = defaultdict(lambda: defaultdict(set))
     for one in told:
         source, event = one.source, one.event
@@ -177,7 +177,7 @@ def _models(told: Iterable[Told]) -> list[ModelEvidence]:
             continue
         key = (event.model_index, source.stage)
         if key not in models:
-            models[key] = ModelEvidence(
+            models[key] = ModelActivity(
                 model=event.model, model_index=event.model_index, stage=source.stage
             )
         if isinstance(event, RearrangementEnded):
@@ -205,7 +205,7 @@ def _add_slots(slots_changed: list[int], event: Event) -> None:
 
 
 def _under_way(ranks: Iterable[Iterable[Told]], started: float, finished: float) -> float | None:
-    """`Evidence.under_way_seconds` of the rank and the model with the most.
+    """`Activity.under_way_seconds` of the rank and the model with the most.
 
     On every rank and for every model a start is followed by its outcome, unless something hangs.
     One that began before the questions counts, too, if it should have ended while they were asked.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from eval.activity.counts import Evidence, read_evidence
+from eval.activity.counts import Activity, read_activity
 from eval.activity.events import DELIVERY_SECONDS
 from eval.activity.vllm_log import count_rearrangements
 from eval.config.schema import Arm, Config, TaskName
@@ -89,7 +89,7 @@ def _ask(
     if arm.eplb is not None:
         # A thread of each rank writes its events, a second later at most (docs/events.md).
         time.sleep(DELIVERY_SECONDS)
-    evidence = read_evidence(one.events, answers[0].started, answers[-1].finished)
+    evidence = read_activity(one.events, answers[0].started, answers[-1].finished)
     finished = _summary(arm, answers, evidence, logged, ready, tokens, server, one.command)
     samples = [sample for task in answers for sample in task.samples]
     folder.finish_arm(finished, samples)
@@ -102,7 +102,7 @@ def _ask(
 def _summary(
     arm: Arm,
     answers: Sequence[Answers],
-    evidence: Evidence,
+    evidence: Activity,
     logged: int,
     ready: float,
     tokens: float,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole evaluation: every arm, the reference, the verdict."""
+"""A whole evaluation: every arm, the oracle, the verdict."""
 
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from rich.console import Console
 
 from eval.commands.arms import run_arms
-from eval.config.schema import REFERENCE_ARM, Config, TaskName
+from eval.config.schema import BASELINE, Config, TaskName
 from eval.errors import ConfigError, EvaluationError
 from eval.interrupts import interrupts_raise, interrupts_wait
 from eval.judging.comparison import arm_results
@@ -17,7 +17,7 @@ from eval.judging.controls import judge_all
 from eval.judging.verdict import judged, reasons, verdict
 from eval.load.question_files import Files
 from eval.load.questions import SEEDS
-from eval.oracle.agreement import compare_with_transformers
+from eval.oracle.agreement import compare_with_oracle
 from eval.preflight.look import preflight
 from eval.results.folder import RunFolder, open_run
 from eval.results.machine import installed_versions, this_machine
@@ -91,9 +91,9 @@ def _attempt(
             else:
                 todo.append(arm)
         while True:
-            if _reference_is_due(config, folder):
-                doing = "reference"
-                _compare_with_reference(config, folder, console)
+            if _oracle_is_due(config, folder):
+                doing = "oracle"
+                _compare_with_oracle(config, folder, console)
             if not todo:
                 break
             together, todo = todo[:servers_at_once], todo[servers_at_once:]
@@ -107,17 +107,17 @@ def _attempt(
     return None
 
 
-def _reference_is_due(config: Config, folder: RunFolder) -> bool:
-    wanted = config.reference.transformers_prompts > 0 and folder.reference() is None
-    return wanted and folder.finished_arm(REFERENCE_ARM) is not None
+def _oracle_is_due(config: Config, folder: RunFolder) -> bool:
+    wanted = config.oracle.prompts > 0 and folder.oracle() is None
+    return wanted and folder.finished_arm(BASELINE) is not None
 
 
-def _compare_with_reference(config: Config, folder: RunFolder, console: Console) -> None:
-    samples = folder.samples(REFERENCE_ARM)
-    found = compare_with_transformers(config, samples, folder.path / "reference", console)
-    folder.finish_reference(found)
+def _compare_with_oracle(config: Config, folder: RunFolder, console: Console) -> None:
+    samples = folder.samples(BASELINE)
+    found = compare_with_oracle(config, samples, folder.path / "oracle", console)
+    folder.finish_oracle(found)
     console.print(
-        f"reference: {found.identical} of {found.prompts} answers as by transformers in float32, "
+        f"oracle: {found.identical} of {found.prompts} answers as by transformers in float32, "
         f"{found.seconds:.1f} s"
     )
 
@@ -128,7 +128,7 @@ def _result(config: Config, folder: RunFolder, ended: Ended | None) -> Result:
     runs = [run for arm in config.arms if (run := folder.finished_arm(arm.name))]
     samples = {run.name: folder.samples(run.name) for run in runs}
     arms = arm_results(runs, samples)
-    reference = folder.reference()
+    oracle = folder.oracle()
     rules: list[RuleResult] = []
     controls: list[ControlResult] = []
     if not ended:
@@ -136,7 +136,7 @@ def _result(config: Config, folder: RunFolder, ended: Ended | None) -> Result:
             judged(asked, arm, run, samples[arm.name])
             for arm, run in zip(config.arms, runs, strict=True)
         ]
-        rules, controls = judge_all(asked, judged_arms, reference)
+        rules, controls = judge_all(asked, judged_arms, oracle)
     return Result(
         name=config.name,
         verdict=ended.verdict if ended else verdict(rules),
@@ -151,7 +151,7 @@ def _result(config: Config, folder: RunFolder, ended: Ended | None) -> Result:
         task_hashes={task.name: task.task_hash for arm in arms[:1] for task in arm.tasks},
         config=config,
         config_sha256=config.sha256(),
-        reference=reference,
+        oracle=oracle,
         left_out={**folder.state.left_out},
         arms=arms,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from eval.activity.counts import read_evidence
+from eval.activity.counts import read_activity
 from eval.activity.finished import finished_after
 from eval.activity.vllm_log import count_rearrangements
 from eval.config.schema import Config
@@ -91,7 +91,7 @@ def stress(
         requests=load.requests,
         tokens=load.tokens,
         problem=load.problem,
-        evidence=read_evidence(events, first, last),
+        evidence=read_activity(events, first, last),
         ranks=config.serve.ranks,
         logged_rearrangements=logged,
         memory=samples,

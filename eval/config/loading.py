@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from eval.config.schema import REFERENCE_ARM, Config, Gate
+from eval.config.schema import BASELINE, Config, Gate
 from eval.errors import ConfigError
 
 
@@ -162,5 +162,5 @@ def _keep(config: Config, only: Sequence[str]) -> Config:
     for name in only:
         if name not in names:
             raise ConfigError(f"--only {name}: no such arm, there are {', '.join(names)}")
-    kept = [arm for arm in config.arms if arm.name in {*only, REFERENCE_ARM}]
+    kept = [arm for arm in config.arms if arm.name in {*only, BASELINE}]
     return config.model_copy(update={"arms": kept})

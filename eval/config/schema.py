@@ -25,7 +25,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 TaskName = Literal["gsm8k", "gsm_tiny"]
 
-REFERENCE_ARM = "off"
+BASELINE = "off"
 
 CONTROL_PREFIX = "control-"
 """Of an arm with a fault in it, which is not judged as part of its run."""
@@ -74,7 +74,7 @@ class Serve(_Section):
     options: dict[str, JsonValue] = {}
     """Of ``vllm serve``, without the leading dashes."""
     environment: dict[str, str] = {}
-    """Added to the environment of the server and of the reference."""
+    """Added to the environment of the server and of the oracle."""
 
     @field_validator("options")
     @classmethod
@@ -164,7 +164,7 @@ class Gate(_Section):
     """An arm must repeat ``off``, unless answers must be identical anyway."""
     excess_flips_points: NonNegativeFloat = 5.0
     """An arm's answers may flip so much more often than those of an arm that repeats ``off``."""
-    reference_accuracy: bool = False
+    recorded_accuracy: bool = False
     """Every scored task is compared with the accuracy recorded for the model."""
     rearrangements: NonNegativeInt = 1
     """Finished while the questions were asked, in every arm with EPLB."""
@@ -192,11 +192,11 @@ class Controls(_Section):
     """Instead of ``gate.rearrangements``: finished while so few questions were asked."""
 
 
-class Reference(_Section):
+class Oracle(_Section):
     """Greedy decoding by transformers in float32, which arm ``off`` has to equal."""
 
-    transformers_prompts: NonNegativeInt = 0
-    """The first so many questions of the first task; 0: no reference."""
+    prompts: NonNegativeInt = 0
+    """The first so many questions of the first task; 0: no oracle."""
 
 
 def _require_different(what: str, names: Sequence[str]) -> None:
@@ -218,7 +218,7 @@ class Config(_Section):
     arms: Annotated[list[Arm], Field(min_length=1)]
     gate: Gate = Gate()
     controls: Controls = Controls()
-    reference: Reference = Reference()
+    oracle: Oracle = Oracle()
 
     @field_validator("tasks")
     @classmethod
@@ -228,11 +228,11 @@ class Config(_Section):
 
     @field_validator("arms")
     @classmethod
-    def _arms_start_with_the_reference(cls, arms: list[Arm]) -> list[Arm]:
+    def _arms_start_with_the_baseline(cls, arms: list[Arm]) -> list[Arm]:
         _require_different("arms", [arm.name for arm in arms])
-        if arms[0].name != REFERENCE_ARM or arms[0].eplb is not None:
+        if arms[0].name != BASELINE or arms[0].eplb is not None:
             raise ValueError(
-                f"the first arm must be named {REFERENCE_ARM!r} and have no eplb: "
+                f"the first arm must be named {BASELINE!r} and have no eplb: "
                 "the others are compared with it"
             )
         return arms

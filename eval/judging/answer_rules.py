@@ -20,7 +20,7 @@ from eval.judging.statistics import (
     pair,
     smallest_loss,
 )
-from eval.results.schema import ReferenceResult, RuleResult
+from eval.results.schema import OracleResult, RuleResult
 
 _POWER = 0.8
 
@@ -162,20 +162,20 @@ def no_noise_floor() -> RuleResult:
     )
 
 
-def reference_accuracy(
-    comparison: Comparison, reference: RecordedAccuracy | None, flips: float
+def recorded_accuracy(
+    comparison: Comparison, recorded: RecordedAccuracy | None, flips: float
 ) -> RuleResult:
     """The accuracy is not below a recorded one by more than chance allows.
 
     Args:
         comparison: Of the arm, which may be ``off`` itself, with ``off``.
-        reference: The recorded one; none: there is none.
+        recorded: The recorded one; none: there is none.
         flips: Share of answers that flip from one run to the next, for the paired correction.
     """
-    if reference is None:
+    if recorded is None:
         return _about(
             comparison,
-            "reference_accuracy",
+            "recorded_accuracy",
             None,
             "no accuracy is recorded in eval/judging/recorded_accuracies/"
             f"{comparison.task.name}.yaml for this model, dtype and number of shots",
@@ -184,28 +184,28 @@ def reference_accuracy(
         )
     _, right = comparison.flags()
     accuracy = 100 * sum(right) / len(right)
-    independent = threshold(reference, len(right))
-    paired = paired_threshold(reference, independent, len(right), flips)
+    independent = threshold(recorded, len(right))
+    paired = paired_threshold(recorded, independent, len(right), flips)
     return _about(
         comparison,
-        "reference_accuracy",
+        "recorded_accuracy",
         accuracy >= independent.accuracy,
-        f"{accuracy:.2f} %, recorded {reference.accuracy:.2f} % of {reference.questions}",
-        limit=f"at least {independent.accuracy:.2f} % (alpha {reference.alpha:g}, sigma "
-        f"{reference.sigma:g}, n {len(right)})",
+        f"{accuracy:.2f} %, recorded {recorded.accuracy:.2f} % of {recorded.questions}",
+        limit=f"at least {independent.accuracy:.2f} % (alpha {recorded.alpha:g}, sigma "
+        f"{recorded.sigma:g}, n {len(right)})",
         detectable=f"{independent.detectable:.2f} points less with probability "
-        f"{1 - reference.beta:g} (beta {reference.beta:g}), as if the recorded run had had other "
+        f"{1 - recorded.beta:g} (beta {recorded.beta:g}), as if the recorded run had had other "
         f"questions; it had the same, so with {100 * flips:.1f} % of answers flipping "
         f"alpha is {_small(paired.alpha)} and {paired.detectable:.2f} points less are detected",
     )
 
 
-def transformers_reference(found: ReferenceResult | None, prompts: int) -> RuleResult:
+def oracle_answers(found: OracleResult | None, prompts: int) -> RuleResult:
     """The first answers of arm ``off`` are those of greedy decoding by transformers."""
     compared = found.prompts if found else 0
     different = compared - found.identical if found else 0
     return outcome(
-        "transformers_reference",
+        "oracle_answers",
         False if different else True if compared >= prompts else None,
         f"{different} of {plural(compared, 'answer')} of arm off differ from greedy decoding by "
         "transformers in float32",

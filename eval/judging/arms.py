@@ -7,7 +7,7 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from eval.config.schema import Arm, Config, Eplb, TaskName
-from eval.load.questions import Sample
+from eval.results.samples import Sample
 from eval.results.schema import ArmRun, RuleResult, RuleVerdict
 
 

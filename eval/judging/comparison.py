@@ -4,8 +4,8 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from eval.config.schema import REFERENCE_ARM, TaskName
-from eval.load.questions import Sample
+from eval.config.schema import BASELINE, TaskName
+from eval.results.samples import Sample
 from eval.results.schema import ArmResult, ArmRun, TaskResult
 
 
@@ -25,7 +25,7 @@ def arm_results(arms: Sequence[ArmRun], samples: Mapping[str, Sequence[Sample]])
 
 
 def _arm_result(arm: ArmRun, samples: Mapping[str, Sequence[Sample]]) -> ArmResult:
-    identical = identical_texts(samples[arm.name], samples[REFERENCE_ARM])
+    identical = identical_texts(samples[arm.name], samples[BASELINE])
     tasks = [
         TaskResult(**task.model_dump(), identical_to_off=identical[task.name]) for task in arm.tasks
     ]

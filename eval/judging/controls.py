@@ -12,7 +12,7 @@ from eval.errors import ConfigError
 from eval.judging.arms import JudgedArm, outcome
 from eval.judging.recorded import recorded_accuracies
 from eval.judging.verdict import Recorded, arm_rules, judge_run
-from eval.results.schema import ControlResult, ReferenceResult, RuleResult
+from eval.results.schema import ControlResult, OracleResult, RuleResult
 
 # Those of the plugin's setting `fault`.
 ControlName = Literal[
@@ -123,12 +123,12 @@ def judge_controls(config: Config, arms: Sequence[JudgedArm], recorded: Recorded
 
 
 def judge_all(
-    config: Config, arms: Sequence[JudgedArm], reference: ReferenceResult | None
+    config: Config, arms: Sequence[JudgedArm], oracle: OracleResult | None
 ) -> tuple[list[RuleResult], list[ControlResult]]:
     """Judge a whole run and its controls: every rule, and what became of each control."""
     recorded = recorded_accuracies(config)
     controls = judge_controls(config, arms, recorded)
-    return [*judge_run(config, arms, reference, recorded), *controls.rules], controls.results
+    return [*judge_run(config, arms, oracle, recorded), *controls.rules], controls.results
 
 
 def first_questions(arm: JudgedArm, tasks: Sequence[Task]) -> JudgedArm:

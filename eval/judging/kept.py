@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from eval.activity.counts import read_evidence
+from eval.activity.counts import read_activity
 from eval.config.schema import CONTROL_PREFIX, Arm, Config, Gate
 from eval.errors import GateError
 from eval.judging.arms import JudgedArm, judged, without_tasks
 from eval.judging.comparison import arm_results
 from eval.judging.controls import judge_all
 from eval.judging.verdict import reasons, verdict
-from eval.load.questions import Sample
 from eval.results.folder import RunFolder, read_result, read_state
+from eval.results.samples import Sample
 from eval.results.schema import ArmRun, Result
 
 
@@ -59,7 +59,7 @@ def judge_again(folders: Sequence[Path], gate: Gate | None = None) -> Result:
             config = config.model_copy(update={"arms": [*config.arms, added]})
     arms = [without_tasks(arm, left_out) for arm in arms]
     asked = config.without_tasks(left_out)
-    rules, controls = judge_all(asked, arms, first.result.reference)
+    rules, controls = judge_all(asked, arms, first.result.oracle)
     return first.result.model_copy(
         update={
             "verdict": verdict(rules),
@@ -106,7 +106,7 @@ def _read(path: Path) -> _Left:
                 f"{path}: arm {arm.name} is missing: there is no "
                 f"{folder.arm_folder(arm.name) / 'arm.json'}. Run the evaluation to its end"
             )
-        evidence = read_evidence(
+        evidence = read_activity(
             folder.arm_folder(arm.name) / "events", run.asked_from, run.asked_until
         )
         runs.append(run.model_copy(update=dict(evidence)))

@@ -51,38 +51,38 @@ class Threshold(NamedTuple):
     alpha: float
 
 
-def threshold(reference: RecordedAccuracy, questions: int) -> Threshold:
+def threshold(recorded: RecordedAccuracy, questions: int) -> Threshold:
     """The threshold of TensorRT-LLM's accuracy tests, tests/integration/defs/accuracy/README.md.
 
     A one-sided z-test of two independent samples: both accuracies are taken as uncertain.
     """
-    scale = reference.sigma * math.sqrt(1 / questions + 1 / reference.questions)
-    below = -float(norm.ppf(reference.alpha)) * scale
+    scale = recorded.sigma * math.sqrt(1 / questions + 1 / recorded.questions)
+    below = -float(norm.ppf(recorded.alpha)) * scale
     return Threshold(
-        accuracy=reference.accuracy - below,
-        detectable=below - float(norm.ppf(reference.beta)) * scale,
-        alpha=reference.alpha,
+        accuracy=recorded.accuracy - below,
+        detectable=below - float(norm.ppf(recorded.beta)) * scale,
+        alpha=recorded.alpha,
     )
 
 
 def paired_threshold(
-    reference: RecordedAccuracy, independent: Threshold, questions: int, flips: float
+    recorded: RecordedAccuracy, independent: Threshold, questions: int, flips: float
 ) -> Threshold:
     """What ``independent`` amounts to when the recorded run had the same questions.
 
     Then the two differ by the answers that flip, not by the questions.
 
     Args:
-        reference: The recorded accuracy.
+        recorded: The recorded accuracy.
         independent: From `threshold`.
         questions: In this run.
         flips: Share of answers that are right in one of two runs only; at least one answer's.
     """
     scale = 100 * math.sqrt(max(flips, 1 / questions) / questions)
-    below = reference.accuracy - independent.accuracy
+    below = recorded.accuracy - independent.accuracy
     return Threshold(
         accuracy=independent.accuracy,
-        detectable=below - float(norm.ppf(reference.beta)) * scale,
+        detectable=below - float(norm.ppf(recorded.beta)) * scale,
         alpha=float(norm.cdf(-below / scale)),
     )
 
@@ -95,7 +95,7 @@ def recorded_accuracies(
     Raises:
         GateError: A file is no list of recorded accuracies.
     """
-    if not config.gate.reference_accuracy:
+    if not config.gate.recorded_accuracy:
         return {}
     return {
         task.name: recorded_accuracy(config, task, folder) for task in config.tasks if task.scored

@@ -13,7 +13,7 @@ from eval.judging import answer_rules as accuracy
 from eval.judging.answer_rules import Comparison
 from eval.judging.arms import JudgedArm, judged
 from eval.judging.recorded import RecordedAccuracy
-from eval.results.schema import ReferenceResult, RuleResult, RuleVerdict, Verdict
+from eval.results.schema import OracleResult, RuleResult, RuleVerdict, Verdict
 
 __all__ = [
     "JudgedArm",
@@ -35,22 +35,22 @@ Recorded = Mapping[TaskName, RecordedAccuracy | None]
 def judge_run(
     config: Config,
     arms: Sequence[JudgedArm],
-    found: ReferenceResult | None,
+    found: OracleResult | None,
     recorded: Recorded,
 ) -> list[RuleResult]:
     """Apply every rule to a whole run.
 
     Args:
-        config: Tasks, gate and reference.
+        config: Tasks, gate and oracle.
         arms: All that are finished, ``off`` first. Arms of controls are left out.
         found: The comparison with transformers, if there was one.
         recorded: Recorded accuracies.
     """
     off, *others = [arm for arm in arms if not arm.name.startswith(CONTROL_PREFIX)]
     results = [evidence.all_answered(task, off) for task in config.tasks]
-    prompts = min(config.reference.transformers_prompts, off.run.tasks[0].questions)
+    prompts = min(config.oracle.prompts, off.run.tasks[0].questions)
     if prompts:
-        results.append(accuracy.transformers_reference(found, prompts))
+        results.append(accuracy.oracle_answers(found, prompts))
     repeats = [
         repeat
         for repeat in repeats_of_off(arms)
@@ -65,7 +65,7 @@ def judge_run(
         results += found_in_arm
         if verdict(found_in_arm) != "invalid":
             comparable.append(arm)
-    if gate.reference_accuracy:
+    if gate.recorded_accuracy:
         results += _reference_accuracy(config, off, off, comparable, recorded)
     return results
 
@@ -87,7 +87,7 @@ def arm_rules(
     results = [*asked, *evidence.evidence(config.gate, arm)]
     for task in config.tasks:
         results += _answer_rules(config, Comparison(task, off, arm), repeats)
-    if config.gate.reference_accuracy:
+    if config.gate.recorded_accuracy:
         results += _reference_accuracy(config, off, arm, [arm], recorded)
     return results
 
@@ -159,4 +159,4 @@ def _reference_accuracy(
             pairs = [Comparison(task, off, other).pairs() for other in flipping]
             flips = max((one.flips / one.questions for one in pairs), default=0.0)
             comparison = Comparison(task, off, arm)
-            yield accuracy.reference_accuracy(comparison, recorded.get(task.name), flips)
+            yield accuracy.recorded_accuracy(comparison, recorded.get(task.name), flips)

@@ -20,6 +20,7 @@ from eval.config.schema import Task, TaskName
 from eval.errors import EvaluationError
 from eval.load.lm_eval_tasks import task_definition, task_manager
 from eval.load.question_files import Files
+from eval.results.samples import Sample
 from eval.results.schema import Seeds, TaskRun
 
 SEEDS = Seeds(random=0, numpy=1234, torch=1234, fewshot=1234, request=1234)
@@ -34,28 +35,6 @@ _FLEXIBLE = "flexible-extract"
 
 class RequestError(EvaluationError):
     """A question got no answer."""
-
-
-class Sample(BaseModel):
-    """One question and its answer: a line of ``samples.jsonl``."""
-
-    task: TaskName
-    doc_id: int
-    """Its index in the test set."""
-    doc_hash: str
-    prompt_hash: str
-    target_hash: str
-    prompt: str
-    stop: list[str]
-    """An answer ends before the first of these."""
-    text: str
-    """The answer, as the server gave it."""
-    target: str
-    strict_match: str
-    """What the filter found in the answer."""
-    strict_correct: bool
-    flexible_extract: str
-    flexible_correct: bool
 
 
 class Answers(BaseModel):

@@ -9,16 +9,16 @@ from pathlib import Path
 from rich.console import Console
 
 from eval.config.schema import Config
-from eval.errors import TransformersError
-from eval.load.questions import Sample
-from eval.oracle.decoding import ReferenceAnswers, ReferenceRequest
-from eval.results.schema import ReferenceResult
+from eval.errors import OracleError
+from eval.oracle.decoding import OracleAnswers, OracleRequest
+from eval.results.samples import Sample
+from eval.results.schema import OracleResult
 from eval.serving.process import ChildProcess, last_lines
 
 
-def compare_with_transformers(
+def compare_with_oracle(
     config: Config, samples: Sequence[Sample], folder: Path, console: Console
-) -> ReferenceResult:
+) -> OracleResult:
     """Decode the first prompts of ``samples`` again, in another process.
 
     Args:
@@ -28,17 +28,17 @@ def compare_with_transformers(
         console: Shows that something is going on.
 
     Raises:
-        TransformersError: The process failed; has the end of its log.
+        OracleError: The process failed; has the end of its log.
     """
     first = [sample for sample in samples if sample.task == config.tasks[0].name]
-    compared = first[: config.reference.transformers_prompts]
+    compared = first[: config.oracle.prompts]
     started = time.monotonic()
-    with console.status(f"reference: {len(compared)} prompts with transformers in float32"):
+    with console.status(f"oracle: {len(compared)} prompts with transformers in float32"):
         texts = _decode(config, compared, folder)
     different = [
         sample.doc_id for sample, text in zip(compared, texts, strict=True) if sample.text != text
     ]
-    return ReferenceResult(
+    return OracleResult(
         prompts=len(compared),
         identical=len(compared) - len(different),
         different=different,
@@ -48,7 +48,7 @@ def compare_with_transformers(
 
 def _decode(config: Config, samples: Sequence[Sample], folder: Path) -> list[str]:
     folder.mkdir(exist_ok=True)
-    request = ReferenceRequest(
+    request = OracleRequest(
         model=config.model,
         prompts=[sample.prompt for sample in samples],
         stop=samples[0].stop,
@@ -57,13 +57,13 @@ def _decode(config: Config, samples: Sequence[Sample], folder: Path) -> list[str
     request_file, answers_file = folder / "request.json", folder / "answers.json"
     request_file.write_text(request.model_dump_json(), encoding="utf-8")
     command = [sys.executable, "-m", "eval.oracle.decoding", str(request_file), str(answers_file)]
-    log = folder / "reference.log"
+    log = folder / "oracle.log"
     with ChildProcess(command, config.serve.environment, log) as process:
         status = process.wait()
     if status != 0:
-        raise TransformersError(
-            f"reference: decoding by transformers failed (exit status {status}). Set "
-            "reference.transformers_prompts to 0 for a model that transformers cannot load\n"
+        raise OracleError(
+            f"oracle: decoding by transformers failed (exit status {status}). Set "
+            "oracle.prompts to 0 for a model that transformers cannot load\n"
             f"The end of its log {log}:\n{last_lines(log)}"
         )
-    return ReferenceAnswers.model_validate_json(answers_file.read_bytes()).texts
+    return OracleAnswers.model_validate_json(answers_file.read_bytes()).texts

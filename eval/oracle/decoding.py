@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 
-class ReferenceRequest(BaseModel):
+class OracleRequest(BaseModel):
     """What to decode."""
 
     model: str
@@ -22,13 +22,13 @@ class ReferenceRequest(BaseModel):
     max_tokens: int
 
 
-class ReferenceAnswers(BaseModel):
+class OracleAnswers(BaseModel):
     """One text for each prompt, ended before the first stop string."""
 
     texts: list[str]
 
 
-def decode(request: ReferenceRequest) -> ReferenceAnswers:
+def decode(request: OracleRequest) -> OracleAnswers:
     """Continue every prompt by itself: in a batch, padding could change a result."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -37,7 +37,7 @@ def decode(request: ReferenceRequest) -> ReferenceAnswers:
     tokenizer = AutoTokenizer.from_pretrained(request.model)
     model = AutoModelForCausalLM.from_pretrained(request.model, dtype=torch.float32)
     model = model.to(device).eval()
-    return ReferenceAnswers(
+    return OracleAnswers(
         texts=[
             cut_at_stop(_continue(model, tokenizer, prompt, request.max_tokens), request.stop)
             for prompt in request.prompts
@@ -74,7 +74,7 @@ def _text(tokenizer: Any, tokens: Any) -> str:
 
 def main(request_file: Path, answers_file: Path) -> None:
     """Read a request, write the answers."""
-    request = ReferenceRequest.model_validate_json(request_file.read_bytes())
+    request = OracleRequest.model_validate_json(request_file.read_bytes())
     answers_file.write_text(decode(request).model_dump_json(), encoding="utf-8")
 
 

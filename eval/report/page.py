@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from eval.activity.moved_models import labels
 from eval.activity.timeline import Timeline
-from eval.config.schema import REFERENCE_ARM
+from eval.config.schema import BASELINE
 from eval.report import origin, wording
 from eval.report.charts import (
     balancedness_chart,
@@ -150,7 +150,7 @@ def accuracy_charts(runs: Sequence[Run]) -> Iterator[AccuracyChart]:
         low, high = min(one.low for *_, one in found), max(one.high for *_, one in found)
         margin = 0.08 * (high - low)
         scale = Scale(100 * max(0, low - margin), 100 * min(1, high + margin))
-        off = {run: one.value for run, arm, one in found if arm == REFERENCE_ARM}
+        off = {run: one.value for run, arm, one in found if arm == BASELINE}
         rows = [
             AccuracyRow(
                 run,
@@ -231,6 +231,6 @@ def choose_drawings(views: Sequence[ArmView]) -> dict[Markup, str]:
 def _colours(runs: Sequence[Run]) -> dict[str, str]:
     """A CSS class for each arm's name, the same in all runs."""
     names = [arm.result.name for run in runs for arm in run.arms]
-    different = [name for name in dict.fromkeys(names) if name != REFERENCE_ARM]
+    different = [name for name in dict.fromkeys(names) if name != BASELINE]
     colours = {name: f"c{1 + index % _ARM_COLOURS}" for index, name in enumerate(different)}
-    return {REFERENCE_ARM: "c0"} | colours
+    return {BASELINE: "c0"} | colours

@@ -8,8 +8,8 @@ from scipy.stats import binomtest
 
 from eval.config.schema import TaskName
 from eval.judging.statistics import CONFIDENCE, Pairs, largest_loss, loss_p_value, pair
-from eval.load.questions import Sample
 from eval.report.runs import ArmRecord, Run
+from eval.results.samples import Sample
 
 
 @dataclass(frozen=True)

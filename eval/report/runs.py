@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.activity.timeline import Timeline, read_timelines
-from eval.config.schema import CONTROL_PREFIX, REFERENCE_ARM
+from eval.config.schema import BASELINE, CONTROL_PREFIX
 from eval.errors import RunFolderError
-from eval.load.questions import Sample
 from eval.results.folder import UNFINISHED, RunFolder, read_result, read_state
+from eval.results.samples import Sample
 from eval.results.schema import ArmResult, Result
 
 
@@ -64,8 +64,8 @@ def read_run(folder: Path, label: str) -> Run:
         )
     files = RunFolder(folder, read_state(folder))
     arms = [_read_arm(files, finished[name]) for name in names if name in finished]
-    if arms and arms[0].result.name != REFERENCE_ARM:
-        raise RunFolderError(f"{folder / 'result.json'}: the first arm is not {REFERENCE_ARM!r}")
+    if arms and arms[0].result.name != BASELINE:
+        raise RunFolderError(f"{folder / 'result.json'}: the first arm is not {BASELINE!r}")
     return Run(label, result, arms, missing)
 
 

@@ -11,10 +11,10 @@ from pydantic import BaseModel, ValidationError
 
 from eval.config.schema import Config, TaskName
 from eval.errors import RunFolderError
-from eval.load.questions import Sample
 from eval.results.lock import alone_in
 from eval.results.machine import files_digest, plugin_digest
-from eval.results.schema import ArmRun, ReferenceResult, Result, Versions
+from eval.results.samples import Sample
+from eval.results.schema import ArmRun, OracleResult, Result, Versions
 
 UNFINISHED = ("interrupted", "could not run")
 
@@ -37,7 +37,7 @@ class RunState(BaseModel):
 
 
 class RunFolder:
-    """``runs/NAME``: state, arms, reference and result."""
+    """``runs/NAME``: state, arms, oracle and result."""
 
     def __init__(self, path: Path, state: RunState) -> None:
         self.path = path
@@ -79,15 +79,15 @@ class RunFolder:
         write_atomically(folder / "samples.jsonl", lines)
         write_atomically(folder / "arm.json", f"{arm.model_dump_json(indent=2)}\n")
 
-    def reference(self) -> ReferenceResult | None:
+    def oracle(self) -> OracleResult | None:
         """The comparison with transformers, if it is done."""
-        file = self.path / "reference.json"
-        return _read(ReferenceResult, file) if file.exists() else None
+        file = self.path / "oracle.json"
+        return _read(OracleResult, file) if file.exists() else None
 
-    def finish_reference(self, reference: ReferenceResult) -> None:
+    def finish_oracle(self, oracle: OracleResult) -> None:
         """Keep the comparison with transformers."""
-        text = f"{reference.model_dump_json(indent=2)}\n"
-        write_atomically(self.path / "reference.json", text)
+        text = f"{oracle.model_dump_json(indent=2)}\n"
+        write_atomically(self.path / "oracle.json", text)
 
     def finish(self, result: Result) -> None:
         """Keep the result, whatever its verdict."""

@@ -3,12 +3,13 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from eval.activity.counts import Evidence
+from eval.activity.counts import Activity
 from eval.config.schema import Config, TaskName
+from eval.results.earlier import as_of_today
 
 Verdict = Literal["passed", "failed", "not tested", "invalid", "interrupted", "could not run"]
 
@@ -58,7 +59,7 @@ class Seeds(BaseModel):
     request: int
 
 
-class ReferenceResult(BaseModel):
+class OracleResult(BaseModel):
     """How many answers of arm ``off`` equal greedy decoding by transformers in float32."""
 
     prompts: int
@@ -94,8 +95,8 @@ class TaskResult(TaskRun):
     """Questions whose answer is, as text, that of arm ``off``."""
 
 
-class ArmRun(Evidence):
-    """One arm by itself: ``arm.json``. Evidence is counted while the questions were asked."""
+class ArmRun(Activity):
+    """One arm by itself: ``arm.json``. Activity is counted while the questions were asked."""
 
     name: str
     tasks: Sequence[TaskRun]
@@ -160,6 +161,11 @@ class Result(BaseModel):
 
     model_config = ConfigDict(populate_by_name=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_schemas(cls, values: Any) -> Any:
+        return as_of_today(values) if isinstance(values, dict) else values
+
     schema_version: Literal[3, 4] = Field(4, alias="schema")
     """3: from before outcomes were told, and still read; there ``rearrangements`` has those that
     were rejected or changed nothing, too."""
@@ -180,7 +186,7 @@ class Result(BaseModel):
     """Of each task in arm ``off``; the same in every arm unless the verdict is ``invalid``."""
     config: Config
     config_sha256: str
-    reference: ReferenceResult | None
+    oracle: OracleResult | None
     left_out: dict[str, str] = {}
     """Tasks that are not scored and that no arm was asked, because their questions could not be
     had, and why; earlier runs have none."""

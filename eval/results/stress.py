@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from rich.table import Table
 from rich.text import Text
 
-from eval.activity.counts import Evidence
+from eval.activity.counts import Activity
 from eval.results.memory import MemorySample, growth_mib
 from eval.results.schema import Machine, Versions
 
@@ -48,7 +48,7 @@ class StressResult(BaseModel):
     tokens: int
     problem: str | None
     """Why it ended before its time."""
-    evidence: Evidence
+    evidence: Activity
     ranks: int
     """Of expert parallelism."""
     logged_rearrangements: int

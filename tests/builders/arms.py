@@ -4,7 +4,7 @@
 from typing import Any
 
 from eval.config.schema import TaskName
-from eval.load.questions import Sample
+from eval.results.samples import Sample
 from eval.results.schema import ArmRun, Versions
 
 VERSIONS = Versions(

@@ -11,8 +11,8 @@ from eval.judging.verdict import (
     judge_run,
     judged,
 )
-from eval.load.questions import Sample
-from eval.results.schema import ReferenceResult, RuleResult
+from eval.results.samples import Sample
+from eval.results.schema import OracleResult, RuleResult
 from tests.builders.arms import arm, sample, samples, task_run
 from tests.builders.harness import gsm8k_task, small_config
 
@@ -29,7 +29,7 @@ class Run:
         self.config = Config.model_validate(small_config(**config))
         self.runs = {one.name: arm(one.name) for one in self.config.arms}
         self.answers: dict[str, Sequence[Sample]] = {name: samples() for name in self.runs}
-        self.found: ReferenceResult | None = None
+        self.found: OracleResult | None = None
         self.recorded: dict[Any, RecordedAccuracy | None] = {}
 
     def change(self, name: str, **changes: Any) -> "Run":

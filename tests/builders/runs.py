@@ -72,7 +72,7 @@ def write_run(folder: Path, shape: Shape = Shape(), **changes: Any) -> Path:
         "task_hashes": {"gsm8k": "0123456789abcdef"},
         "config": config,
         "config_sha256": "0" * 64,
-        "reference": {"prompts": 16, "identical": 16, "different": [], "seconds": 3.0},
+        "oracle": {"prompts": 16, "identical": 16, "different": [], "seconds": 3.0},
         "arms": arms,
     }  # fmt: skip
     state = {

@@ -32,7 +32,7 @@ class Evaluation:
             "name": "e2e",
             "model": str(MODEL),
             "tasks": [TASK],
-            "reference.transformers_prompts": 0,
+            "oracle.prompts": 0,
             **settings,
         }
         sets = [f"{key}={json.dumps(value)}" for key, value in values.items()]

@@ -309,14 +309,14 @@ def test_a_missing_model_folder_says_how_to_make_it(harness: Harness) -> None:
 def test_answers_unlike_those_of_transformers_are_different(
     harness: Harness, tiny_llama: Path
 ) -> None:
-    config = small_config(model=str(tiny_llama), reference={"transformers_prompts": 2})
+    config = small_config(model=str(tiny_llama), oracle={"prompts": 2})
     ended = harness.run("--only", "sync", config=config)
 
     assert ended.returncode == 1, ended.stdout + ended.stderr
-    assert harness.result()["reference"]["prompts"] == 2
-    assert harness.result()["reference"]["different"] == [0, 1]
+    assert harness.result()["oracle"]["prompts"] == 2
+    assert harness.result()["oracle"]["different"] == [0, 1]
     assert harness.result()["reasons"][0].startswith(
-        "transformers_reference, arm off: 2 of 2 answers of arm off differ"
+        "oracle_answers, arm off: 2 of 2 answers of arm off differ"
     )
 
 

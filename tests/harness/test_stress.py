@@ -20,7 +20,7 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
-from eval.activity.counts import Evidence
+from eval.activity.counts import Activity
 from eval.activity.finished import finished_after
 from eval.cli import app
 from eval.errors import RunFolderError
@@ -196,7 +196,7 @@ def result(**changes: Any) -> StressResult:
         "requests": 50,
         "tokens": 4000,
         "problem": None,
-        "evidence": Evidence(
+        "evidence": Activity(
             rearrangements=9, weight_checks=90, map_checks=90, checking_ranks=[0, 1]
         ),
         "ranks": 2,
@@ -260,8 +260,8 @@ def test_on_a_cpu_memory_is_told_and_not_judged() -> None:
 
 
 def test_without_the_plugin_vllm_s_log_counts() -> None:
-    assert failed(plugin=False, evidence=Evidence()) == []
-    assert failed(plugin=False, evidence=Evidence(), logged_rearrangements=4) == ["rearrangements"]
+    assert failed(plugin=False, evidence=Activity()) == []
+    assert failed(plugin=False, evidence=Activity(), logged_rearrangements=4) == ["rearrangements"]
 
 
 def test_memory_of_whole_gpus_is_said_to_be_so() -> None:

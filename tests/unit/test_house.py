@@ -172,4 +172,4 @@ def test_the_harness_shares_nothing_with_the_plugin_but_the_types_of_events(
     file = tmp_path / "eval" / "events.py"
     file.parent.mkdir()
     file.write_text(f"from vllm_eplb_plugin.observe.events import Event\nimport {name}\n")
-    assert house.problems(package) == [f"eval/activity/events.py:2: eval may not import {name}"]
+    assert house.problems(package) == [f"eval/events.py:2: eval may not import {name}"]

@@ -105,7 +105,7 @@ def test_overrides_reach_into_mappings_and_lists(tmp_path: Path) -> None:
         "arms.sync.eplb.window_size=77",
         "arms.2.eplb.step_interval=88",
         "plugin.fault=weights_not_moved",
-        "reference.transformers_prompts=4",
+        "oracle.prompts=4",
         "serve.port=null",
     )
 
@@ -113,7 +113,7 @@ def test_overrides_reach_into_mappings_and_lists(tmp_path: Path) -> None:
     assert config.arms[1].eplb is not None and config.arms[1].eplb.window_size == 77
     assert config.arms[2].eplb is not None and config.arms[2].eplb.step_interval == 88
     assert config.plugin == {"check_weights": True, "fault": "weights_not_moved"}
-    assert config.reference.transformers_prompts == 4
+    assert config.oracle.prompts == 4
 
 
 @pytest.mark.parametrize(

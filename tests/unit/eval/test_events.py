@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from eval.activity.counts import read_evidence
+from eval.activity.counts import read_activity
 from eval.activity.events import files_of_all_ranks, files_that_speak_for_all, read_events
 from eval.errors import EventsError
 from tests.builders.events import committed, finished, started, told, write_events
@@ -32,7 +32,7 @@ def test_every_event_is_read_as_it_was_told(tmp_path: Path) -> None:
 def test_a_last_line_cut_off_in_writing_is_left_out(tmp_path: Path) -> None:
     whole = told(1, finished(1))
 
-    assert read_evidence(write_events(tmp_path, [whole, whole[:40]]), 0, 9).rearrangements == 1
+    assert read_activity(write_events(tmp_path, [whole, whole[:40]]), 0, 9).rearrangements == 1
 
 
 def changed(change: Callable[[dict[str, Any]], object]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from eval.activity.counts import Evidence, read_evidence
+from eval.activity.counts import Activity, read_activity
 from eval.activity.events import read_events
 from eval.activity.timeline import read_timelines
 from eval.errors import EventsError
@@ -55,9 +55,9 @@ def read(folder: Path, *lines: str) -> list[Any]:
     return [told.event for told in read_events(folder / "rank0.jsonl")]
 
 
-def evidence(file: Path, folder: Path) -> Evidence:
+def evidence(file: Path, folder: Path) -> Activity:
     shutil.copy(file, folder / "rank0.jsonl")
-    return read_evidence(folder, 0, 1e10)
+    return read_activity(folder, 0, 1e10)
 
 
 def test_a_rejected_placement_is_one_outcome(tmp_path: Path) -> None:
@@ -139,9 +139,9 @@ def test_what_never_finished_although_a_later_one_started_has_failed(tmp_path: P
     reason = "it never finished although a later one started"
     assert events[1] == RearrangementFailed(*MOMENT, 2, reason, None)
     assert [type(event) for event in events[2:]] == [RearrangementStarted, RearrangementFinished]
-    counted = read_evidence(tmp_path, 0, 9)
+    counted = read_activity(tmp_path, 0, 9)
     assert (counted.failed, counted.under_way_seconds) == (1, None)
-    assert read_evidence(tmp_path, 3.5, 9).failed == 0
+    assert read_activity(tmp_path, 3.5, 9).failed == 0
 
 
 def test_models_of_one_rearrangement_do_not_give_each_other_up(tmp_path: Path) -> None:
@@ -152,9 +152,9 @@ def test_models_of_one_rearrangement_do_not_give_each_other_up(tmp_path: Path) -
     assert (counted.failed, counted.rearrangements, counted.skipped) == (0, 1, 1)
 
 
-def read_evidence_of(folder: Path, *lines: str) -> Evidence:
+def read_evidence_of(folder: Path, *lines: str) -> Activity:
     read(folder, *lines)
-    return read_evidence(folder, 0, 9)
+    return read_activity(folder, 0, 9)
 
 
 def test_dropped_events_are_of_no_model(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def start(runs: Path, verdict: Verdict | None) -> None:
                     name="small", verdict=verdict, reasons=[], started=folder.state.started,
                     finished=folder.state.started, versions=VERSIONS, machine=this_machine(),
                     seeds=SEEDS, task_hashes={}, config=config(),
-                    config_sha256=config().sha256(), reference=None, arms=[],
+                    config_sha256=config().sha256(), oracle=None, arms=[],
                 )
             )  # fmt: skip
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from scipy.stats import binom
 
-from eval.activity.counts import ModelEvidence
+from eval.activity.counts import ModelActivity
 from eval.config.schema import Config
 from eval.judging.recorded import RecordedAccuracy
 from eval.judging.verdict import (
@@ -16,7 +16,7 @@ from eval.judging.verdict import (
     repeats_of_off,
     verdict,
 )
-from eval.results.schema import ReferenceResult
+from eval.results.schema import OracleResult
 from tests.builders.arms import QUESTIONS, arm, sample, samples, task_run
 from tests.builders.harness import gsm8k_task, small_config
 from tests.builders.judged_run import Run, gate, paired, scored
@@ -65,8 +65,8 @@ def test_an_arm_whose_placements_are_all_rejected_moved_nothing() -> None:
 
 def test_a_layer_that_stays_is_named_with_its_model() -> None:
     models = [
-        ModelEvidence(model="main", model_index=0, stage=0, finished=6, slots_changed=[3, 3]),
-        ModelEvidence(model="draft", model_index=1, stage=0, finished=6, slots_changed=[4, 0]),
+        ModelActivity(model="main", model_index=0, stage=0, finished=6, slots_changed=[3, 3]),
+        ModelActivity(model="draft", model_index=1, stage=0, finished=6, slots_changed=[4, 0]),
     ]
     run = Run().change("sync", models=models, slots_changed=[3, 3, 4, 0])
 
@@ -218,13 +218,13 @@ def test_arms_that_were_asked_different_things_are_not_compared(what: str) -> No
 
 
 def test_a_difference_from_transformers_fails_and_too_few_prompts_are_not_tested() -> None:
-    run = Run(reference={"transformers_prompts": 4})
-    assert run.bad() == [("transformers_reference", "off", "not tested")]
+    run = Run(oracle={"prompts": 4})
+    assert run.bad() == [("oracle_answers", "off", "not tested")]
 
-    run.found = ReferenceResult(prompts=4, identical=3, different=[2], seconds=1)
-    assert run.bad() == [("transformers_reference", "off", "failed")]
+    run.found = OracleResult(prompts=4, identical=3, different=[2], seconds=1)
+    assert run.bad() == [("oracle_answers", "off", "failed")]
 
-    run.found = ReferenceResult(prompts=4, identical=4, different=[], seconds=1)
+    run.found = OracleResult(prompts=4, identical=4, different=[], seconds=1)
     assert run.bad() == []
 
 
@@ -400,29 +400,29 @@ RECORDED = RecordedAccuracy(
 
 
 def test_an_accuracy_far_below_the_recorded_one_fails() -> None:
-    required = gate(identical=False, noise_floor=False, reference_accuracy=True)
+    required = gate(identical=False, noise_floor=False, recorded_accuracy=True)
 
     for right, failing in ((618, []), (617, ["off", "sync"])):
         run = paired(scored(right=right, wrong=1319 - right), gate=required)
         run.recorded = {"gsm8k": RECORDED}
-        assert sorted(run.bad()) == [("reference_accuracy", name, "failed") for name in failing]
+        assert sorted(run.bad()) == [("recorded_accuracy", name, "failed") for name in failing]
 
 
 def test_a_recorded_accuracy_that_is_not_there_is_not_tested() -> None:
-    required = gate(identical=False, noise_floor=False, reference_accuracy=True)
+    required = gate(identical=False, noise_floor=False, recorded_accuracy=True)
     run = paired(scored(right=1319), gate=required)
 
     assert sorted(run.bad()) == [
-        ("reference_accuracy", name, "not tested") for name in ("off", "sync")
+        ("recorded_accuracy", name, "not tested") for name in ("off", "sync")
     ]
 
 
 def test_the_paired_correction_is_said() -> None:
-    required = gate(identical=False, noise_floor=False, reference_accuracy=True)
+    required = gate(identical=False, noise_floor=False, recorded_accuracy=True)
     run = paired(scored(right=640, lost=33, won=33, wrong=613), gate=required)
     run.recorded = {"gsm8k": RECORDED}
 
-    result = run.only("reference_accuracy", "sync")
+    result = run.only("recorded_accuracy", "sync")
     assert "at least 46.80 % (alpha 0.05, sigma 50, n 1319)" in result.limit
     assert "4.84 points less with probability 0.8 (beta 0.2)" in result.detectable
     assert "with 5.0 % of answers flipping" in result.detectable

@@ -61,7 +61,7 @@ def write_run(runs: Path, name: str = "small", **changes: Any) -> Path:
                 name=name, verdict="not tested", reasons=[], started=folder.state.started,
                 finished=folder.state.started, versions=VERSIONS, machine=this_machine(),
                 seeds=SEEDS, task_hashes={}, config=config, config_sha256=config.sha256(),
-                reference=None, arms=[],
+                oracle=None, arms=[],
             )
         )  # fmt: skip
     return runs / name

@@ -32,7 +32,7 @@ def result(rules: list[RuleResult], **changes: Any) -> Result:
         "name": "small", "verdict": verdict(rules), "reasons": reasons(rules), "rules": rules,
         "started": "2026-01-02T03:04:05Z", "finished": "2026-01-02T03:04:05Z",
         "versions": VERSIONS, "machine": this_machine(), "seeds": SEEDS, "task_hashes": {},
-        "config": config, "config_sha256": config.sha256(), "reference": None, "arms": [],
+        "config": config, "config_sha256": config.sha256(), "oracle": None, "arms": [],
     }  # fmt: skip
     return Result.model_validate({**values, **changes})
 

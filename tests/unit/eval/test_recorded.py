@@ -25,7 +25,7 @@ def entry(**changes: Any) -> dict[str, Any]:
 def found(folder: Path, entries: Any, **changes: Any) -> RecordedAccuracy | None:
     (folder / "gsm8k.yaml").write_text(yaml.safe_dump(entries), encoding="utf-8")
     serve = {"options": {"dtype": "float32", "data-parallel-size": 2}}
-    gate = {"reference_accuracy": True}
+    gate = {"recorded_accuracy": True}
     config = Config.model_validate(small_config(serve=serve, gate=gate, **changes))
     return recorded_accuracies(config, folder)["gsm8k"]
 
@@ -49,13 +49,13 @@ def test_the_same_questions_are_preferred_and_then_the_most(tmp_path: Path) -> N
     entries = [entry(questions=count) for count in (48, 200, 12)]
 
     for asked, expected in ((12, 12), (96, 200), (None, 200)):
-        reference = found(tmp_path, entries, tasks=[gsm8k_task(questions=asked)])
-        assert reference is not None and reference.questions == expected
+        recorded = found(tmp_path, entries, tasks=[gsm8k_task(questions=asked)])
+        assert recorded is not None and recorded.questions == expected
 
 
 def test_nothing_is_looked_up_that_the_gate_does_not_ask_for(tmp_path: Path) -> None:
     unscored = [gsm8k_task(scored=False)]
-    wanted = Config.model_validate(small_config(gate={"reference_accuracy": True}, tasks=unscored))
+    wanted = Config.model_validate(small_config(gate={"recorded_accuracy": True}, tasks=unscored))
 
     assert recorded_accuracies(wanted, tmp_path) == {}
     assert recorded_accuracies(Config.model_validate(small_config()), tmp_path) == {}
@@ -70,7 +70,7 @@ def test_a_broken_file_is_named(tmp_path: Path, entries: Any) -> None:
 @pytest.mark.parametrize(
     "file", sorted((REPOSITORY / "eval/judging/recorded_accuracies").glob("*.yaml"))
 )
-def test_the_references_of_the_repository_are_valid(file: Path) -> None:
+def test_the_records_of_the_repository_are_valid(file: Path) -> None:
     for one in yaml.safe_load(file.read_text(encoding="utf-8")):
         RecordedAccuracy.model_validate(one)
 
@@ -88,29 +88,29 @@ def test_the_references_of_the_repository_are_valid(file: Path) -> None:
 def test_thresholds_are_those_of_tensorrt_llm(
     questions: int, changes: dict[str, Any], below: float, detectable: float
 ) -> None:
-    reference = RecordedAccuracy.model_validate(entry(questions=questions, **changes))
-    limit = threshold(reference, questions)
+    recorded = RecordedAccuracy.model_validate(entry(questions=questions, **changes))
+    limit = threshold(recorded, questions)
 
     assert 40 - limit.accuracy == pytest.approx(below, abs=0.006)
     assert limit.detectable == pytest.approx(detectable, abs=0.02)
 
 
 def test_the_same_questions_make_the_threshold_looser_than_it_says() -> None:
-    reference = RecordedAccuracy.model_validate(entry(questions=1319))
-    independent = threshold(reference, 1319)
+    recorded = RecordedAccuracy.model_validate(entry(questions=1319))
+    independent = threshold(recorded, 1319)
 
-    paired = paired_threshold(reference, independent, 1319, flips=0.05)
+    paired = paired_threshold(recorded, independent, 1319, flips=0.05)
     assert paired.accuracy == independent.accuracy
     assert paired.alpha < 1e-6
     assert 3.2 < paired.detectable < independent.detectable
     # As if half of all answers flipped: independent runs of a model that is right half the time.
-    assert paired_threshold(reference, independent, 1319, 0.5).alpha == pytest.approx(0.05)
+    assert paired_threshold(recorded, independent, 1319, 0.5).alpha == pytest.approx(0.05)
 
 
 def test_without_a_flip_one_is_assumed() -> None:
-    reference = RecordedAccuracy.model_validate(entry(questions=1319))
-    independent = threshold(reference, 1319)
+    recorded = RecordedAccuracy.model_validate(entry(questions=1319))
+    independent = threshold(recorded, 1319)
 
-    assert paired_threshold(reference, independent, 1319, 0) == paired_threshold(
-        reference, independent, 1319, 1 / 1319
+    assert paired_threshold(recorded, independent, 1319, 0) == paired_threshold(
+        recorded, independent, 1319, 1 / 1319
     )

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from eval.config.loading import model_in
 from eval.config.schema import Config
-from eval.load.questions import Sample
+from eval.results.samples import Sample
 from eval.results.schema import EXIT_CODES, Result, Verdict
 from tests.builders.harness import REPOSITORY
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from eval.oracle.decoding import ReferenceRequest, cut_at_stop, decode
+from eval.oracle.decoding import OracleRequest, cut_at_stop, decode
 
 PROMPTS = ["Question: What is 1 plus 2?\nAnswer:", "Why", "Some longer words, then 17 more."]
 
@@ -27,7 +27,7 @@ def plain_greedy(folder: Path, prompt: str, max_tokens: int) -> str:
 
 
 def test_the_texts_are_those_of_a_greedy_loop(tiny_llama: Path) -> None:
-    request = ReferenceRequest(model=str(tiny_llama), prompts=PROMPTS, stop=[], max_tokens=20)
+    request = OracleRequest(model=str(tiny_llama), prompts=PROMPTS, stop=[], max_tokens=20)
     texts = decode(request).texts
 
     assert texts == [plain_greedy(tiny_llama, prompt, 20) for prompt in PROMPTS]
@@ -38,7 +38,7 @@ def test_the_texts_are_those_of_a_greedy_loop(tiny_llama: Path) -> None:
 def test_a_text_ends_before_the_first_stop_string(tiny_llama: Path) -> None:
     whole = plain_greedy(tiny_llama, PROMPTS[0], 20)
     stop = whole[8:10]
-    request = ReferenceRequest(
+    request = OracleRequest(
         model=str(tiny_llama), prompts=PROMPTS[:1], stop=["never there", stop], max_tokens=20
     )
 
