@@ -13,7 +13,7 @@ from eval.commands.stress import stress_command
 from eval.config.loading import load_config, load_gate
 from eval.errors import EvaluationError, run_to_its_end
 from eval.judging.controls import add_controls
-from eval.judging.kept import judge_again
+from eval.judging.kept import judge_kept
 from eval.judging.power import PairedTest
 from eval.judging.power_table import power_table
 from eval.preflight.look import findings_table, preflight
@@ -100,7 +100,7 @@ def gate_command(
     junit: _Junit = None,
 ) -> None:
     """Judge a run again, with the arms of further runs beside its arm off. Writes nothing."""
-    result = judge_again(folders, load_gate(gate) if gate else None)
+    result = judge_kept(folders, load_gate(gate) if gate else None)
     print_report(result, PlainConsole())
     if junit is not None:
         write_junit(result, junit)

@@ -12,9 +12,10 @@ from eval.commands.arms import run_arms
 from eval.config.schema import BASELINE, Config, TaskName
 from eval.errors import ConfigError, EvaluationError
 from eval.interrupts import interrupts_raise, interrupts_wait
+from eval.judging.arms import arm_to_judge
 from eval.judging.comparison import arm_results
-from eval.judging.controls import judge_all
-from eval.judging.verdict import judged, reasons, verdict
+from eval.judging.controls import judge_with_controls
+from eval.judging.verdict import reasons, verdict
 from eval.load.question_files import Files
 from eval.load.questions import SEEDS
 from eval.oracle.agreement import compare_with_oracle
@@ -133,10 +134,10 @@ def _result(config: Config, folder: RunFolder, ended: Ended | None) -> Result:
     controls: list[ControlResult] = []
     if not ended:
         judged_arms = [
-            judged(asked, arm, run, samples[arm.name])
+            arm_to_judge(asked, arm, run, samples[arm.name])
             for arm, run in zip(config.arms, runs, strict=True)
         ]
-        rules, controls = judge_all(asked, judged_arms, oracle)
+        rules, controls = judge_with_controls(asked, judged_arms, oracle)
     return Result(
         name=config.name,
         verdict=ended.verdict if ended else verdict(rules),

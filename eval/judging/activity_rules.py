@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 
 from eval.config.schema import Gate, Task
-from eval.judging.arms import JudgedArm, outcome, plural
+from eval.judging.arms import ArmToJudge, outcome, plural
 from eval.results.schema import ArmRun, RuleResult, TaskRun
 
 # An async rearrangement takes as long as its layers have engine steps to wait for, which varies;
@@ -16,7 +16,7 @@ _STALL_SECONDS_WITHOUT_ANY = 60.0
 _WHOLE_TEST_SET = {"gsm8k": 1319, "gsm_tiny": 500}
 
 
-def same_questions(task: Task, off: JudgedArm, arm: JudgedArm) -> RuleResult:
+def same_questions(task: Task, off: ArmToJudge, arm: ArmToJudge) -> RuleResult:
     """Both arms were asked the same prompts in the same words, with the same right answers."""
     hashes = [_run(one, task).task_hash for one in (off, arm)]
     asked, expected = (
@@ -42,7 +42,7 @@ def same_questions(task: Task, off: JudgedArm, arm: JudgedArm) -> RuleResult:
     )
 
 
-def all_answered(task: Task, arm: JudgedArm) -> RuleResult:
+def all_answered(task: Task, arm: ArmToJudge) -> RuleResult:
     """Every question has an answer; the first request that fails ends the evaluation."""
     expected = task.questions or _WHOLE_TEST_SET[task.name]
     answered = min(
@@ -59,7 +59,7 @@ def all_answered(task: Task, arm: JudgedArm) -> RuleResult:
     )
 
 
-def evidence(gate: Gate, arm: JudgedArm) -> Iterator[RuleResult]:
+def evidence(gate: Gate, arm: ArmToJudge) -> Iterator[RuleResult]:
     """What an arm with EPLB owes; of one whose plugin is off, only vLLM's log can tell."""
     if arm.eplb is None:
         return
@@ -78,7 +78,7 @@ def evidence(gate: Gate, arm: JudgedArm) -> Iterator[RuleResult]:
         yield _maps(arm)
 
 
-def _rearrangements(gate: Gate, arm: JudgedArm) -> RuleResult:
+def _rearrangements(gate: Gate, arm: ArmToJudge) -> RuleResult:
     found = arm.run.rearrangements
     return outcome(
         "rearrangements",
@@ -91,7 +91,7 @@ def _rearrangements(gate: Gate, arm: JudgedArm) -> RuleResult:
     )
 
 
-def _logged_rearrangements(gate: Gate, arm: JudgedArm) -> RuleResult:
+def _logged_rearrangements(gate: Gate, arm: ArmToJudge) -> RuleResult:
     found = arm.run.logged_rearrangements
     return outcome(
         "rearrangements",
@@ -104,7 +104,7 @@ def _logged_rearrangements(gate: Gate, arm: JudgedArm) -> RuleResult:
     )
 
 
-def _slots_changed(gate: Gate, arm: JudgedArm) -> RuleResult:
+def _slots_changed(gate: Gate, arm: ArmToJudge) -> RuleResult:
     slots = arm.run.slots_changed
     unchanged = _unchanged_layers(arm.run)
     if unchanged:
@@ -123,7 +123,7 @@ def _slots_changed(gate: Gate, arm: JudgedArm) -> RuleResult:
     )
 
 
-def _no_stall(arm: JudgedArm) -> RuleResult:
+def _no_stall(arm: ArmToJudge) -> RuleResult:
     run = arm.run
     under_way = run.under_way_seconds
     allowed = (
@@ -145,7 +145,7 @@ def _no_stall(arm: JudgedArm) -> RuleResult:
     )
 
 
-def _no_failed_rearrangements(arm: JudgedArm) -> RuleResult:
+def _no_failed_rearrangements(arm: ArmToJudge) -> RuleResult:
     failed, reasons = arm.run.failed, "; ".join(arm.run.failures)
     return outcome(
         "no_failed_rearrangements",
@@ -157,7 +157,7 @@ def _no_failed_rearrangements(arm: JudgedArm) -> RuleResult:
     )
 
 
-def _no_rejected_placements(arm: JudgedArm) -> RuleResult:
+def _no_rejected_placements(arm: ArmToJudge) -> RuleResult:
     rejected = arm.run.placements_rejected
     return outcome(
         "no_rejected_placements",
@@ -169,7 +169,7 @@ def _no_rejected_placements(arm: JudgedArm) -> RuleResult:
     )
 
 
-def _mode(arm: JudgedArm, expected: str) -> RuleResult:
+def _mode(arm: ArmToJudge, expected: str) -> RuleResult:
     modes = arm.run.modes
     return outcome(
         "mode",
@@ -181,7 +181,7 @@ def _mode(arm: JudgedArm, expected: str) -> RuleResult:
     )
 
 
-def _weights(arm: JudgedArm) -> RuleResult:
+def _weights(arm: ArmToJudge) -> RuleResult:
     checks, mismatches = arm.run.weight_checks, arm.run.weight_mismatches
     silent = [str(rank) for rank in range(arm.ranks) if rank not in arm.run.checking_ranks]
     saw = (
@@ -198,7 +198,7 @@ def _weights(arm: JudgedArm) -> RuleResult:
     )
 
 
-def _maps(arm: JudgedArm) -> RuleResult:
+def _maps(arm: ArmToJudge) -> RuleResult:
     checks, mismatches = arm.run.map_checks, arm.run.map_mismatches
     return outcome(
         "maps",
@@ -228,5 +228,5 @@ def _unchanged_layers(run: ArmRun) -> list[str]:
     ]
 
 
-def _run(arm: JudgedArm, task: Task) -> TaskRun:
+def _run(arm: ArmToJudge, task: Task) -> TaskRun:
     return next(run for run in arm.run.tasks if run.name == task.name)

@@ -4,19 +4,16 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from scipy.stats import beta
-
 from eval.config.schema import Gate, Task
-from eval.judging.arms import JudgedArm, outcome, plural
-from eval.judging.comparison import identical_texts
+from eval.judging.arms import ArmToJudge, outcome, plural
+from eval.judging.comparison import PairedAnswers, accuracy, compare
 from eval.judging.power import Model, PairedTest, detectable_loss
 from eval.judging.recorded import RecordedAccuracy, paired_threshold, threshold
 from eval.judging.statistics import (
     CONFIDENCE,
     Pairs,
-    difference_p_value,
     largest_loss,
-    loss_p_value,
+    largest_share,
     pair,
     smallest_loss,
 )
@@ -29,33 +26,20 @@ class Comparison(NamedTuple):
     """One task in two arms."""
 
     task: Task
-    off: JudgedArm
-    arm: JudgedArm
+    off: ArmToJudge
+    arm: ArmToJudge
 
-    def flags(self) -> tuple[list[bool], list[bool]]:
-        """Which answers are right by the filter strict-match."""
-        off, arm = (
-            [sample.strict_correct for sample in one.answers(self.task.name)]
-            for one in (self.off, self.arm)
-        )
-        return off, arm
-
-    def pairs(self) -> Pairs:
-        """Right and wrong answers, paired by question."""
-        return pair(*self.flags())
-
-    def different_texts(self) -> int:
-        """Questions with another answer, character for character."""
-        answers, others = (one.answers(self.task.name) for one in (self.arm, self.off))
-        return len(answers) - identical_texts(answers, others)[self.task.name]
+    def answers(self) -> PairedAnswers:
+        """Those of the arm beside those of ``off``."""
+        return compare(self.off.samples, self.arm.samples, self.task.name)
 
 
 def identical_answers(comparison: Comparison, allowed: int) -> RuleResult:
     """Where arithmetic is exact enough, every answer has to be the same, but for ``allowed``."""
-    questions = len(comparison.arm.answers(comparison.task.name))
-    different = comparison.different_texts()
-    # The share of which so few are found only once in twenty times: Clopper and Pearson's bound.
-    share = beta.ppf(CONFIDENCE, allowed + 1, questions - allowed) if allowed < questions else 1.0
+    answers = comparison.answers()
+    questions, different = len(answers.doc_ids), answers.different
+    # The share of which so few are found only once in twenty times.
+    share = largest_share(allowed, questions)
     limit = f"at most {allowed}" if allowed else "none"
     return _about(
         comparison,
@@ -85,8 +69,8 @@ def paired_accuracy(comparison: Comparison, gate: Gate, alpha: float) -> RuleRes
             limit="a scored task, or gate.identical",
             detectable="nothing",
         )
-    pairs = comparison.pairs()
-    p_value, bound = loss_p_value(pairs), 100 * largest_loss(pairs)
+    answers = comparison.answers()
+    pairs, p_value, bound = answers.pairs, answers.p_value, answers.largest_loss
     margin = gate.margin_points
     excluded = margin is None or bound <= margin
     limit = f"failed if p is below {alpha:.3g}"
@@ -106,11 +90,11 @@ def paired_accuracy(comparison: Comparison, gate: Gate, alpha: float) -> RuleRes
 
 def noise_of_repeat(comparison: Comparison, alpha: float) -> RuleResult:
     """How many answers flip when nothing differs: an arm that repeats arm ``off``."""
-    pairs = comparison.pairs()
-    saw = _flips(comparison)
+    answers = comparison.answers()
+    pairs, p_value = answers.pairs, answers.difference_p_value
+    saw = _flips(comparison, answers)
     if not comparison.task.scored:
         return _about(comparison, "noise_floor", True, saw, limit="none", detectable="nothing")
-    p_value = difference_p_value(pairs)
     return _about(
         comparison,
         "noise_floor",
@@ -123,27 +107,23 @@ def noise_of_repeat(comparison: Comparison, alpha: float) -> RuleResult:
 
 
 def noise_floor(
-    comparison: Comparison, repeats: Sequence[JudgedArm], gate: Gate
+    comparison: Comparison, repeats: Sequence[ArmToJudge], gate: Gate
 ) -> RuleResult | None:
     """Answers flip about as often as between ``off`` and the repeat of it that flips most."""
     if not comparison.task.scored or not repeats:
         return None
-    floors = [comparison._replace(arm=repeat) for repeat in repeats]
-    floor = max(floors, key=lambda one: one.pairs().flips)
-    off, arm = comparison.flags()
-    _, repeated = floor.flags()
+    answers = comparison.answers()
+    floors = {repeat.name: comparison._replace(arm=repeat).answers() for repeat in repeats}
+    name, floor = max(floors.items(), key=lambda one: one[1].pairs.flips)
     # The same questions in both: those that flip in one of the two only decide.
-    excess = pair(
-        [before != after for before, after in zip(off, arm, strict=True)],
-        [before != after for before, after in zip(off, repeated, strict=True)],
-    )
+    excess = pair(answers.flipped, floor.flipped)
     at_least, at_most = 100 * smallest_loss(excess), 100 * largest_loss(excess)
     return _about(
         comparison,
         "noise_floor",
         at_least <= gate.excess_flips_points,
-        f"{_flips(comparison)}; {100 * floor.pairs().flips / excess.questions:.1f} % flip in arm "
-        f"{floor.arm.name}: between {at_least:.1f} and {at_most:.1f} points more here",
+        f"{_flips(comparison, answers)}; {100 * floor.pairs.flips / excess.questions:.1f} % flip "
+        f"in arm {name}: between {at_least:.1f} and {at_most:.1f} points more here",
         limit=f"failed if at least {gate.excess_flips_points:g} points more are shown",
         detectable=f"{gate.excess_flips_points + 100 * excess.loss - at_least:.1f} points more, "
         "with probability 0.5",
@@ -182,17 +162,17 @@ def recorded_accuracy(
             limit="a recorded accuracy",
             detectable="nothing",
         )
-    _, right = comparison.flags()
-    accuracy = 100 * sum(right) / len(right)
-    independent = threshold(recorded, len(right))
-    paired = paired_threshold(recorded, independent, len(right), flips)
+    found = accuracy(comparison.arm.samples, comparison.task.name)
+    percent, questions = 100 * found.value, found.questions
+    independent = threshold(recorded, questions)
+    paired = paired_threshold(recorded, independent, questions, flips)
     return _about(
         comparison,
         "recorded_accuracy",
-        accuracy >= independent.accuracy,
-        f"{accuracy:.2f} %, recorded {recorded.accuracy:.2f} % of {recorded.questions}",
+        percent >= independent.accuracy,
+        f"{percent:.2f} %, recorded {recorded.accuracy:.2f} % of {recorded.questions}",
         limit=f"at least {independent.accuracy:.2f} % (alpha {recorded.alpha:g}, sigma "
-        f"{recorded.sigma:g}, n {len(right)})",
+        f"{recorded.sigma:g}, n {questions})",
         detectable=f"{independent.detectable:.2f} points less with probability "
         f"{1 - recorded.beta:g} (beta {recorded.beta:g}), as if the recorded run had had other "
         f"questions; it had the same, so with {100 * flips:.1f} % of answers flipping "
@@ -229,9 +209,9 @@ def _about(
     )
 
 
-def _flips(comparison: Comparison) -> str:
-    pairs = comparison.pairs()
-    texts = f"{comparison.different_texts()} of {pairs.questions} texts differ"
+def _flips(comparison: Comparison, answers: PairedAnswers) -> str:
+    pairs = answers.pairs
+    texts = f"{answers.different} of {pairs.questions} texts differ"
     if not comparison.task.scored:
         return texts
     return f"{texts}, {pairs.flips} answers flip ({100 * pairs.flips / pairs.questions:.1f} %)"

@@ -11,7 +11,7 @@ from eval.results.samples import Sample
 from eval.results.schema import ArmRun, RuleResult, RuleVerdict
 
 
-class JudgedArm(NamedTuple):
+class ArmToJudge(NamedTuple):
     """How an arm was configured, what it did and what it answered."""
 
     name: str
@@ -38,17 +38,17 @@ class JudgedArm(NamedTuple):
         )
 
 
-def without_tasks(arm: JudgedArm, names: Collection[str]) -> JudgedArm:
+def without_tasks(arm: ArmToJudge, names: Collection[str]) -> ArmToJudge:
     """The arm as if it had not been asked some tasks."""
     tasks = [task for task in arm.run.tasks if task.name not in names]
     samples = [sample for sample in arm.samples if sample.task not in names]
     return arm._replace(run=arm.run.model_copy(update={"tasks": tasks}), samples=samples)
 
 
-def judged(config: Config, arm: Arm, run: ArmRun, samples: Sequence[Sample]) -> JudgedArm:
+def arm_to_judge(config: Config, arm: Arm, run: ArmRun, samples: Sequence[Sample]) -> ArmToJudge:
     """An arm of ``config`` that is finished."""
     plugin = config.plugin_settings(arm)
-    return JudgedArm(arm.name, arm.eplb, plugin, run, samples, config.serve.ranks)
+    return ArmToJudge(arm.name, arm.eplb, plugin, run, samples, config.serve.ranks)
 
 
 def outcome(

@@ -1,22 +1,141 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Set the arms of a run beside each other. Pure functions."""
+"""The answers of one arm beside those of arm ``off``. Pure functions (docs/gates.md)."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 from eval.config.schema import BASELINE, TaskName
+from eval.judging.statistics import (
+    Interval,
+    Pairs,
+    difference_p_value,
+    largest_loss,
+    loss_p_value,
+    pair,
+    smallest_loss,
+    wilson_interval,
+)
 from eval.results.samples import Sample
 from eval.results.schema import ArmResult, ArmRun, TaskResult
 
 
-def identical_texts(samples: Sequence[Sample], others: Sequence[Sample]) -> Counter[TaskName]:
-    """Questions of each task, paired by document and prompt, with the same answer in both."""
-    texts = {_question(other): other.text for other in others}
-    return Counter(one.task for one in samples if texts.get(_question(one)) == one.text)
+@dataclass(frozen=True)
+class Accuracy:
+    """A share of right answers by the filter strict-match, with its interval by Wilson at 95 %."""
+
+    right: int
+    questions: int
+
+    @property
+    def value(self) -> float:
+        """As a share of the questions; 0 without any."""
+        return self.right / self.questions if self.questions else 0.0
+
+    @cached_property
+    def interval(self) -> Interval:
+        """Where the true share is, of this arm by itself."""
+        return wilson_interval(self.right, self.questions)
 
 
-def _question(sample: Sample) -> tuple[TaskName, int, str]:
-    return sample.task, sample.doc_id, sample.prompt_hash
+@dataclass(frozen=True)
+class PairedAnswers:
+    """Two arms' answers to the same questions: those of ``off`` and those of another arm."""
+
+    task: TaskName
+    doc_ids: tuple[int, ...]
+    """Questions that both were asked, in order; what follows is in the same order."""
+    off_correct: tuple[bool, ...]
+    correct: tuple[bool, ...]
+    same_text: tuple[bool, ...]
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """Right and wrong answers, counted."""
+        return pair(self.off_correct, self.correct)
+
+    @property
+    def lost(self) -> list[int]:
+        """Questions (``doc_id``) that only ``off`` has right."""
+        return self._questions(True, False)
+
+    @property
+    def won(self) -> list[int]:
+        """Questions (``doc_id``) that only the other arm has right."""
+        return self._questions(False, True)
+
+    @property
+    def identical(self) -> int:
+        """Answers that are, character for character, those of ``off``."""
+        return sum(self.same_text)
+
+    @property
+    def different(self) -> int:
+        """Answers that are not."""
+        return len(self.doc_ids) - self.identical
+
+    @property
+    def flipped(self) -> list[bool]:
+        """For each question, whether it is right in one of the two only."""
+        return [
+            before != after for before, after in zip(self.off_correct, self.correct, strict=True)
+        ]
+
+    @cached_property
+    def p_value(self) -> float:
+        """Of the exact one-sided McNemar test, for a loss."""
+        return loss_p_value(self.pairs)
+
+    @cached_property
+    def difference_p_value(self) -> float:
+        """Of the exact two-sided McNemar test."""
+        return difference_p_value(self.pairs)
+
+    @cached_property
+    def largest_loss(self) -> float:
+        """In points: larger losses are excluded at 95 %."""
+        return 100 * largest_loss(self.pairs)
+
+    @cached_property
+    def smallest_loss(self) -> float:
+        """In points: a smaller loss is excluded at 95 %."""
+        return 100 * smallest_loss(self.pairs)
+
+    @property
+    def accuracy(self) -> Accuracy:
+        """Of the other arm, over these questions."""
+        return Accuracy(sum(self.correct), len(self.doc_ids))
+
+    @property
+    def off_accuracy(self) -> Accuracy:
+        """Of arm ``off``, over these questions."""
+        return Accuracy(sum(self.off_correct), len(self.doc_ids))
+
+    def _questions(self, off_correct: bool, correct: bool) -> list[int]:
+        flags = zip(self.doc_ids, self.off_correct, self.correct, strict=True)
+        return [one for one, before, after in flags if (before, after) == (off_correct, correct)]
+
+
+def compare(off: Sequence[Sample], arm: Sequence[Sample], task: TaskName) -> PairedAnswers:
+    """Pair the answers to one task by document and prompt; others are left out."""
+    before, after = (
+        {(one.doc_id, one.prompt): one for one in samples if one.task == task}
+        for samples in (off, arm)
+    )
+    both = sorted(before.keys() & after.keys())
+    return PairedAnswers(
+        task=task,
+        doc_ids=tuple(doc_id for doc_id, _ in both),
+        off_correct=tuple(before[one].strict_correct for one in both),
+        correct=tuple(after[one].strict_correct for one in both),
+        same_text=tuple(before[one].text == after[one].text for one in both),
+    )
+
+
+def accuracy(samples: Sequence[Sample], task: TaskName) -> Accuracy:
+    """Of one arm in one task."""
+    right = [one.strict_correct for one in samples if one.task == task]
+    return Accuracy(sum(right), len(right))
 
 
 def arm_results(arms: Sequence[ArmRun], samples: Mapping[str, Sequence[Sample]]) -> list[ArmResult]:
@@ -25,8 +144,9 @@ def arm_results(arms: Sequence[ArmRun], samples: Mapping[str, Sequence[Sample]])
 
 
 def _arm_result(arm: ArmRun, samples: Mapping[str, Sequence[Sample]]) -> ArmResult:
-    identical = identical_texts(samples[arm.name], samples[BASELINE])
+    off, its = samples[BASELINE], samples[arm.name]
     tasks = [
-        TaskResult(**task.model_dump(), identical_to_off=identical[task.name]) for task in arm.tasks
+        TaskResult(**task.model_dump(), identical_to_off=compare(off, its, task.name).identical)
+        for task in arm.tasks
     ]
     return ArmResult.model_validate({**dict(arm), "tasks": tasks})

@@ -9,7 +9,7 @@ from lm_eval.utils import hash_string
 
 from eval.config.schema import CONTROL_PREFIX, Arm, Config, Task
 from eval.errors import ConfigError
-from eval.judging.arms import JudgedArm, outcome
+from eval.judging.arms import ArmToJudge, outcome
 from eval.judging.recorded import recorded_accuracies
 from eval.judging.verdict import Recorded, arm_rules, judge_run
 from eval.results.schema import ControlResult, OracleResult, RuleResult
@@ -86,7 +86,7 @@ class Controls(NamedTuple):
     """One for each; failed where the fault went unnoticed."""
 
 
-def judge_controls(config: Config, arms: Sequence[JudgedArm], recorded: Recorded) -> Controls:
+def judge_controls(config: Config, arms: Sequence[ArmToJudge], recorded: Recorded) -> Controls:
     """Apply to each control the rules that every arm with EPLB has to pass.
 
     A control is caught when a rule does not pass that does pass in the arm whose EPLB was broken,
@@ -107,23 +107,23 @@ def judge_controls(config: Config, arms: Sequence[JudgedArm], recorded: Recorded
     shorter = config.model_copy(update={"tasks": tasks, "gate": gate})
     off = first_questions(arms[0], tasks)
 
-    def rules_of(arm: JudgedArm) -> list[RuleResult]:
+    def rules_of(arm: ArmToJudge) -> list[RuleResult]:
         return arm_rules(shorter, off, first_questions(arm, tasks), [], recorded)
 
     sound = control_base(config)
     base = next((rules_of(arm) for arm in arms if sound and arm.name == sound.name), [])
     passing = {(rule.rule, rule.task) for rule in base if rule.verdict == "passed"}
-    judged = Controls([], [])
+    found = Controls([], [])
     for arm in controls:
         rules = rules_of(arm)
         result = _result(arm, rules, passing)
-        judged.results.append(result)
-        judged.rules.append(_rule(result, rules, sound))
-    return judged
+        found.results.append(result)
+        found.rules.append(_rule(result, rules, sound))
+    return found
 
 
-def judge_all(
-    config: Config, arms: Sequence[JudgedArm], oracle: OracleResult | None
+def judge_with_controls(
+    config: Config, arms: Sequence[ArmToJudge], oracle: OracleResult | None
 ) -> tuple[list[RuleResult], list[ControlResult]]:
     """Judge a whole run and its controls: every rule, and what became of each control."""
     recorded = recorded_accuracies(config)
@@ -131,7 +131,7 @@ def judge_all(
     return [*judge_run(config, arms, oracle, recorded), *controls.rules], controls.results
 
 
-def first_questions(arm: JudgedArm, tasks: Sequence[Task]) -> JudgedArm:
+def first_questions(arm: ArmToJudge, tasks: Sequence[Task]) -> ArmToJudge:
     """The arm as if it had been asked no more than ``tasks`` say."""
     samples = [
         sample
@@ -149,7 +149,7 @@ def first_questions(arm: JudgedArm, tasks: Sequence[Task]) -> JudgedArm:
 
 
 def _result(
-    control: JudgedArm, rules: Sequence[RuleResult], passing: set[tuple[str, str | None]]
+    control: ArmToJudge, rules: Sequence[RuleResult], passing: set[tuple[str, str | None]]
 ) -> ControlResult:
     noticed = [
         rule

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from eval.activity.counts import read_activity
 from eval.config.schema import CONTROL_PREFIX, Arm, Config, Gate
 from eval.errors import GateError
-from eval.judging.arms import JudgedArm, judged, without_tasks
+from eval.judging.arms import ArmToJudge, arm_to_judge, without_tasks
 from eval.judging.comparison import arm_results
-from eval.judging.controls import judge_all
+from eval.judging.controls import judge_with_controls
 from eval.judging.verdict import reasons, verdict
 from eval.results.folder import RunFolder, read_result, read_state
 from eval.results.samples import Sample
@@ -26,7 +26,7 @@ class _Left(NamedTuple):
     samples: dict[str, list[Sample]]
 
 
-def judge_again(folders: Sequence[Path], gate: Gate | None = None) -> Result:
+def judge_kept(folders: Sequence[Path], gate: Gate | None = None) -> Result:
     """Judge the first run, together with the arms of the others beside its arm ``off``.
 
     Nothing is written. An arm of another run is named ``RUN.ARM``; its ``off`` repeats that of the
@@ -59,7 +59,7 @@ def judge_again(folders: Sequence[Path], gate: Gate | None = None) -> Result:
             config = config.model_copy(update={"arms": [*config.arms, added]})
     arms = [without_tasks(arm, left_out) for arm in arms]
     asked = config.without_tasks(left_out)
-    rules, controls = judge_all(asked, arms, first.result.oracle)
+    rules, controls = judge_with_controls(asked, arms, first.result.oracle)
     return first.result.model_copy(
         update={
             "verdict": verdict(rules),
@@ -88,9 +88,9 @@ def _left_out(first: _Left, others: Sequence[_Left]) -> dict[str, str]:
     return left_out
 
 
-def _arms(left: _Left) -> list[JudgedArm]:
+def _arms(left: _Left) -> list[ArmToJudge]:
     return [
-        judged(left.result.config, arm, run, left.samples[arm.name])
+        arm_to_judge(left.result.config, arm, run, left.samples[arm.name])
         for arm, run in zip(left.result.config.arms, left.runs, strict=True)
     ]
 

@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import binom
+from scipy.special import bdtr, bdtrc, gammaln, xlog1py, xlogy
 
 from eval.judging.statistics import CONFIDENCE, Pairs, confidence_in
 
@@ -34,7 +34,7 @@ class Model(NamedTuple):
 
 def most_lost(test: PairedTest, questions: int, flips: int) -> int:
     """Among ``flips`` answers, the most that may be lost in a run that passes; -1: none may."""
-    allowed = int(binom.isf(test.alpha, flips, 0.5)) if flips else 0
+    allowed = _exceeded(test.alpha, flips, 0.5) if flips else 0
     if test.margin is None:
         return allowed
     fewer, more = -1, allowed
@@ -53,10 +53,11 @@ def probability_not_passed(test: PairedTest, model: Model) -> float:
     share = max(model.flips, model.loss)
     if share == 0:
         return float(most_lost(test, model.questions, 0) < 0)
-    limits = _limits(test, model.questions, int(binom.isf(_NEGLIGIBLE, model.questions, share)))
+    limits = _limits(test, model.questions, _exceeded(_NEGLIGIBLE, model.questions, share))
     flips = np.arange(len(limits))
-    passed = binom.cdf(limits, flips, (share + model.loss) / (2 * share))
-    return 1 - float(binom.pmf(flips, model.questions, share) @ passed)
+    lost = np.full(len(limits), (share + model.loss) / (2 * share))
+    passed = np.where(limits < 0, 0.0, bdtr(np.minimum(limits, flips).clip(min=0), flips, lost))
+    return 1 - float(_probabilities(flips, model.questions, share) @ passed)
 
 
 def detectable_loss(test: PairedTest, model: Model, power: float = 0.8) -> float | None:
@@ -79,7 +80,20 @@ def detectable_loss(test: PairedTest, model: Model, power: float = 0.8) -> float
 
 def threshold_fails(questions: int, accuracy: float, threshold: float) -> float:
     """How often a gate fails that only asks for an accuracy of at least ``threshold``."""
-    return float(binom.cdf(np.ceil(round(threshold * questions, 6)) - 1, questions, accuracy))
+    below = int(np.ceil(round(threshold * questions, 6))) - 1
+    return float(bdtr(below, questions, accuracy)) if below >= 0 else 0.0
+
+
+def _exceeded(probability: float, trials: int, share: float) -> int:
+    """The fewest successes that are exceeded no more often than with ``probability``."""
+    successes = np.arange(trials + 1)
+    return int(np.argmax(bdtrc(successes, trials, share) <= probability))
+
+
+def _probabilities(successes: Any, trials: int, share: float) -> Any:
+    """Of each number of successes."""
+    ways = gammaln(trials + 1) - gammaln(successes + 1) - gammaln(trials - successes + 1)
+    return np.exp(ways + xlogy(successes, share) + xlog1py(trials - successes, -share))
 
 
 @cache

@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from eval.config.schema import Config, Task, TaskName
 from eval.errors import GateError
@@ -56,11 +56,11 @@ def threshold(recorded: RecordedAccuracy, questions: int) -> Threshold:
 
     A one-sided z-test of two independent samples: both accuracies are taken as uncertain.
     """
-    scale = recorded.sigma * math.sqrt(1 / questions + 1 / recorded.questions)
-    below = -float(norm.ppf(recorded.alpha)) * scale
+    scale = recorded.sigma * math.sqrt(1 / max(questions, 1) + 1 / recorded.questions)
+    below = -float(ndtri(recorded.alpha)) * scale
     return Threshold(
         accuracy=recorded.accuracy - below,
-        detectable=below - float(norm.ppf(recorded.beta)) * scale,
+        detectable=below - float(ndtri(recorded.beta)) * scale,
         alpha=recorded.alpha,
     )
 
@@ -78,12 +78,13 @@ def paired_threshold(
         questions: In this run.
         flips: Share of answers that are right in one of two runs only; at least one answer's.
     """
+    questions = max(questions, 1)
     scale = 100 * math.sqrt(max(flips, 1 / questions) / questions)
     below = recorded.accuracy - independent.accuracy
     return Threshold(
         accuracy=independent.accuracy,
-        detectable=below - float(norm.ppf(recorded.beta)) * scale,
-        alpha=float(norm.cdf(-below / scale)),
+        detectable=below - float(ndtri(recorded.beta)) * scale,
+        alpha=float(ndtr(-below / scale)),
     )
 
 

@@ -1,20 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """What paired answers, right or wrong, say about a loss of accuracy (docs/gates.md)."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import betainc, betaincinv
-from scipy.stats import binomtest
+from scipy.special import bdtrc, betainc, betaincinv, ndtri
 
 CONFIDENCE = 0.95
 """Of every bound."""
 
 _TINY = 1e-300
+_TOLERANCE = 1e-10
+"""Of a bound, as a share of the questions."""
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 _QUANTILES, _QUANTILE_WEIGHTS = (_NODES + 1) / 2, _WEIGHTS / 2
+
+
+class Interval(NamedTuple):
+    """Between two shares."""
+
+    low: float
+    high: float
 
 
 class Pairs(NamedTuple):
@@ -55,16 +63,33 @@ def pair(first: Sequence[bool], second: Sequence[bool]) -> Pairs:
 
 def loss_p_value(pairs: Pairs) -> float:
     """The exact one-sided McNemar test: how probable so many lost answers are without a loss."""
-    if not pairs.flips:
-        return 1.0
-    p_value: float = binomtest(pairs.lost, pairs.flips, alternative="greater").pvalue
-    return p_value
+    return _at_least(pairs.lost, pairs.flips)
 
 
 def difference_p_value(pairs: Pairs) -> float:
     """The exact two-sided McNemar test."""
-    p_value: float = binomtest(pairs.lost, pairs.flips).pvalue if pairs.flips else 1.0
-    return p_value
+    return min(1.0, 2 * _at_least(max(pairs.lost, pairs.won), pairs.flips))
+
+
+def wilson_interval(right: int, questions: int, confidence: float = CONFIDENCE) -> Interval:
+    """The interval of Wilson (1927), which keeps its level near 0 and 1; all there is at 0 of 0."""
+    if not questions:
+        return Interval(0.0, 1.0)
+    share, z = right / questions, float(ndtri((1 + confidence) / 2))
+    scale = 1 + z * z / questions
+    middle = share + z * z / (2 * questions)
+    half = z * math.sqrt(share * (1 - share) / questions + z * z / (4 * questions * questions))
+    return Interval(max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale))
+
+
+def smallest_share(found: int, among: int, confidence: float = CONFIDENCE) -> float:
+    """The one-sided lower bound of Clopper and Pearson (1934): what share is there at least."""
+    return float(betaincinv(found, among - found + 1, 1 - confidence)) if found else 0.0
+
+
+def largest_share(found: int, among: int, confidence: float = CONFIDENCE) -> float:
+    """The one-sided upper bound of Clopper and Pearson (1934)."""
+    return float(betaincinv(found + 1, among - found, confidence)) if found < among else 1.0
 
 
 def largest_loss(pairs: Pairs, confidence: float = CONFIDENCE) -> float:
@@ -79,8 +104,14 @@ def largest_loss(pairs: Pairs, confidence: float = CONFIDENCE) -> float:
     Returns:
         Between -1 and 1; negative when a gain is shown.
     """
-    bound: float = brentq(lambda loss: confidence_in(pairs, loss) - confidence, -1, 1, xtol=1e-9)
-    return bound
+    excluded, possible = 1.0, -1.0
+    while excluded - possible > _TOLERANCE:
+        middle = (excluded + possible) / 2
+        if confidence_in(pairs, middle) >= confidence:
+            excluded = middle
+        else:
+            possible = middle
+    return excluded
 
 
 def smallest_loss(pairs: Pairs, confidence: float = CONFIDENCE) -> float:
@@ -103,6 +134,11 @@ def confidence_in(pairs: Pairs, loss: float) -> float:
     share_lost = betaincinv(lost + 1, won, even * _QUANTILES)
     inside = _share_at_least(pairs, loss / np.minimum(2 * share_lost - 1, -_TINY))
     return even * float(_QUANTILE_WEIGHTS @ inside)
+
+
+def _at_least(heads: int, coins: int) -> float:
+    """How probable so many heads of fair coins are."""
+    return float(bdtrc(heads - 1, coins, 0.5)) if heads else 1.0
 
 
 def _share_at_most(pairs: Pairs, share: Any) -> Any:

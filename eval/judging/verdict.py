@@ -11,18 +11,18 @@ from eval.config.schema import CONTROL_PREFIX, Config, TaskName
 from eval.judging import activity_rules as evidence
 from eval.judging import answer_rules as accuracy
 from eval.judging.answer_rules import Comparison
-from eval.judging.arms import JudgedArm, judged
+from eval.judging.arms import ArmToJudge, arm_to_judge
 from eval.judging.recorded import RecordedAccuracy
 from eval.results.schema import OracleResult, RuleResult, RuleVerdict, Verdict
 
 __all__ = [
-    "JudgedArm",
+    "ArmToJudge",
     "RuleResult",
     "RuleVerdict",
     "alpha_of_one_comparison",
     "arm_rules",
     "judge_run",
-    "judged",
+    "arm_to_judge",
     "reasons",
     "repeats_of_off",
     "verdict",
@@ -34,7 +34,7 @@ Recorded = Mapping[TaskName, RecordedAccuracy | None]
 
 def judge_run(
     config: Config,
-    arms: Sequence[JudgedArm],
+    arms: Sequence[ArmToJudge],
     found: OracleResult | None,
     recorded: Recorded,
 ) -> list[RuleResult]:
@@ -72,9 +72,9 @@ def judge_run(
 
 def arm_rules(
     config: Config,
-    off: JudgedArm,
-    arm: JudgedArm,
-    repeats: Sequence[JudgedArm],
+    off: ArmToJudge,
+    arm: ArmToJudge,
+    repeats: Sequence[ArmToJudge],
     recorded: Recorded,
 ) -> list[RuleResult]:
     """Apply every rule to one arm beside ``off``; also for the arm of a control.
@@ -92,7 +92,7 @@ def arm_rules(
     return results
 
 
-def repeats_of_off(arms: Sequence[JudgedArm]) -> list[JudgedArm]:
+def repeats_of_off(arms: Sequence[ArmToJudge]) -> list[ArmToJudge]:
     """Arms that differ from ``off``, the first, in nothing but their name."""
     off, *others = arms
     return [arm for arm in others if arm.eplb is None and arm.plugin == off.plugin]
@@ -125,13 +125,13 @@ def _reason(result: RuleResult) -> str:
     return f"{result.rule}{where and f', {where}'}: {result.saw}"
 
 
-def _asked(config: Config, off: JudgedArm, arm: JudgedArm) -> list[RuleResult]:
+def _asked(config: Config, off: ArmToJudge, arm: ArmToJudge) -> list[RuleResult]:
     same = [evidence.same_questions(task, off, arm) for task in config.tasks]
     return same + [evidence.all_answered(task, arm) for task in config.tasks]
 
 
 def _answer_rules(
-    config: Config, comparison: Comparison, repeats: Sequence[JudgedArm]
+    config: Config, comparison: Comparison, repeats: Sequence[ArmToJudge]
 ) -> Iterator[RuleResult]:
     gate = config.gate
     alpha = alpha_of_one_comparison(config)
@@ -149,14 +149,14 @@ def _answer_rules(
 
 def _reference_accuracy(
     config: Config,
-    off: JudgedArm,
-    arm: JudgedArm,
-    flipping: Sequence[JudgedArm],
+    off: ArmToJudge,
+    arm: ArmToJudge,
+    flipping: Sequence[ArmToJudge],
     recorded: Recorded,
 ) -> Iterator[RuleResult]:
     for task in config.tasks:
         if task.scored:
-            pairs = [Comparison(task, off, other).pairs() for other in flipping]
-            flips = max((one.flips / one.questions for one in pairs), default=0.0)
+            pairs = [Comparison(task, off, other).answers().pairs for other in flipping]
+            flips = max((one.flips / max(one.questions, 1) for one in pairs), default=0.0)
             comparison = Comparison(task, off, arm)
             yield accuracy.recorded_accuracy(comparison, recorded.get(task.name), flips)

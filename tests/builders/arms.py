@@ -4,6 +4,7 @@
 from typing import Any
 
 from eval.config.schema import TaskName
+from eval.judging.scoring import digest, score
 from eval.results.samples import Sample
 from eval.results.schema import ArmRun, Versions
 
@@ -17,15 +18,26 @@ QUESTIONS = 12
 def sample(
     doc_id: int,
     text: str = "same",
-    prompt_hash: str = "p",
     task: TaskName = "gsm8k",
-    correct: bool = False,
+    correct: bool = True,
+    prompt: str | None = None,
 ) -> Sample:
+    """A question, and an answer that begins with ``text``, scored as lm-eval does."""
+    asked = f"Question: What is {doc_id}?\nAnswer:" if prompt is None else prompt
+    target = f"It is that.\n#### {doc_id}"
+    answer = f" {text}: {doc_id}\n#### {doc_id if correct else doc_id + 1}"
     return Sample(
-        task=task, doc_id=doc_id, doc_hash="d", prompt_hash=prompt_hash, target_hash="t", prompt="",
-        stop=[], text=text, target="", strict_match="", strict_correct=correct,
-        flexible_extract="", flexible_correct=False,
-    )  # fmt: skip
+        task=task,
+        doc_id=doc_id,
+        doc_hash=digest(f"{doc_id}"),
+        prompt_hash=digest(asked),
+        target_hash=digest(target),
+        prompt=asked,
+        stop=["Question:"],
+        text=answer,
+        target=target,
+        **score(task, answer, target)._asdict(),
+    )
 
 
 def samples(**texts: str) -> list[Sample]:

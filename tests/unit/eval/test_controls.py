@@ -10,7 +10,7 @@ from eval.errors import ConfigError
 from eval.judging.controls import ControlName, Controls, add_controls, judge_controls
 from tests.builders.arms import QUESTIONS, sample, samples
 from tests.builders.harness import gsm8k_task, small_config
-from tests.builders.judged_run import Run, gate
+from tests.builders.run_to_judge import Run, gate
 from vllm_eplb_plugin.settings import Fault
 
 LOOPBACK = {"loopback": True, "check_weights": True}

@@ -19,7 +19,7 @@ from eval.judging.verdict import (
 from eval.results.schema import OracleResult
 from tests.builders.arms import QUESTIONS, arm, sample, samples, task_run
 from tests.builders.harness import gsm8k_task, small_config
-from tests.builders.judged_run import Run, gate, paired, scored
+from tests.builders.run_to_judge import Run, gate, paired, scored
 
 STOCK = {"enabled": False, "check_weights": False}
 
@@ -210,7 +210,7 @@ def test_arms_that_were_asked_different_things_are_not_compared(what: str) -> No
     elif what == "count":
         run.answers["async"] = samples()[:-1]
     else:
-        run.answers["async"] = [sample(number, prompt_hash="q") for number in range(QUESTIONS)]
+        run.answers["async"] = [sample(number, prompt="q") for number in range(QUESTIONS)]
 
     assert verdict(run.rules()) == "invalid"
     assert run.only("same_questions", "async").verdict == "failed"

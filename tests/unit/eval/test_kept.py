@@ -10,7 +10,7 @@ import pytest
 
 from eval.config.schema import Config, Gate
 from eval.errors import EvaluationError
-from eval.judging.kept import judge_again
+from eval.judging.kept import judge_kept
 from eval.load.questions import SEEDS
 from eval.results.folder import open_run
 from eval.results.machine import this_machine
@@ -68,7 +68,7 @@ def write_run(runs: Path, name: str = "small", **changes: Any) -> Path:
 
 
 def test_a_kept_run_is_judged_from_its_answers_and_events(tmp_path: Path) -> None:
-    result = judge_again([write_run(tmp_path)])
+    result = judge_kept([write_run(tmp_path)])
 
     assert (result.verdict, result.reasons) == ("passed", [])
     assert result.arms[1].rearrangements == 6
@@ -79,7 +79,7 @@ def test_another_gate_gives_another_verdict_and_the_kept_result_stays(tmp_path: 
     folder = write_run(tmp_path)
     before = (folder / "result.json").read_bytes()
 
-    result = judge_again([folder], Gate(identical=True, margin_points=25, rearrangements=7))
+    result = judge_kept([folder], Gate(identical=True, margin_points=25, rearrangements=7))
 
     assert result.verdict == "not tested"
     assert result.config.gate.rearrangements == 7
@@ -90,7 +90,7 @@ def test_the_arms_of_another_run_are_judged_beside_off_of_the_first(tmp_path: Pa
     arms = [{"name": "off"}, small_config()["arms"][1]]
     first, other = write_run(tmp_path, arms=arms), write_run(tmp_path, "other", arms=arms)
 
-    result = judge_again([first, other])
+    result = judge_kept([first, other])
 
     assert [one.name for one in result.arms] == ["off", "sync", "other.off", "other.sync"]
     assert result.verdict == "passed"
@@ -111,7 +111,7 @@ def test_runs_of_other_models_or_tasks_are_named(
     first, other = write_run(tmp_path), write_run(tmp_path, "other", **changes)
 
     with pytest.raises(EvaluationError, match=message) as error:
-        judge_again([first, other])
+        judge_kept([first, other])
     assert str(first) in str(error.value) and str(other) in str(error.value)
 
 
@@ -120,7 +120,7 @@ def test_two_runs_of_one_name_are_named(tmp_path: Path) -> None:
     again = write_run(tmp_path / "c", "two")
 
     with pytest.raises(EvaluationError, match="two runs are named 'two'"):
-        judge_again([first, other, again])
+        judge_kept([first, other, again])
 
 
 def cut(file: str) -> Callable[[Path], None]:
@@ -185,7 +185,7 @@ def test_what_is_broken_is_named(
     break_it(folder)
 
     with pytest.raises(EvaluationError, match=message):
-        judge_again([folder])
+        judge_kept([folder])
 
 
 def test_arms_that_were_asked_other_questions_are_invalid(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_arms_that_were_asked_other_questions_are_invalid(tmp_path: Path) -> Non
     other = other.model_copy(update={"tasks": arm("x", tasks=[task_run(task_hash="o")]).tasks})
     (folder / "arms/sync/arm.json").write_text(other.model_dump_json())
 
-    assert judge_again([folder]).verdict == "invalid"
+    assert judge_kept([folder]).verdict == "invalid"
 
 
 def test_runs_in_different_precision_cannot_be_compared(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_runs_in_different_precision_cannot_be_compared(tmp_path: Path) -> None:
     folders = [write_run(tmp_path), write_run(tmp_path, "low", serve=in_low)]
 
     with pytest.raises(EvaluationError, match="their dtype differ, None and bfloat16"):
-        judge_again(folders)
+        judge_kept(folders)
 
 
 TINY = gsm8k_task(name="gsm_tiny", scored=False)
@@ -232,17 +232,17 @@ def write_run_of_two_tasks(runs: Path, name: str) -> Path:
 @pytest.mark.parametrize("first", [True, False])
 def test_a_task_that_one_run_left_out_is_left_out_of_all(first: bool, tmp_path: Path) -> None:
     both = write_run_of_two_tasks(tmp_path, "both")
-    assert {task.name for task in judge_again([both]).arms[0].tasks} == {"gsm8k", "gsm_tiny"}
+    assert {task.name for task in judge_kept([both]).arms[0].tasks} == {"gsm8k", "gsm_tiny"}
     less = write_run(tmp_path, "less", tasks=[gsm8k_task(), TINY])
     leave_out(less, "gsm_tiny")
 
-    result = judge_again([less, both] if first else [both, less])
+    result = judge_kept([less, both] if first else [both, less])
     told = WHY if first else f"run less left it out. {WHY}"
     assert result.left_out == {"gsm_tiny": told}
     assert {task.name for arm in result.arms for task in arm.tasks} == {"gsm8k"}
     assert {rule.task for rule in result.rules} <= {"gsm8k", None}
     assert list(result.task_hashes) == ["gsm8k"]
-    assert result.verdict == judge_again([less]).verdict
+    assert result.verdict == judge_kept([less]).verdict
 
 
 def test_runs_that_were_asked_nothing_in_common_cannot_be_judged_together(tmp_path: Path) -> None:
@@ -261,4 +261,4 @@ def test_runs_that_were_asked_nothing_in_common_cannot_be_judged_together(tmp_pa
     leave_out(other, "gsm8k")
 
     with pytest.raises(EvaluationError, match="each task was left out by one of the runs"):
-        judge_again([one, other])
+        judge_kept([one, other])

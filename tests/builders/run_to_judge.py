@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from eval.config.schema import Config
-from eval.judging.arms import JudgedArm
+from eval.judging.arms import ArmToJudge
 from eval.judging.recorded import RecordedAccuracy
 from eval.judging.verdict import (
+    arm_to_judge,
     judge_run,
-    judged,
 )
 from eval.results.samples import Sample
 from eval.results.schema import OracleResult, RuleResult
@@ -36,9 +36,9 @@ class Run:
         self.runs[name] = self.runs[name].model_copy(update=changes)
         return self
 
-    def arms(self) -> list[JudgedArm]:
+    def arms(self) -> list[ArmToJudge]:
         return [
-            judged(self.config, one, self.runs[one.name], self.answers[one.name])
+            arm_to_judge(self.config, one, self.runs[one.name], self.answers[one.name])
             for one in self.config.arms
         ]
 
