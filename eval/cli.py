@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from eval.commands.latency import latency
 from eval.commands.run import run
@@ -18,6 +17,7 @@ from eval.judging.kept import judge_kept
 from eval.judging.power import PairedTest
 from eval.judging.power_table import power_table
 from eval.preflight.look import findings_table, preflight
+from eval.report.console import PlainConsole
 from eval.report.files import write_reports
 from eval.report.junit import write_junit, write_junit_of_no_run
 from eval.report.terminal import print_report
@@ -67,7 +67,7 @@ def run_command(
     ] = 1,
 ) -> None:
     """Serve, ask, judge. Exit code 0: passed; 1: failed or not tested; 2: could not run."""
-    console = Console()
+    console = PlainConsole()
     overrides = [*(settings or []), *([f"name={json.dumps(name)}"] if name else [])]
     config = load_config(config_file, overrides, only or [], gate)
     if controls:
@@ -101,7 +101,7 @@ def gate_command(
 ) -> None:
     """Judge a run again, with the arms of further runs beside its arm off. Writes nothing."""
     result = judge_kept(folders, load_gate(gate) if gate else None)
-    print_report(result, Console())
+    print_report(result, PlainConsole())
     if junit is not None:
         write_junit(result, junit)
     raise typer.Exit(EXIT_CODES[result.verdict])
@@ -127,7 +127,7 @@ def check_command(
     ] = None,
 ) -> None:
     """Look for everything that a run needs, as `run` does first. Exit code 2: some is missing."""
-    console = Console()
+    console = PlainConsole()
     found = preflight(load_config(config_file, settings or []), console)
     console.print(findings_table(found.findings))
     raise typer.Exit(2 if found.missing else 0)
@@ -146,7 +146,7 @@ def report_command(
     """Report runs again: to the terminal, or several in one file. Exit code 2: cannot be read."""
     if markdown is None and html is None:
         for folder in folders:
-            print_report(read_result(folder), Console())
+            print_report(read_result(folder), PlainConsole())
         return
     write_reports(folders, markdown, html)
 

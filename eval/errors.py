@@ -5,6 +5,8 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from eval.visible import visible
+
 
 class EvaluationError(Exception):
     """The evaluation could not run: printed without a traceback, exit code 2."""
@@ -51,7 +53,7 @@ def run_to_its_end(command: Callable[[], object]) -> None:
     try:
         command()
     except EvaluationError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         sys.exit(2)
     except Exception:
         # Python's own exit code for this is 1, which elsewhere says that a run failed.

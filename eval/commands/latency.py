@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from eval.commands.latency_arms import FIRST_TOKENS, measure_arms
 from eval.commands.latency_gpus import RANKS, choose_gpus
@@ -15,6 +14,7 @@ from eval.commands.latency_model import SHAPES, ShapeName, write_model
 from eval.commands.latency_setup import ArmName, Setup
 from eval.errors import EvaluationError
 from eval.interrupts import interrupts_raise
+from eval.report.console import PlainConsole
 from eval.report.figure import require_matplotlib
 from eval.report.latency_plot import write_plot
 from eval.results.latency import LatencyResult
@@ -83,7 +83,7 @@ def latency(
     _refuse_what_cannot_be_measured(setup, names, json, plot)
     if plot is not None:
         require_matplotlib()
-    console = Console(highlight=False, soft_wrap=True)
+    console = PlainConsole(highlight=False, soft_wrap=True)
     result = LatencyResult(
         model=sizes,
         streams=streams,

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from eval.commands.stress_arm import stress
 from eval.config.loading import load_config
 from eval.errors import ConfigError, EvaluationError
 from eval.interrupts import interrupts_raise
+from eval.report.console import PlainConsole
 from eval.report.figure import require_matplotlib
 from eval.report.memory_plot import write_plot
 from eval.results.lock import alone_in
@@ -46,7 +46,7 @@ def stress_command(
     names = [one.name for one in config.arms]
     if arm not in names:
         raise ConfigError(f"--arm {arm}: {config_file} has no such arm, it has {', '.join(names)}")
-    console = Console(highlight=False, soft_wrap=True)
+    console = PlainConsole(highlight=False, soft_wrap=True)
     try:
         with interrupts_raise(), alone_in(folder, "give this one another --folder"):
             result = stress(

@@ -88,7 +88,7 @@ def findings_table(findings: list[Finding]) -> Table:
     table = Table("", "", "", show_header=False)
     for finding in findings:
         status = Text(finding.status, colours[finding.status])
-        table.add_row(finding.subject, status, Text(finding.message))
+        table.add_row(finding.subject, status, finding.message)
     return table
 
 

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A result as JUnit XML, which every CI reads: one test case for each rule, arm and task."""
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree as Xml
 
-from eval.results.folder import write_atomically
 from eval.results.schema import Result, RuleResult
-
-# XML 1.0 has no other control characters, and a reason may quote a server's log.
-_REMOVED = dict.fromkeys(code for code in range(32) if chr(code) not in "\t\n\r")
+from eval.results.writing import is_folder, write_named
+from eval.visible import visible
 
 _UNJUDGED = ("interrupted", "could not run")
 
@@ -32,12 +31,20 @@ def write_junit_of_no_run(name: str, reason: str, file: Path) -> None:
 
 
 def _write(suite: Xml.Element, file: Path) -> None:
-    if file.is_dir():
-        file /= f"{suite.get('name')}.xml"
+    if is_folder(file):
+        # The name may be that of a kept result, whoever wrote it.
+        file /= re.sub(r"[^\w.-]", "_", f"{suite.get('name')}.xml")
+    _show(suite)
     Xml.indent(suite)
     text = Xml.tostring(suite, encoding="unicode")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n')
+    write_named(file, f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n')
+
+
+def _show(suite: Xml.Element) -> None:
+    """A name and a reason may have, from a server's log, what XML has not."""
+    for element in suite.iter():
+        element.attrib |= {name: visible(value) for name, value in element.attrib.items()}
+        element.text = visible(element.text or "") or None
 
 
 def junit(result: Result) -> Xml.Element:
@@ -49,7 +56,7 @@ def junit(result: Result) -> Xml.Element:
         _add_no_verdict(suite, result.name, result.verdict, "\n".join(result.reasons))
     if result.left_out:
         notes = [f"{task} left out: {why}" for task, why in result.left_out.items()]
-        Xml.SubElement(suite, "system-out").text = "\n".join(notes).translate(_REMOVED)
+        Xml.SubElement(suite, "system-out").text = "\n".join(notes)
     _count(suite)
     suite.set("time", f"{sum(arm.start_seconds + arm.seconds for arm in result.arms):.1f}")
     return suite
@@ -72,11 +79,11 @@ def _add_rule(suite: Xml.Element, run: str, rule: RuleResult) -> None:
     case = Xml.SubElement(suite, "testcase", classname=run, name=f"{rule.rule} [{about}]")
     details = f"saw: {rule.saw}\nlimit: {rule.limit}\ncould have detected: {rule.detectable}"
     if rule.verdict == "passed":
-        Xml.SubElement(case, "system-out").text = details.translate(_REMOVED)
+        Xml.SubElement(case, "system-out").text = details
     else:
         _add(case, "failure", f"{rule.verdict}: {rule.saw}", details, rule.verdict)
 
 
 def _add(case: Xml.Element, tag: str, message: str, text: str, kind: str = "error") -> None:
-    element = Xml.SubElement(case, tag, message=message.translate(_REMOVED), type=kind)
-    element.text = text.translate(_REMOVED)
+    element = Xml.SubElement(case, tag, message=message, type=kind)
+    element.text = text

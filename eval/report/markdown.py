@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs as Markdown, short enough for a pull request."""
 
-import re
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
 from eval.report import origin, wording
+from eval.report.markdown_text import Markdown, block, fenced, folded, inline
 from eval.report.pairing import PairedAnswers, accuracy, all_pairs
 from eval.report.runs import Run
 from eval.results.schema import ControlResult, RuleResult
@@ -14,10 +15,10 @@ def render_markdown(runs: Sequence[Run]) -> str:
     """Verdict, accuracies, paired answers, rules, controls, environment, command."""
     names = ", ".join(run.label for run in runs)
     blocks = [
-        f"## EPLB evaluation {names}: {wording.overall(runs)}",
-        f"{wording.meaning(runs)} {wording.subject(runs)}",
+        f"## EPLB evaluation {inline(names)}: {wording.overall(runs)}",
+        inline(f"{wording.meaning(runs)} {wording.subject(runs)}"),
         "\n".join(_reason(reason) for reason in wording.reasons(runs)),
-        "\n".join(f"- {_plain(note)}" for note in wording.left_out(runs)),
+        "\n".join(f"- {block(note)}" for note in wording.left_out(runs)),
         _accuracies(runs),
         _pairs(runs),
     ]
@@ -33,20 +34,13 @@ def _reason(reason: str) -> str:
     """An item of a list; what follows its first line is shown as it is."""
     first, following = wording.parts(reason)
     if not following:
-        return f"- {_plain(first)}"
-    fence = "`" * (1 + max(map(len, re.findall("`+", following)), default=2))
-    block = "\n".join(f"  {line}" for line in [f"{fence}text", *following.split("\n"), fence])
-    return f"- {_plain(first)}\n\n{block}"
-
-
-def _plain(text: str) -> str:
-    """Without what Markdown takes for marks, such as those of ``__init__`` and ``<module>``."""
-    return re.sub(r"[\\`*<|]|__", lambda marks: "".join(f"\\{one}" for one in marks[0]), text)
+        return f"- {block(first)}"
+    return f"- {block(first)}\n\n{textwrap.indent(fenced(following, 'text'), '  ')}"
 
 
 def _accuracies(runs: Sequence[Run]) -> str:
     rows = [
-        [run.label, arm.result.name, task.name, f"**{wording.percent(found.value)}**",
+        [run.label, arm.result.name, task.name, Markdown(f"**{wording.percent(found.value)}**"),
          f"{wording.percent(found.low)} to {wording.percent(found.high)}"]
         for run in runs
         for arm in run.arms
@@ -78,7 +72,7 @@ def _right_and_wrong(one: PairedAnswers) -> list[object]:
 def _rules(heading: str, rules: Sequence[RuleResult]) -> Iterator[str]:
     headings = ["verdict", "rule", "arm", "task", "saw", "limit", "could have detected"]
 
-    def table(chosen: Iterable[RuleResult]) -> str:
+    def table(chosen: Iterable[RuleResult]) -> Markdown:
         rows = [
             [one.verdict, one.rule, one.arm or "", one.task or "", one.saw, one.limit,
              one.detectable]
@@ -89,12 +83,12 @@ def _rules(heading: str, rules: Sequence[RuleResult]) -> Iterator[str]:
     passed = [rule for rule in rules if rule.verdict == "passed"]
     yield table(rule for rule in rules if rule.verdict != "passed")
     if passed:
-        yield _folded(f"{heading}{len(passed)} of {len(rules)} rules passed", table(passed))
+        yield folded(f"{heading}{len(passed)} of {len(rules)} rules passed", table(passed))
 
 
 def _controls(heading: str, controls: Sequence[ControlResult]) -> Iterator[str]:
     rows = [
-        [one.name, "caught" if one.caught else "**not caught**", ", ".join(one.caught_by),
+        [one.name, "caught" if one.caught else Markdown("**not caught**"), ", ".join(one.caught_by),
          "" if one.accuracy is None else wording.percent(one.accuracy)]
         for one in controls
     ]  # fmt: skip
@@ -103,15 +97,15 @@ def _controls(heading: str, controls: Sequence[ControlResult]) -> Iterator[str]:
 
 def _environment(runs: Sequence[Run]) -> str:
     rows = [[name, *values] for name, values in origin.environment(runs)]
-    return _folded("environment", _table(["", *(run.label for run in runs)], rows))
+    return folded("environment", _table(["", *(run.label for run in runs)], rows))
 
 
 def _repeat(runs: Sequence[Run]) -> str:
     commands = [origin.repeat_command(run.result) for run in runs]
     lines = "\n".join(dict.fromkeys(command for command, _ in commands))
-    blocks = [f"```bash\n{lines}\n```"]
+    blocks = [fenced(lines, "bash")]
     saved = {run.result.name: text for run, (_, text) in zip(runs, commands, strict=True) if text}
-    blocks += [_folded(f"{name}.yaml", f"```yaml\n{text}```") for name, text in saved.items()]
+    blocks += [folded(f"{name}.yaml", fenced(text, "yaml")) for name, text in saved.items()]
     return "\n\n".join(blocks)
 
 
@@ -119,26 +113,21 @@ def _relative(rule: RuleResult, run: Run) -> RuleResult:
     return rule.model_copy(update={"saw": origin.relative(rule.saw, run.result)})
 
 
-def _folded(title: str, text: str) -> str:
-    return f"<details><summary>{title}</summary>\n\n{text}\n\n</details>"
-
-
 def _table_of_runs(
     runs: Sequence[Run], headings: Sequence[str], rows: Sequence[Sequence[object]]
-) -> str:
+) -> Markdown:
     """The first column, which names the run, is left out when there is only one."""
     first = 0 if len(runs) > 1 else 1
     return _table(headings[first:], [row[first:] for row in rows])
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Empty without rows."""
+def _table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> Markdown:
+    """Empty without rows; what is no Markdown is shown as it is."""
     if not rows:
-        return ""
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join(f"| {' | '.join(_line(str(cell)) for cell in row)} |" for row in lines)
+        return Markdown("")
+    lines = [headings, [Markdown("---")] * len(headings), *rows]
+    return Markdown("\n".join(f"| {' | '.join(map(_cell, row))} |" for row in lines))
 
 
-def _line(text: str) -> str:
-    """One line, in which nothing ends a table's cell."""
-    return text.replace("|", "\\|").replace("\n", "<br>")
+def _cell(value: object) -> Markdown:
+    return value if isinstance(value, Markdown) else inline(str(value))

@@ -24,6 +24,7 @@ from eval.report.layers import Layer, layer_views
 from eval.report.pairing import Accuracy, accuracy, all_pairs
 from eval.report.runs import Run
 from eval.report.svg import Chart, Scale, Tick
+from eval.visible import visible
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -117,6 +118,7 @@ def render_page(runs: Sequence[Run]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
+        finalize=_shown,
     )
     environment.filters |= {"percent": wording.percent, "p_value": wording.p_value}
     arms = arm_views(runs)
@@ -132,6 +134,11 @@ def render_page(runs: Sequence[Run]) -> str:
         origin=origin,
         wording=wording,
     )
+
+
+def _shown(value: object) -> object:
+    """What a template puts into the page; drawings are markup already."""
+    return value if isinstance(value, Markup) or not isinstance(value, str) else visible(value)
 
 
 def accuracy_charts(runs: Sequence[Run]) -> Iterator[AccuracyChart]:

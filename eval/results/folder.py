@@ -15,6 +15,7 @@ from eval.results.lock import alone_in
 from eval.results.machine import files_digest, plugin_digest
 from eval.results.samples import Sample
 from eval.results.schema import ArmRun, OracleResult, Result, Versions
+from eval.results.writing import write_atomically
 
 UNFINISHED = ("interrupted", "could not run")
 
@@ -168,13 +169,6 @@ def _parse(model: type[_Model], text: bytes, where: str) -> _Model:
             f"{where} was not written by this harness, or not to its end: "
             f"{key and f'{key}: '}{problem['msg']}"
         ) from error
-
-
-def write_atomically(file: Path, text: str) -> None:
-    """Write ``text`` so that ``file`` is never there in part."""
-    partial = file.with_name(f"{file.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(file)
 
 
 def _resumable(path: Path, new: RunState) -> RunState | None:

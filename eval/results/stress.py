@@ -77,9 +77,8 @@ class StressResult(BaseModel):
         """One row a rule."""
         table = Table("", "", "", show_header=False)
         for rule in self.rules:
-            verdict = "[green]passed[/]" if rule.passed else "[red]failed[/]"
-            # A log may be quoted, whose brackets are no markup.
-            table.add_row(rule.rule, verdict, Text(rule.saw))
+            verdict = Text("passed", "green") if rule.passed else Text("failed", "red")
+            table.add_row(rule.rule, verdict, rule.saw)
         if self.host_growth_mib is not None:
             table.add_row("host memory", "", f"{self.host_growth_mib:+.0f} MiB")
         return table

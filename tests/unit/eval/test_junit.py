@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as Xml
 
+import pytest
+from lxml import etree  # type: ignore[import-untyped]
+
 from eval.config.schema import Config
 from eval.judging.verdict import reasons, verdict
 from eval.load.questions import SEEDS
@@ -81,7 +84,28 @@ def test_a_run_without_a_verdict_is_an_error(tmp_path: Path) -> None:
     assert (root.get("tests"), root.get("errors"), root.get("failures")) == ("1", "1", "0")
     error = root[0][0]
     assert error.get("message") == "could not run: the server ended"
-    assert error.text == "the server ended\n[31mred"
+    assert error.text == "the server ended\n\\x1b[31mred\\x00"
+
+
+@pytest.mark.parametrize("parse", [Xml.parse, etree.parse])
+def test_whatever_a_text_has_the_file_is_xml(tmp_path: Path, parse: Any) -> None:
+    everything = "".join(
+        map(chr, [*range(0x3000), *range(0xD7F0, 0xE010), *range(0xFFF0, 0x10010)])
+    )
+    rule = FAILED.model_copy(update={"rule": everything, "arm": everything, "saw": everything})
+    passed = PASSED.model_copy(update={"saw": everything})
+    changes = {"name": everything, "reasons": [everything], "left_out": {"gsm8k": everything}}
+    write_junit(result([rule, passed], **changes, verdict="could not run"), tmp_path / "junit.xml")
+    write_junit_of_no_run(everything, everything, tmp_path / "none.xml")
+
+    for file in ("junit.xml", "none.xml"):
+        assert "\\x00\\x01" in str(parse(str(tmp_path / file)).getroot().get("name"))
+
+
+def test_a_name_of_a_kept_result_leads_to_no_other_folder(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    write_junit(result([PASSED], name="../x"), tmp_path / "folder")
+    assert [path.name for path in tmp_path.rglob("*.xml")] == [".._x.xml"]
 
 
 def test_no_rules_at_all_are_an_error(tmp_path: Path) -> None:

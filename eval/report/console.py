@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The terminal, on which text of logs, names and answers shows as it is."""
+
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.status import Status
+from rich.text import Text
+
+from eval.visible import visible
+
+
+class PlainConsole(Console):
+    """Takes no text for markup, for emoji or for what a terminal obeys."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """What all strings go through, also those in a table."""
+        return super().render_str(visible(text), **options)
+
+    def status(self, status: RenderableType, **options: Any) -> Status:
+        """For a string Rich takes markup here whatever the console is told."""
+        return _PlainStatus(_plain(status), console=self, **options)
+
+
+class _PlainStatus(Status):
+    def update(self, status: RenderableType | None = None, **options: Any) -> None:
+        super().update(_plain(status) if status else None, **options)
+
+
+def shown(text: str, style: str = "") -> Text:
+    """A part of a text that has styles."""
+    return Text(visible(text), style)
+
+
+def _plain(status: RenderableType) -> RenderableType:
+    return shown(status) if isinstance(status, str) else status

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text on the terminal shows as it is, whatever a log, a name or an answer has."""
+
+import io
+
+import pytest
+from rich.spinner import Spinner
+from rich.table import Table
+
+from eval.errors import EvaluationError, run_to_its_end
+from eval.report.console import PlainConsole, shown
+
+HOSTILE = "[red]x[/red] [/] :tada: \x1b[2J\x9b1m\x07\r\x08\udc80 arm[0]"
+VISIBLE = "[red]x[/red] [/] :tada: \\x1b[2J\\x9b1m\\x07\\r\\x08\\udc80 arm[0]"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_strings_are_neither_markup_nor_obeyed(terminal: bool) -> None:
+    file = io.StringIO()
+    console = PlainConsole(file=file, width=300, force_terminal=terminal, highlight=False)
+    table = Table(HOSTILE)
+    table.add_column(HOSTILE)
+    table.add_row(HOSTILE, shown(HOSTILE))
+
+    console.print(HOSTILE)
+    console.print(table)
+    with console.status(HOSTILE) as status:
+        status.update(HOSTILE)
+        assert isinstance(status.renderable, Spinner)
+        assert str(status.renderable.text) == VISIBLE
+
+    assert file.getvalue().count(VISIBLE) >= 5
+    file.getvalue().encode()
+
+
+def test_a_message_that_ends_a_command_is_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> None:
+        raise EvaluationError(HOSTILE)
+
+    with pytest.raises(SystemExit):
+        run_to_its_end(command)
+    assert capsys.readouterr().err == f"error: {VISIBLE}\n"
