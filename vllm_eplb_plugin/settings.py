@@ -6,9 +6,9 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from vllm_eplb_plugin import ENVIRONMENT_VARIABLE
 
@@ -21,6 +21,16 @@ Fault = Literal[
     "invalid_placement",
     "no_rearrangement",
 ]
+
+
+def _named(folder: object) -> object:
+    # Path("") is the folder in which the server happens to run.
+    if folder == "":
+        raise ValueError("is no folder: write null for none")
+    return folder
+
+
+Folder = Annotated[Path, BeforeValidator(_named)]
 
 
 class SettingsError(ValueError):
@@ -43,14 +53,14 @@ class Settings(BaseModel):
     """Run DP+EP+EPLB without several GPUs: for development and CI only."""
     fault: Fault | None = None
     """Break EPLB on purpose, to see that a check notices; only with `loopback`."""
-    transfer_delay_ms: float = Field(0.0, ge=0)
+    transfer_delay_ms: float = Field(0.0, ge=0, allow_inf_nan=False, strict=True)
     """Async mode: make every layer's transfer so much longer; only with `loopback`."""
     check_weights: bool = Field(False, strict=True)
     """After every commit, prove that each local slot holds the weights the map names, and that
     what the router reads is derived right."""
-    events_dir: Path | None = None
+    events_dir: Folder | None = None
     """Folder for one file of JSON lines a rank (docs/events.md); none: no events."""
-    step_times_dir: Path | None = None
+    step_times_dir: Folder | None = None
     """Folder for the time that every step of the state manager takes; also when not enabled."""
 
     @model_validator(mode="after")
@@ -74,20 +84,39 @@ def load_settings(additional_config: object = None) -> Settings:
             ``EPLB_PLUGIN``; the two are never mixed.
 
     Raises:
-        SettingsError: Not a JSON object, an unknown key, or a value of a wrong type.
+        SettingsError: Not a JSON object, an unknown key, one that stands twice, or a value of a
+            wrong type.
     """
-    if isinstance(additional_config, Mapping) and ADDITIONAL_CONFIG_KEY in additional_config:
-        source = f"--additional-config {ADDITIONAL_CONFIG_KEY}"
-        return _parse(additional_config[ADDITIONAL_CONFIG_KEY], source)
+    if isinstance(additional_config, Mapping):
+        _refuse_misspelt_key(additional_config)
+        if ADDITIONAL_CONFIG_KEY in additional_config:
+            source = f"--additional-config {ADDITIONAL_CONFIG_KEY}"
+            return _parse(additional_config[ADDITIONAL_CONFIG_KEY], source)
     text = os.environ.get(ENVIRONMENT_VARIABLE)
     if not text:
         return Settings()
     source = f"the environment variable {ENVIRONMENT_VARIABLE}"
+    return _parse(parse_json(text, source), source)
+
+
+def parse_json(text: str, source: str) -> Any:
+    """Parse JSON in which no key stands twice.
+
+    Raises:
+        SettingsError: It is not JSON, or the last of two values would win without a word.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise SettingsError(f"{source}: the key {key!r} stands twice in {text!r}")
+        return dict(pairs)
+
     try:
-        value = json.loads(text)
+        return json.loads(text, object_pairs_hook=once)
     except json.JSONDecodeError as error:
         raise SettingsError(f"{source} is not JSON ({error}): {text!r}") from error
-    return _parse(value, source)
 
 
 _of_this_process: Settings | None = None
@@ -128,6 +157,17 @@ def turned_off_by(additional_config: object = None) -> str | None:
     return None
 
 
+def _refuse_misspelt_key(additional_config: Mapping[Any, object]) -> None:
+    for key in additional_config:
+        if key != ADDITIONAL_CONFIG_KEY and difflib.get_close_matches(
+            str(key).lower(), [ADDITIONAL_CONFIG_KEY], cutoff=0.85
+        ):
+            raise SettingsError(
+                f"--additional-config: unknown key {key!r}, the settings of the plugin are read "
+                f"from {ADDITIONAL_CONFIG_KEY!r}"
+            )
+
+
 def _parse(value: object, source: str) -> Settings:
     if not isinstance(value, Mapping):
         raise SettingsError(f"{source} must be a JSON object of settings, not {value!r}")
@@ -145,4 +185,5 @@ def _describe(problem: dict[str, Any]) -> str:
         return f"unknown setting {name!r}, the nearest is {nearest[0]!r}"
     if not name:
         return str(problem["msg"]).removeprefix("Value error, ")
-    return f"setting {name!r} has the value {problem['input']!r}: {problem['msg']}"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return f"setting {name!r} has the value {problem['input']!r}: {message}"

@@ -3,31 +3,22 @@
 
 import difflib
 import inspect
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from eval.config.schema import BASELINE, Config, Gate
+from eval.config.schema import BASELINE, CONTROL_PREFIX, Config, Gate
+from eval.config.yaml_files import parse_yaml, read_yaml
 from eval.errors import ConfigError
 
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2 booleans: only true and false, so that ``name: off`` names an arm."""
-
-
-_BOOLEAN = "tag:yaml.org,2002:bool"
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOLEAN]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+_RENAMED = {
+    "reference": "oracle, with prompts instead of transformers_prompts",
+    "reference_accuracy": "recorded_accuracy",
 }
-_Loader.add_implicit_resolver(
-    _BOOLEAN, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
+"""Keys of earlier releases, with what they are called now."""
 
 
 def load_config(
@@ -56,6 +47,7 @@ def load_config(
     for override in overrides:
         _apply(values, override)
     config = _validate(values, path)
+    _refuse_controls(config)
     return _keep(config, only) if only else config
 
 
@@ -73,21 +65,11 @@ def load_gate(path: Path) -> Gate:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
-    values = _parse_yaml(text, str(path))
+    values = read_yaml(path)
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} must be a mapping of keys to values (docs/evaluation.md)")
+        what = "is empty" if values is None else f"is a {type(values).__name__}"
+        raise ConfigError(f"{path} {what}: it must map keys to values (docs/evaluation.md)")
     return values
-
-
-def _parse_yaml(text: str, source: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source} is not YAML: {error}") from error
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -101,7 +83,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
         if isinstance(container, dict) and container.get(key) is None:
             container[key] = {}
         container = container[key]
-    container[_find(container, last, override)] = _parse_yaml(text, f"--set {override}")
+    container[_find(container, last, override)] = parse_yaml(text, f"--set {override}")
 
 
 def _find(container: Any, part: str, override: str) -> Any:
@@ -126,11 +108,22 @@ def _validate(values: dict[str, Any], path: Path) -> Config:
         raise ConfigError(f"wrong configuration {path}:\n{problems}") from error
 
 
+def _refuse_controls(config: Config) -> None:
+    for arm in config.arms:
+        if arm.name.startswith(CONTROL_PREFIX):
+            raise ConfigError(
+                f"arm {arm.name}: {CONTROL_PREFIX} begins the names of arms with a fault, "
+                "which are judged apart: call it otherwise, or use --control"
+            )
+
+
 def _describe(problem: ErrorDetails, model: type[BaseModel] = Config) -> str:
     location = problem["loc"]
     key_path = ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
         *parents, key = location
+        if key in _RENAMED:
+            return f"{key_path}: is called {_RENAMED[str(key)]} now"
         valid = list(_model_at(parents, model).model_fields)
         nearest = difflib.get_close_matches(str(key), valid, n=1, cutoff=0.0)[0]
         return f"{key_path}: unknown key, the nearest is {nearest!r} (valid: {', '.join(valid)})"

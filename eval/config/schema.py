@@ -8,8 +8,6 @@ from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     JsonValue,
     NonNegativeFloat,
@@ -20,8 +18,11 @@ from pydantic import (
     model_validator,
 )
 
+from eval.config.section import Section
+from eval.config.serve import Serve
+
 # A name becomes a folder.
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 
 TaskName = Literal["gsm8k", "gsm_tiny"]
 
@@ -30,22 +31,8 @@ BASELINE = "off"
 CONTROL_PREFIX = "control-"
 """Of an arm with a fault in it, which is not judged as part of its run."""
 
-_SET_BY_THE_HARNESS = {
-    "host": "servers listen on 127.0.0.1 only",
-    "port": "use serve.port",
-    "model": "use model",
-    "served-model-name": "the questions name the model as model does",
-    "additional-config": "use plugin",
-    "enable-eplb": "use eplb of an arm",
-    "eplb-config": "use eplb of an arm",
-}
 
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Task(_Section):
+class Task(Section):
     """Questions and how they are asked."""
 
     name: TaskName
@@ -60,63 +47,7 @@ class Task(_Section):
     """False: the model was not made for it, so answers are compared as text only."""
 
 
-class Serve(_Section):
-    """How a server is started, the same for every arm."""
-
-    executable: str | None = None
-    """None: the ``vllm`` beside this Python, else the one on PATH."""
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    """None: a free one."""
-    start_timeout: PositiveFloat = 600
-    """Seconds until the server has to be healthy."""
-    gpu_memory_gib: PositiveFloat | None = None
-    """Memory that each GPU must have; none: whatever is there is tried."""
-    options: dict[str, JsonValue] = {}
-    """Of ``vllm serve``, without the leading dashes."""
-    environment: dict[str, str] = {}
-    """Added to the environment of the server and of the oracle."""
-
-    @field_validator("options")
-    @classmethod
-    def _options_leave_the_harness_its_own(
-        cls, options: dict[str, JsonValue]
-    ) -> dict[str, JsonValue]:
-        for name in options:
-            reason = _SET_BY_THE_HARNESS.get(name.replace("_", "-"))
-            if reason:
-                raise ValueError(f"{name!r} is set by the harness: {reason}")
-        return options
-
-    def option(self, name: str) -> JsonValue:
-        """An option's value, however its name is spelt; None: not given."""
-        return self.options.get(name, self.options.get(name.replace("-", "_")))
-
-    def degree(self, option: str) -> int:
-        """The size of one parallel dimension, such as ``data-parallel-size``."""
-        value = self.option(option)
-        if value is None:
-            return 1
-        if not isinstance(value, int):
-            raise ValueError(f"serve.options.{option} must be a whole number, not {value!r}")
-        return value
-
-    @property
-    def ranks(self) -> int:
-        """Of expert parallelism."""
-        return self.degree("data-parallel-size") * self.degree("tensor-parallel-size")
-
-    def gpus(self) -> int:
-        """GPUs of this machine that a server takes."""
-        local = "data-parallel-size-local"
-        data = local if self.option(local) is not None else "data-parallel-size"
-        return (
-            self.degree(data)
-            * self.degree("tensor-parallel-size")
-            * self.degree("pipeline-parallel-size")
-        )
-
-
-class Eplb(_Section):
+class Eplb(Section):
     """vLLM's ``--eplb-config``; what is not given is left to vLLM."""
 
     window_size: PositiveInt | None = None
@@ -139,17 +70,17 @@ def _without_events_folder(plugin: dict[str, JsonValue]) -> dict[str, JsonValue]
 PluginSettings = Annotated[dict[str, JsonValue], AfterValidator(_without_events_folder)]
 
 
-class Arm(_Section):
+class Arm(Section):
     """One server that is asked all the questions."""
 
     name: Name
     eplb: Eplb | None = None
     """None: without EPLB."""
-    plugin: PluginSettings = {}
+    plugin: PluginSettings = Field(default_factory=dict)
     """Settings of the plugin that differ from the run's."""
 
 
-class Gate(_Section):
+class Gate(Section):
     """What a run has to show to pass (docs/gates.md)."""
 
     identical: bool = False
@@ -181,7 +112,7 @@ class Gate(_Section):
         return self
 
 
-class Controls(_Section):
+class Controls(Section):
     """How the arms that ``--control`` adds are asked and judged (docs/controls.md)."""
 
     arm: Name | None = None
@@ -192,7 +123,7 @@ class Controls(_Section):
     """Instead of ``gate.rearrangements``: finished while so few questions were asked."""
 
 
-class Oracle(_Section):
+class Oracle(Section):
     """Greedy decoding by transformers in float32, which arm ``off`` has to equal."""
 
     prompts: NonNegativeInt = 0
@@ -205,15 +136,23 @@ def _require_different(what: str, names: Sequence[str]) -> None:
         raise ValueError(f"two {what} are named {repeated!r}: names must differ")
 
 
-class Config(_Section):
+class Config(Section):
     """One evaluation."""
 
     name: Name
     model: str
     """A folder or a name on the Hub."""
+
+    @field_validator("model")
+    @classmethod
+    def _model_is_no_option(cls, model: str) -> str:
+        if not model or model.startswith("-"):
+            raise ValueError("must be a folder or a name on the Hub")
+        return model
+
     tasks: Annotated[list[Task], Field(min_length=1)]
     serve: Serve = Serve()
-    plugin: PluginSettings | None = {}
+    plugin: PluginSettings | None = Field(default_factory=dict)
     """Settings of the plugin; the events folder is added. None: nothing is passed."""
     arms: Annotated[list[Arm], Field(min_length=1)]
     gate: Gate = Gate()
@@ -247,6 +186,15 @@ class Config(_Section):
             raise ValueError(
                 "EPLB moves experts between ranks and there is only one: serve.options has "
                 f"data-parallel-size {data} x tensor-parallel-size {tensor}, make it 2 or more"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _plugin_settings_arrive(self) -> "Config":
+        if self.plugin is not None and "EPLB_PLUGIN" in self.serve.environment:
+            raise ValueError(
+                "serve.environment.EPLB_PLUGIN would be overruled by what plugin passes, or turn "
+                "the plugin off: write the settings into plugin"
             )
         return self
 

@@ -5,12 +5,12 @@ import math
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from scipy.special import ndtr, ndtri
 
 from eval.config.schema import Config, Task, TaskName
-from eval.errors import GateError
+from eval.config.yaml_files import read_yaml
+from eval.errors import ConfigError, GateError
 
 _FOLDER = Path(__file__).parent / "recorded_accuracies"
 
@@ -126,7 +126,6 @@ def _read(task: TaskName, folder: Path) -> list[RecordedAccuracy]:
     if not file.exists():
         return []
     try:
-        entries = yaml.safe_load(file.read_text(encoding="utf-8"))
-        return [RecordedAccuracy.model_validate(entry) for entry in entries]
-    except (yaml.YAMLError, TypeError, ValidationError) as error:
+        return [RecordedAccuracy.model_validate(entry) for entry in read_yaml(file)]
+    except (ConfigError, TypeError, ValidationError) as error:
         raise GateError(f"{file} is no list of recorded accuracies: {error}") from error

@@ -4,10 +4,10 @@
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from eval.errors import InstallationError
 
@@ -55,17 +55,23 @@ def find_doctor(executable: str) -> Path | None:
     return next((one for one in doctors if one.exists()), None)
 
 
-def examine(doctor: Path, environment: Mapping[str, str]) -> Installation:
+def examine(
+    doctor: Path, environment: Mapping[str, str], settings: Sequence[Mapping[str, JsonValue]] = ()
+) -> Installation:
     """Ask a ``vllm-eplb``; it imports vLLM, which takes seconds.
 
     Args:
         doctor: From `find_doctor`.
         environment: That the server will have besides this process's own.
+        settings: Of the plugin, which the server's plugin has to know.
 
     Raises:
         InstallationError: It gives no answer; has the end of what it printed.
     """
     command = [str(doctor), "doctor", "--json"]
+    given = [json.dumps({"eplb_plugin": dict(one)}) for one in settings]
+    for text in dict.fromkeys(given):
+        command += ["--additional-config", text]
     try:
         done = subprocess.run(
             command,
@@ -77,14 +83,14 @@ def examine(doctor: Path, environment: Mapping[str, str]) -> Installation:
         return Installation.model_validate(json.loads(done.stdout))
     except subprocess.TimeoutExpired as error:
         raise InstallationError(
-            f"`{' '.join(command)}` has not ended within {_TIMEOUT_SECONDS} s"
+            f"`{doctor} doctor` has not ended within {_TIMEOUT_SECONDS} s"
         ) from error
     except OSError as error:
         raise InstallationError(f"{doctor} cannot be started: {error.strerror}") from error
     except (ValueError, ValidationError) as error:
         lines = (done.stderr or done.stdout).strip().splitlines()[-5:]
         raise InstallationError(
-            f"`{' '.join(command)}` has no answer that this harness can read (exit status "
+            f"`{doctor} doctor --json` has no answer that this harness can read (exit status "
             f"{done.returncode}). Install the plugin of this checkout there. It printed:\n"
             + "\n".join(lines)
         ) from error

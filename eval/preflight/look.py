@@ -148,7 +148,8 @@ def _look_at_environment(config: Config, done: Preflight) -> Iterator[Finding]:
         )
         return
     try:
-        done.installation = examine(doctor, config.serve.environment)
+        settings = [one for arm in config.arms if (one := config.plugin_settings(arm)) is not None]
+        done.installation = examine(doctor, config.serve.environment, settings)
     except EvaluationError as error:
         yield Finding("plugin", "missing", str(error))
         return

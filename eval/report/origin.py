@@ -6,10 +6,9 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-import yaml
-
 from eval.config.loading import load_config
 from eval.config.schema import CONTROL_PREFIX, Config
+from eval.config.yaml_files import write_yaml
 from eval.errors import EvaluationError
 from eval.report.runs import Run
 from eval.results.schema import Result
@@ -52,8 +51,7 @@ def configuration(result: Result) -> str:
     """The configuration, defaults included, as YAML; the arms of controls are left out."""
     config, _ = _without_controls(result.config)
     values = config.model_dump(mode="json", exclude_none=True)
-    text: str = yaml.safe_dump(values, sort_keys=False, width=100)
-    return relative(text, result)
+    return relative(write_yaml(values), result)
 
 
 def _without_controls(config: Config) -> tuple[Config, list[str]]:

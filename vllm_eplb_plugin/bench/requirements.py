@@ -41,13 +41,15 @@ def require_compiled_policy() -> None:
 
 
 def require_device(name: str) -> None:
-    """Require that torch has a device of this name.
+    """Require a CPU or a CUDA device that torch has.
 
     Raises:
         BenchError: It has not.
     """
     import torch
 
+    if name.partition(":")[0] not in ("cpu", "cuda"):
+        raise BenchError(f"--device {name}: EPLB runs on cpu or cuda")
     try:
         torch.empty(0, device=name)
     except Exception as error:  # by device and build of torch: RuntimeError, AssertionError, ...

@@ -2,15 +2,21 @@
 """Examine an installation without starting a server."""
 
 import importlib.metadata
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from platform import python_version
 from typing import Any
 
-from vllm_eplb_plugin import __version__
+from vllm_eplb_plugin import ENVIRONMENT_VARIABLE, __version__
 from vllm_eplb_plugin.advice import how_to_install
 from vllm_eplb_plugin.cli.acceleration import fast_ways
 from vllm_eplb_plugin.cli.caches import cache_hints
-from vllm_eplb_plugin.cli.environment import ENTRY_POINT, not_loaded_problem, ray_hint
+from vllm_eplb_plugin.cli.environment import (
+    ENTRY_POINT,
+    not_loaded_problem,
+    ray_hint,
+    unreadable_variables,
+)
 from vllm_eplb_plugin.cli.explain import MOMENTS
 from vllm_eplb_plugin.cli.hardware import Gpu, deep_ep_problem, visible_gpus
 from vllm_eplb_plugin.compatibility import Support, installed_support
@@ -25,7 +31,13 @@ from vllm_eplb_plugin.releases import (
     UnsupportedReleaseError,
     installed_distribution,
 )
-from vllm_eplb_plugin.settings import Settings, SettingsError, load_settings
+from vllm_eplb_plugin.settings import (
+    Settings,
+    SettingsError,
+    load_settings,
+    parse_json,
+    turned_off_by,
+)
 
 _ON_CPU = ("loopback", "loopback_serving")
 _ON_GPU = ("loopback_cuda",)
@@ -75,10 +87,16 @@ class Report:
         return {"works": self.works, **asdict(self)}
 
 
-def examine() -> Report:
-    """Look at settings, release and every override's target; imports vLLM if there is one."""
+def examine(additional_configs: Sequence[str] = ()) -> Report:
+    """Look at settings, release and every override's target; imports vLLM if there is one.
+
+    Args:
+        additional_configs: Values of ``--additional-config`` that servers are to get.
+    """
     report = Report(deep_ep=deep_ep_problem())
     settings = _examine_settings(report)
+    for text in additional_configs if settings is not None else ():
+        _examine_additional_config(report, text)
     _examine_environment(report)
     _examine_gpus(report)
     distribution = installed_distribution()
@@ -108,6 +126,20 @@ def _examine_settings(report: Report) -> Settings | None:
     except SettingsError as error:
         report.problems.append(str(error))
         return None
+
+
+def _examine_additional_config(report: Report, text: str) -> None:
+    try:
+        value = parse_json(text, "--additional-config")
+        if not load_settings(value).enabled:
+            return
+        if turned_off_by(value) is not None:
+            report.problems.append(
+                f"{ENVIRONMENT_VARIABLE} turns the plugin off, whatever --additional-config says: "
+                "unset it"
+            )
+    except SettingsError as error:
+        report.problems.append(str(error))
 
 
 def _examine_gpus(report: Report) -> None:
@@ -166,6 +198,7 @@ def _examine_release(report: Report) -> Support | None:
             f"{report.installed} again, in an environment of its own"
         )
         return None
+    report.problems.extend(unreadable_variables())
     report.tested = support.tested
     if not support.tested:
         report.hints.append(support.warning)

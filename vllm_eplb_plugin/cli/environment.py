@@ -46,5 +46,25 @@ def ray_hint(environment: Mapping[str, str] = os.environ) -> str | None:
     )
 
 
+def unreadable_variables() -> list[str]:
+    """Name every variable of vLLM's whose value vLLM itself could not read; imports vLLM.
+
+    It converts most of them by ``int``, and not before it looks at them: ``false`` for 0 ends a
+    server that has started for a while.
+    """
+    from vllm.envs import environment_variables
+
+    problems = []
+    for name in sorted(environment_variables.keys() & os.environ.keys()):
+        try:
+            environment_variables[name]()
+        except Exception as error:  # whatever its conversion raises is the answer
+            problems.append(
+                f"{name}={os.environ[name]!r} cannot be read by vLLM ({error}). Where it is a "
+                "switch, write 0 or 1"
+            )
+    return problems
+
+
 def _names(value: str) -> list[str]:
     return [name.strip() for name in value.split(",") if name.strip()]

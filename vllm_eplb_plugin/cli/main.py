@@ -47,11 +47,19 @@ def _main(
 
 
 @main.command()
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    as_json: AsJson = False,
+    additional_config: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="JSON", help="Settings that a server is to get, to be checked; repeatable."
+        ),
+    ] = None,
+) -> None:
     """Say whether the plugin works with the installed vLLM; exit code 0 if it does, else 2."""
     # vLLM logs to standard output, and so does whatever else is imported.
     with contextlib.redirect_stdout(sys.stderr):
-        report = examine()
+        report = examine(additional_config or [])
     if as_json:
         typer.echo(json.dumps(report.as_dict(), indent=2))
     else:

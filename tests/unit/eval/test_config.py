@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What configurations are accepted, and what is said of the others."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,15 @@ def test_an_unquoted_off_is_the_name_of_an_arm(tmp_path: Path) -> None:
         ({"arms": []}, "arms: List should have at least 1 item"),
         ({"serve": {"options": {}}}, "data-parallel-size 1 x tensor-parallel-size 1"),
         ({"serve": {"options": {"data-parallel-size": "two"}}}, "must be a whole number"),
+        ({"name": "n" * 300}, "name: String should have at most 100 characters"),
+        ({"model": ""}, "model: must be a folder or a name on the Hub, not ''"),
+        ({"model": "--trust-remote-code"}, "model: must be a folder or a name on the Hub"),
+        ({"gate": {"margin_points": math.inf}}, "gate.margin_points must be a finite number"),
+        ({"plugin": {"transfer_delay_ms": math.nan}}, "plugin.transfer_delay_ms must be a fini"),
+        ({"reference": {"transformers_prompts": 16}}, "reference: is called oracle, with prompts"),
+        ({"gate": {"reference_accuracy": True}}, "gate.reference_accuracy: is called recorded_acc"),
+        ({"serve": {"environment": {"A=B": "1"}}}, "'A=B' is no name of an environment variable"),
+        ({"arms": [{"name": "off"}, {"name": "control-x"}]}, "control- begins the names of arms"),
     ],
 )
 def test_a_wrong_configuration_is_named(
@@ -79,6 +89,16 @@ def test_a_wrong_configuration_is_named(
         load(tmp_path, **changes)
 
     assert message in str(error.value)
+
+
+def test_settings_of_the_plugin_in_the_server_s_environment_are_for_a_run_that_passes_none(
+    tmp_path: Path,
+) -> None:
+    serve = {**small_config()["serve"], "environment": {"EPLB_PLUGIN": '{"enabled": false}'}}
+    with pytest.raises(ConfigError, match="serve.environment.EPLB_PLUGIN would be overruled"):
+        load(tmp_path, serve=serve)
+
+    assert load(tmp_path, serve=serve, plugin=None).plugin is None
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
@@ -136,7 +156,7 @@ def test_an_unknown_arm_is_named(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot read the configuration .*nowhere.yaml"):
+    with pytest.raises(ConfigError, match="cannot read .*nowhere.yaml"):
         load_config(tmp_path / "nowhere.yaml")
 
 
