@@ -3,8 +3,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from pathlib import Path
 
 from rich.console import Console
 
@@ -16,8 +14,8 @@ from eval.load.question_files import Files
 from eval.load.questions import Answers, RequestError, ask
 from eval.results.folder import RunFolder
 from eval.results.schema import ArmRun
-from eval.serving.command import server_command
-from eval.serving.server import Server, choose_port
+from eval.serving.arm import ServedArm, serve
+from eval.serving.server import Server
 
 
 def run_arms(
@@ -33,41 +31,17 @@ def run_arms(
     Raises:
         EvaluationError: A server did not start or stopped answering.
     """
-    with ExitStack() as running:
-        servers: list[_ArmServer] = []
-        for arm in arms:
-            taken = [one.port for one in servers]
-            servers.append(_ArmServer(config, arm, executable, folder, taken))
+    folders = [(arm, folder.new_arm_folder(arm.name)) for arm in arms]
+    with serve(config, folders, executable, console) as servers:
         for one in servers:
-            running.enter_context(one.server)
-        timeout = config.serve.start_timeout
-        ready = [
-            one.server.wait_until_healthy(timeout, console, f"arm {one.arm.name}")
-            for one in servers
-        ]
-        for one, seconds in zip(servers, ready, strict=True):
-            console.print(f"arm {one.arm.name}: server ready after {seconds:.1f} s, asking")
-            _ask(config, one, seconds, files, folder, console)
-
-
-class _ArmServer:
-    """The server of one arm, and where it and the harness write."""
-
-    def __init__(
-        self, config: Config, arm: Arm, executable: str, folder: RunFolder, taken: Sequence[int]
-    ) -> None:
-        self.arm = arm
-        self.folder: Path = folder.new_arm_folder(arm.name)
-        self.events = (self.folder / "events").absolute()
-        self.port = choose_port(config.serve.port, taken)
-        self.command = server_command(config, arm, executable, self.port, self.events)
-        environment, log = config.serve.environment, self.folder / "server.log"
-        self.server = Server(self.command, environment, log, self.port)
+            ready = one.ready_after
+            console.print(f"{one.label}: server ready after {ready:.1f} s, asking")
+            _ask(config, one, ready, files, folder, console)
 
 
 def _ask(
     config: Config,
-    one: _ArmServer,
+    one: ServedArm,
     ready: float,
     files: Mapping[TaskName, Files | None],
     folder: RunFolder,

@@ -35,14 +35,25 @@ def find_executable(configured: str | None, python: str = sys.executable) -> str
     return found
 
 
-def server_command(config: Config, arm: Arm, executable: str, port: int, events: Path) -> list[str]:
-    """Program and arguments of the server of ``arm``; its plugin writes into ``events``."""
+def server_command(
+    config: Config, arm: Arm, executable: str, port: int, events: Path | None
+) -> list[str]:
+    """Program and arguments of the server of ``arm``.
+
+    Args:
+        config: Whose arm it is.
+        arm: Of these.
+        executable: The ``vllm`` that serves.
+        port: On which it listens.
+        events: Into which its plugin writes; None: it writes none.
+    """
     command = [executable, "serve", config.model, "--host", HOST, "--port", str(port)]
     for name, value in config.serve.options.items():
         command += _option(name, value)
     plugin = config.plugin_settings(arm)
     if plugin is not None:
-        settings = {"eplb_plugin": {**plugin, "events_dir": str(events)}}
+        told = {} if events is None else {"events_dir": str(events)}
+        settings = {"eplb_plugin": {**plugin, **told}}
         command += ["--additional-config", json.dumps(settings)]
     if arm.eplb is not None:
         eplb = arm.eplb.model_dump(exclude_none=True)
