@@ -2,8 +2,9 @@
 """Do all ranks tell of the same rearrangements, and is each rank's evidence there? Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from eval.activity.rank_files import RankFile
 from vllm_eplb_plugin.observe.events import (
@@ -56,7 +57,8 @@ def agree(files: Sequence[RankFile], ranks: int, stages: int, until: float) -> A
     """
     outcomes = {file.path.name: _outcomes(file) for file in files}
     most = max((len(one) for told in outcomes.values() for one in told.values()), default=0)
-    missing = [gap for file in files for gap in file.gaps(until)]
+    gaps = {file.path.name: list(file.gaps(until)) for file in files}
+    missing = [gap for found in gaps.values() for gap in found]
     missing += _absent(files, ranks, stages, bool(most))
     contradictions = []
     for stage in range(stages):
@@ -65,9 +67,11 @@ def agree(files: Sequence[RankFile], ranks: int, stages: int, until: float) -> A
             for file in files
             if file.source is not None and file.source.stage == stage
         }
-        less, other = _compare(of_stage)
-        missing += less
-        contradictions += other
+        missing += _shorter(of_stage)
+        # What a file lacks makes it tell otherwise, too.
+        contradictions += _contradictions(
+            {name: told for name, told in of_stage.items() if not gaps[name]}
+        )
     moved = any(isinstance(one.event, RearrangementEvent) for file in files for one in file.told)
     return Agreement(most, moved, tuple(missing), tuple(contradictions))
 
@@ -121,36 +125,44 @@ def _promised(event: RearrangementEnded) -> tuple[tuple[int, int], ...] | None:
     return tuple((layer, slots) for layer, slots in enumerate(event.slots_changed) if slots)
 
 
-def _compare(ranks: dict[str, dict[int, list[_Outcome]]]) -> tuple[list[str], list[str]]:
-    """What files of one stage lack beside the longest, and where they contradict."""
-    missing: list[str] = []
-    contradictions: list[str] = []
-    for model in sorted({model for told in ranks.values() for model in told}):
+_Told = Mapping[str, Mapping[int, Sequence[_Outcome]]]
+"""What the files of one stage tell of each model."""
+
+
+def _shorter(ranks: _Told) -> Iterator[str]:
+    """Files that tell fewer outcomes than the longest."""
+    for model in _models(ranks):
+        counts = {name: len(told.get(model, [])) for name, told in ranks.items()}
+        most = max(counts.values())
+        for name, count in counts.items():
+            if count < most - _CUT_OFF:
+                yield f"{name} tells {count} outcomes of {most}"
+
+
+def _contradictions(ranks: _Told) -> Iterator[str]:
+    """The first of each file beside the longest: others follow from it."""
+    for model in _models(ranks):
         by_file = {name: told.get(model, []) for name, told in ranks.items()}
-        longest = max(by_file.values(), key=len)
+        expected = max(by_file.values(), key=len)
         failed = {
             one.number
             for told in by_file.values()
             for one in told
-            if one.kind == RearrangementFailed.kind
+            if one.kind == RearrangementFailed.kind  # of which the other ranks need not hear
         }
         for name, told in by_file.items():
-            if len(told) < len(longest) - _CUT_OFF:
-                missing.append(f"{name} tells {len(told)} outcomes of {len(longest)}")
-            contradictions += _contradictions(name, told, longest, failed)
-    return missing, contradictions
+            pairs = zip(told, expected, strict=False)
+            sound = (pair for pair in pairs if pair[0].number not in failed)
+            yield from islice(filter(None, (_contradiction(name, *pair) for pair in sound)), 1)
 
 
-def _contradictions(
-    name: str, told: Sequence[_Outcome], expected: Sequence[_Outcome], failed: set[int]
-) -> Iterator[str]:
-    """The first of one file: the others follow from it."""
-    for one, other in zip(told, expected, strict=False):
-        if one.number in failed:  # of which the other ranks need not hear
-            continue
-        if one.promised is not None and one.promised != one.slots:
-            yield f"{name} tells of other slots when rearrangement {one.number} ends than before"
-            return
-        if one != other:
-            yield f"{name} tells otherwise of rearrangement {one.number} than another rank"
-            return
+def _contradiction(name: str, one: _Outcome, other: _Outcome) -> str | None:
+    if one.promised is not None and one.promised != one.slots:
+        return f"{name} tells of other slots when rearrangement {one.number} ends than before"
+    if one != other:
+        return f"{name} tells otherwise of rearrangement {one.number} than another rank"
+    return None
+
+
+def _models(ranks: _Told) -> list[int]:
+    return sorted({model for told in ranks.values() for model in told})

@@ -25,9 +25,7 @@ def read_oracle(folder: RunFolder, config: Config, off: Sequence[Sample]) -> Ora
         EvaluationError: A file cannot be read, or is of other prompts than those of arm ``off``.
     """
     kept = folder.oracle()
-    request_file, answers_file = (
-        folder.path / "oracle" / name for name in ("request.json", "answers.json")
-    )
+    request_file, answers_file = folder.oracle_texts()
     if kept is None or not request_file.is_file() or not answers_file.is_file():
         return None
     request = read_model(OracleRequest, request_file)

@@ -116,8 +116,18 @@ class RunFolder:
 
     def oracle(self) -> OracleResult | None:
         """The comparison with transformers, if it is done."""
-        file = self.path / "oracle.json"
+        file = self._oracle_path(".json")
         return read_model(OracleResult, file) if file.exists() else None
+
+    def oracle_texts(self) -> tuple[Path, Path]:
+        """What transformers was asked, and what it answered."""
+        folder = self._oracle_path("")
+        return folder / "request.json", folder / "answers.json"
+
+    def _oracle_path(self, suffix: str) -> Path:
+        """Before schema 5 the oracle was called reference."""
+        earlier = self.path / f"reference{suffix}"
+        return earlier if not self.state.id and earlier.exists() else self.path / f"oracle{suffix}"
 
     def finish_oracle(self, oracle: OracleResult) -> None:
         """Keep the comparison with transformers."""
