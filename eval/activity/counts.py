@@ -9,18 +9,19 @@ from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, model_validator
 
-from eval.activity.events import Told, files_of_all_ranks, read_events
+from eval.activity.events import Told
 from eval.activity.moved_models import MovedModel, labels
+from eval.activity.rank_files import RankFile, read_rank_files
 from vllm_eplb_plugin.observe.events import (
     Event,
     EventsDropped,
     LayerCommitted,
     MapsChecked,
     ModelEvent,
-    Placement,
     RearrangementEnded,
     RearrangementFailed,
     RearrangementFinished,
+    RearrangementRejected,
     RearrangementStarted,
     WeightsChecked,
 )
@@ -49,7 +50,11 @@ class ModelActivity(BaseModel):
 
 
 class Activity(BaseModel):
-    """Counts over the time in which the questions were asked."""
+    """What moved while the questions were asked, and what went wrong at any time.
+
+    Faults count from a file's first event to its last: what rejected and failed rearrangements,
+    mismatches and dropped events say of a server does not depend on when they were told.
+    """
 
     rearrangements: int = 0
     """Rearrangements that finished and moved experts of some model."""
@@ -122,18 +127,35 @@ class Activity(BaseModel):
 
 
 def read_activity(folder: Path, started: float, finished: float) -> Activity:
-    """Count the events of all ranks between two times, in Unix seconds.
+    """Count the events of all ranks; what moved, between two times, in Unix seconds.
 
     Raises:
         EventsError: A line is no event; names the file and the line.
     """
-    ranks = [list(read_events(path, [Placement])) for path in files_of_all_ranks(folder)]
-    inside = [told for rank in ranks for told in rank if started <= told.time <= finished]
-    under_way = _under_way(ranks, started, finished)
-    return count(inside).model_copy(update={"under_way_seconds": under_way})
+    return count_activity(read_rank_files(folder), started, finished)
 
 
-def count(told: Sequence[Told]) -> Activity:
+def count_activity(files: Sequence[RankFile], started: float, finished: float) -> Activity:
+    """The same of files that are read."""
+    ranks = [file.told for file in files]
+    everything = [told for rank in ranks for told in rank]
+    inside = [told for told in everything if started <= told.time <= finished]
+    faults = [told for told in everything if isinstance(told.event, _FAULTS)]
+    moved = [told for told in inside if not isinstance(told.event, _FAULTS)]
+    activity = _count(moved + faults, _checking_ranks(inside))
+    return activity.model_copy(update={"under_way_seconds": _under_way(ranks, started, finished)})
+
+
+_FAULTS = (
+    RearrangementRejected,
+    RearrangementFailed,
+    WeightsChecked,
+    MapsChecked,
+    EventsDropped,
+)
+
+
+def _count(told: Sequence[Told], checking_ranks: list[int]) -> Activity:
     """Add up events of all ranks; what all ranks do alike is taken from rank 0 of each stage."""
     firsts = [one for one in told if one.source.speaks_for_all]
     finished = _of_kind(firsts, RearrangementFinished)
@@ -156,7 +178,7 @@ def count(told: Sequence[Told]) -> Activity:
         slots_changed=[slots for model in models for slots in model.slots_changed],
         weight_checks=sum(event.slots for event in weights),
         weight_mismatches=sum(len(event.mismatched_slots) for event in weights),
-        checking_ranks=_checking_ranks(told),
+        checking_ranks=checking_ranks,
         map_checks=sum(event.experts for event in maps),
         map_mismatches=sum(len(event.mismatched_experts) for event in maps),
         events_dropped=sum(event.number for event in _of_kind(told, EventsDropped)),

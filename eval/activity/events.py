@@ -5,9 +5,9 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from eval.activity.events_of_schema_1 import FileOfSchema1
@@ -53,7 +53,7 @@ _KINDS = {
     kind.kind: _Kind(TypeAdapter(kind), frozenset(field.name for field in fields(kind)))
     for kind in EVENTS
 }
-_TIME = TypeAdapter(float)
+_TIME = TypeAdapter(Annotated[FiniteFloat, Field(strict=True)])
 _SOURCE = TypeAdapter(Source)
 _OF_SOURCE = [field.name for field in fields(Source)]
 _OF_ALL = {field.name for field in fields(Head)} | set(_OF_SOURCE)
@@ -98,7 +98,7 @@ def _speaks_for_all(path: Path) -> bool:
 
 def _parse(line: bytes, earlier: FileOfSchema1, where: str) -> Iterator[Told]:
     try:
-        values = from_json(line)
+        values = from_json(line, allow_inf_nan=False)
     except ValueError as error:
         raise EventsError(f"{where}: not JSON ({error}): {_short(line)!r}") from error
     if not isinstance(values, dict) or not values.keys() >= _EVERY_LINE_HAS:

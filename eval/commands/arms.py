@@ -58,18 +58,18 @@ def _ask(
     except RequestError as error:
         stopped = f"arm {arm.name}: the server stopped answering"
         raise server.stopped_answering(stopped, str(error)) from error
-    logged = count_rearrangements(server.log, log_start)
+    log_asked = (log_start, server.log.stat().st_size)
     tokens = server.generated_tokens() - tokens
     if arm.eplb is not None:
         # A thread of each rank writes its events, a second later at most (docs/events.md).
         time.sleep(DELIVERY_SECONDS)
     evidence = read_activity(one.events, answers[0].started, answers[-1].finished)
-    finished = _summary(arm, answers, evidence, logged, ready, tokens, server, one.command)
+    finished = _summary(arm, answers, evidence, log_asked, ready, tokens, server, one.command)
     samples = [sample for task in answers for sample in task.samples]
     folder.finish_arm(finished, samples)
     console.print(
         f"arm {arm.name}: {len(samples)} questions in {finished.seconds:.1f} s, "
-        f"{finished.rearrangements} rearrangements"
+        f"{finished.rearrangements_seen} rearrangements"
     )
 
 
@@ -77,7 +77,7 @@ def _summary(
     arm: Arm,
     answers: Sequence[Answers],
     evidence: Activity,
-    logged: int,
+    log_asked: tuple[int, int],
     ready: float,
     tokens: float,
     server: Server,
@@ -91,7 +91,8 @@ def _summary(
         start_seconds=ready,
         asked_from=answers[0].started,
         asked_until=answers[-1].finished,
-        logged_rearrangements=logged,
+        logged_rearrangements=count_rearrangements(server.log, *log_asked),
+        log_asked=log_asked,
         seconds=seconds,
         tokens_per_second=tokens / seconds,
         command=command,

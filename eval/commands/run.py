@@ -12,9 +12,9 @@ from eval.commands.arms import run_arms
 from eval.config.schema import BASELINE, Config, TaskName
 from eval.errors import ConfigError, EvaluationError
 from eval.interrupts import interrupts_raise, interrupts_wait
-from eval.judging.arms import arm_to_judge
 from eval.judging.comparison import arm_results
 from eval.judging.controls import judge_with_controls
+from eval.judging.kept import read_evidence
 from eval.judging.verdict import reasons, verdict
 from eval.load.question_files import Files
 from eval.load.questions import SEEDS
@@ -126,18 +126,23 @@ def _compare_with_oracle(config: Config, folder: RunFolder, console: Console) ->
 def _result(config: Config, folder: RunFolder, ended: Ended | None) -> Result:
     """The result; ``ended`` tells of a run that did not get to its end, which is not judged."""
     asked = config.without_tasks(folder.state.left_out)
-    runs = [run for arm in config.arms if (run := folder.finished_arm(arm.name))]
-    samples = {run.name: folder.samples(run.name) for run in runs}
-    arms = arm_results(runs, samples)
-    oracle = folder.oracle()
     rules: list[RuleResult] = []
     controls: list[ControlResult] = []
+    oracle = None
     if not ended:
-        judged_arms = [
-            arm_to_judge(asked, arm, run, samples[arm.name])
-            for arm, run in zip(config.arms, runs, strict=True)
-        ]
-        rules, controls = judge_with_controls(asked, judged_arms, oracle)
+        try:
+            found = read_evidence(folder, asked)
+            rules, controls = judge_with_controls(asked, found.arms, found.oracle)
+            runs = [arm.run for arm in found.arms]
+            samples = {arm.name: arm.samples for arm in found.arms}
+            oracle = found.oracle
+        except EvaluationError as error:
+            ended = Ended("could not run", f"cannot be judged: {error}")
+    if ended:
+        runs = [run for arm in config.arms if (run := folder.finished_arm(arm.name))]
+        samples = {run.name: folder.samples(run.name) for run in runs}
+        oracle = folder.oracle()
+    arms = arm_results(runs, samples)
     return Result(
         name=config.name,
         verdict=ended.verdict if ended else verdict(rules),

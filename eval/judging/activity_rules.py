@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules without statistics: was everything asked, and did experts really move? Pure functions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from eval.config.schema import Gate, Task
 from eval.judging.arms import ArmToJudge, outcome, plural
+from eval.judging.command_line import eplb_options
 from eval.results.schema import ArmRun, RuleResult, TaskRun
 
 # An async rearrangement takes as long as its layers have engine steps to wait for, which varies;
@@ -13,6 +14,9 @@ _STALL_FACTOR = 10
 _STALL_SECONDS = 5.0
 _STALL_SECONDS_WITHOUT_ANY = 60.0
 
+_TOLD = 3
+"""Findings of one kind that a rule lists."""
+
 _WHOLE_TEST_SET = {"gsm8k": 1319, "gsm_tiny": 500}
 
 
@@ -20,11 +24,8 @@ def same_questions(task: Task, off: ArmToJudge, arm: ArmToJudge) -> RuleResult:
     """Both arms were asked the same prompts in the same words, with the same right answers."""
     hashes = [_run(one, task).task_hash for one in (off, arm)]
     asked, expected = (
-        [
-            (sample.doc_id, sample.prompt_hash, sample.target_hash)
-            for sample in one.answers(task.name)
-        ]
-        for one in (arm, off)
+        [(one.doc_id, one.prompt, one.target, one.stop) for one in side.answers(task.name)]
+        for side in (arm, off)
     )
     same = asked == expected and hashes[0] == hashes[1]
     return outcome(
@@ -45,27 +46,51 @@ def same_questions(task: Task, off: ArmToJudge, arm: ArmToJudge) -> RuleResult:
 def all_answered(task: Task, arm: ArmToJudge) -> RuleResult:
     """Every question has an answer; the first request that fails ends the evaluation."""
     expected = task.questions or _WHOLE_TEST_SET[task.name]
-    answered = min(
-        len({sample.doc_id for sample in arm.answers(task.name)}), _run(arm, task).questions
-    )
+    answers = [one for one in arm.answers(task.name) if one.text.strip()]
+    documents = {one.doc_id for one in answers}
+    # The question itself stands after the solved ones.
+    questions = {one.prompt.rpartition("Question:")[2] for one in answers}
+    answered = min(len(documents), len(questions), _run(arm, task).questions)
+    alike = len(answers) > 1 and len({one.text for one in answers}) == 1
+    saw = f"{answered} of {plural(expected, 'question')} answered, no request failed"
+    empty = len(arm.answers(task.name)) - len(answers)
+    if empty:
+        saw += f"; {plural(empty, 'answer')} empty, which is none"
+    if len(questions) < len(documents):
+        saw += f"; only {plural(len(questions), 'different question')}"
+    if alike:
+        saw += "; every answer is the same text"
     return outcome(
         "all_answered",
-        True if answered == expected else None,
-        f"{answered} of {plural(expected, 'question')} answered, no request failed",
-        limit=f"all {expected}",
+        True if answered == expected and not alike else None,
+        saw,
+        limit=f"all {expected}, each another question, and not all with one text",
         detectable="a single question without an answer",
         arm=arm.name,
         task=task.name,
     )
 
 
+def no_eplb() -> RuleResult:
+    """No arm has EPLB, so nothing is compared with arm ``off``."""
+    return outcome(
+        "arms_with_eplb",
+        None,
+        "no arm with EPLB was asked: nothing was tested",
+        limit="at least one arm with eplb",
+        detectable="nothing",
+    )
+
+
 def evidence(gate: Gate, arm: ArmToJudge) -> Iterator[RuleResult]:
-    """What an arm with EPLB owes; of one whose plugin is off, only vLLM's log can tell."""
+    """What an arm owes besides its answers; where the plugin is off, only vLLM's log can tell."""
     if arm.eplb is None:
+        yield _no_rearrangements(arm)
         return
     if arm.is_stock:
         yield _logged_rearrangements(gate, arm)
         return
+    yield _ranks_agree(arm)
     yield _rearrangements(gate, arm)
     yield _slots_changed(gate, arm)
     yield _no_stall(arm)
@@ -76,6 +101,52 @@ def evidence(gate: Gate, arm: ArmToJudge) -> Iterator[RuleResult]:
     if (arm.plugin or {}).get("check_weights") is True:
         yield _weights(arm)
         yield _maps(arm)
+
+
+def _no_rearrangements(arm: ArmToJudge) -> RuleResult:
+    """Without EPLB nothing moves, before the questions and after them neither."""
+    log = arm.log
+    shown = [f"its command has {option}" for option in eplb_options(arm.run.command)]
+    if arm.agreement.moved:
+        shown.append(f"events of {plural(arm.agreement.rearrangements, 'rearrangement')}")
+    if log and log.rearrangements:
+        shown.append(f"vLLM's log tells of {plural(log.rearrangements, 'rearrangement')}")
+    elif log and log.eplb:
+        shown.append("vLLM's log tells that EPLB was on")
+    silent = "there is no log of the server" if log is None else "the server's log tells nothing"
+    return outcome(
+        "no_rearrangements",
+        False if shown else True if log and log.speaks else None,
+        "; ".join(shown) if shown else "none" if log and log.speaks else silent,
+        limit="none in vLLM's log and in the events, at any time, and no option of EPLB",
+        detectable="a single rearrangement, or EPLB that is on",
+        arm=arm.name,
+    )
+
+
+def _ranks_agree(arm: ArmToJudge) -> RuleResult:
+    told = arm.agreement
+    contradictions, missing = _first(told.contradictions), _first(told.missing)
+    if contradictions or missing:
+        saw = "; ".join(part for part in (contradictions, missing) if part)
+    else:
+        saw = f"all tell of the same {plural(told.rearrangements, 'rearrangement')}"
+    nothing = missing or not told.rearrangements
+    return outcome(
+        "ranks_agree",
+        False if contradictions else None if nothing else True,
+        saw,
+        limit=f"outcomes, modes and changed slots alike on every rank, whole files of every rank "
+        f"({arm.ranks} of EP on each stage); one outcome may be cut off at the end",
+        detectable="two outcomes that a rank does not tell, or one that it tells otherwise",
+        arm=arm.name,
+    )
+
+
+def _first(found: Sequence[str]) -> str:
+    """The first few, which are enough to go and look."""
+    more = f" and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
+    return "; ".join(found[:_TOLD]) + more
 
 
 def _rearrangements(gate: Gate, arm: ArmToJudge) -> RuleResult:

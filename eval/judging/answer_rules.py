@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from eval.config.schema import Gate, Task
 from eval.judging.arms import ArmToJudge, outcome, plural
-from eval.judging.comparison import PairedAnswers, accuracy, compare
+from eval.judging.comparison import Accuracy, PairedAnswers, accuracy, compare
 from eval.judging.power import Model, PairedTest, detectable_loss
 from eval.judging.recorded import RecordedAccuracy, paired_threshold, threshold
 from eval.judging.statistics import (
@@ -16,6 +16,7 @@ from eval.judging.statistics import (
     largest_share,
     pair,
     smallest_loss,
+    smallest_share,
 )
 from eval.results.schema import OracleResult, RuleResult
 
@@ -73,19 +74,39 @@ def paired_accuracy(comparison: Comparison, gate: Gate, alpha: float) -> RuleRes
     pairs, p_value, bound = answers.pairs, answers.p_value, answers.largest_loss
     margin = gate.margin_points
     excluded = margin is None or bound <= margin
+    too_few = _too_few_right(answers.off_accuracy, gate, alpha)
     limit = f"failed if p is below {alpha:.3g}"
     if margin is not None:
         limit += f"; not tested unless a loss of {margin:g} points is excluded"
     return _about(
         comparison,
         "paired_accuracy",
-        False if p_value < alpha else True if excluded else None,
+        False if p_value < alpha else True if excluded and not too_few else None,
         f"{pairs.both + pairs.won} of {pairs.questions} right, {pairs.both + pairs.lost} in arm "
         f"{comparison.off.name}: {pairs.lost} lost, {pairs.won} won, p = {p_value:.2g}; losses "
-        f"over {bound:.1f} points are excluded at {100 * CONFIDENCE:g} %",
+        f"over {bound:.1f} points are excluded at {100 * CONFIDENCE:g} %"
+        f"{too_few and f'; {too_few}'}",
         limit=limit,
-        detectable=_detectable(pairs, alpha),
+        detectable=f"nothing: {too_few}" if too_few else _detectable(pairs, alpha),
     )
+
+
+def _too_few_right(off: Accuracy, gate: Gate, alpha: float) -> str:
+    """Why arm ``off`` is too bad for a loss to show; empty: it is not.
+
+    What is wrong already cannot be lost. So a loss of the margin must be possible, by the lower
+    bound of the true accuracy of ``off``, and losing all its right answers must be significant.
+    """
+    right = f"arm off has {off.right} of {plural(off.questions, 'answer')} right"
+    if 0.5**off.right >= alpha:
+        return f"{right}, so few that p would not be below {alpha:.3g} if all of them were lost"
+    least = 100 * smallest_share(off.right, off.questions)
+    if gate.margin_points is not None and least < gate.margin_points:
+        return (
+            f"{right}, which shows an accuracy of {least:.1f} % at least: a loss of "
+            f"{gate.margin_points:g} points may not be possible"
+        )
+    return ""
 
 
 def noise_of_repeat(comparison: Comparison, alpha: float) -> RuleResult:

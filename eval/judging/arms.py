@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
+from eval.activity.agreement import Agreement
+from eval.activity.vllm_log import LogSays
 from eval.config.schema import Arm, Config, Eplb, TaskName
 from eval.results.samples import Sample
 from eval.results.schema import ArmRun, RuleResult, RuleVerdict
@@ -22,6 +24,10 @@ class ArmToJudge(NamedTuple):
     samples: Sequence[Sample]
     ranks: int
     """Of expert parallelism."""
+    agreement: Agreement
+    """What the events of all ranks say together, at any time."""
+    log: LogSays | None
+    """What vLLM's log says, at any time; none: there is no log."""
 
     @property
     def is_stock(self) -> bool:
@@ -45,10 +51,18 @@ def without_tasks(arm: ArmToJudge, names: Collection[str]) -> ArmToJudge:
     return arm._replace(run=arm.run.model_copy(update={"tasks": tasks}), samples=samples)
 
 
-def arm_to_judge(config: Config, arm: Arm, run: ArmRun, samples: Sequence[Sample]) -> ArmToJudge:
+def arm_to_judge(
+    config: Config,
+    arm: Arm,
+    run: ArmRun,
+    samples: Sequence[Sample],
+    agreement: Agreement,
+    log: LogSays | None,
+) -> ArmToJudge:
     """An arm of ``config`` that is finished."""
     plugin = config.plugin_settings(arm)
-    return ArmToJudge(arm.name, arm.eplb, plugin, run, samples, config.serve.ranks)
+    ranks = config.serve.ranks
+    return ArmToJudge(arm.name, arm.eplb, plugin, run, samples, ranks, agreement, log)
 
 
 def outcome(

@@ -5,12 +5,11 @@ import difflib
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
-from lm_eval.utils import hash_string
-
 from eval.config.schema import CONTROL_PREFIX, Arm, Config, Task
 from eval.errors import ConfigError
 from eval.judging.arms import ArmToJudge, outcome
 from eval.judging.recorded import recorded_accuracies
+from eval.judging.scoring import task_hash
 from eval.judging.verdict import Recorded, arm_rules, judge_run
 from eval.results.schema import ControlResult, OracleResult, RuleResult
 
@@ -142,8 +141,7 @@ def first_questions(arm: ArmToJudge, tasks: Sequence[Task]) -> ArmToJudge:
     runs = []
     for run in arm.run.tasks:
         asked = [sample for sample in samples if sample.task == run.name]
-        hashes = [one.doc_hash + one.prompt_hash + one.target_hash for one in asked]
-        kept = {"questions": len(asked), "task_hash": hash_string("".join(hashes))}
+        kept = {"questions": len(asked), "task_hash": task_hash(asked)}
         runs.append(run.model_copy(update=kept))
     return arm._replace(run=arm.run.model_copy(update={"tasks": runs}), samples=samples)
 
@@ -173,12 +171,13 @@ def _rule(result: ControlResult, rules: Sequence[RuleResult], base: Arm | None) 
     incomparable = [
         rule.saw for rule in rules if rule.rule in _COMPARABLE and rule.verdict != "passed"
     ]
-    if incomparable:
-        caught, saw = None, incomparable[0]
-    elif base is None:
+    caught: bool | None
+    if base is None:
         caught, saw = None, f"{sound} is missing"
     elif result.caught:
         caught, saw = True, f"caught by {', '.join(result.caught_by)}"
+    elif incomparable:
+        caught, saw = None, incomparable[0]
     else:
         caught, saw = False, f"not caught: it passes every rule that {sound} passes"
     return outcome(

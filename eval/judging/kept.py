@@ -5,25 +5,56 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from eval.activity.counts import read_activity
 from eval.config.schema import CONTROL_PREFIX, Arm, Config, Gate
 from eval.errors import GateError
-from eval.judging.arms import ArmToJudge, arm_to_judge, without_tasks
+from eval.judging.arms import ArmToJudge, without_tasks
 from eval.judging.comparison import arm_results
 from eval.judging.controls import judge_with_controls
+from eval.judging.kept_arm import read_arm
+from eval.judging.kept_oracle import read_oracle
+from eval.judging.same_run import require_different_arms, require_different_runs
+from eval.judging.untouched import require_untouched
 from eval.judging.verdict import reasons, verdict
 from eval.results.folder import RunFolder, read_result, read_state
-from eval.results.samples import Sample
-from eval.results.schema import ArmRun, Result
+from eval.results.schema import SCHEMA_VERSION, OracleResult, Result
+
+_NOT_TIED = (
+    "{name}: a run of schema {schema} has no digests, so nothing ties its files together: an edit "
+    "of them need not show"
+)
 
 
-class _Left(NamedTuple):
+class _Kept(NamedTuple):
     """What a run left."""
 
     folder: RunFolder
     result: Result
-    runs: list[ArmRun]
-    samples: dict[str, list[Sample]]
+    arms: list[ArmToJudge]
+    oracle: OracleResult | None
+
+
+class Evidence(NamedTuple):
+    """What a verdict comes from."""
+
+    arms: list[ArmToJudge]
+    """All of the run, ``off`` first."""
+    oracle: OracleResult | None
+
+
+def read_evidence(folder: RunFolder, config: Config, schema: int = SCHEMA_VERSION) -> Evidence:
+    """Read what a run left and compute again what decides its verdict.
+
+    Args:
+        folder: Of the run.
+        config: Of the run, without the tasks that were left out.
+        schema: Of its result.
+
+    Raises:
+        EvaluationError: Something is missing, cannot be read, or does not fit the rest; names it.
+    """
+    arms = [read_arm(folder, config, arm, schema) for arm in config.arms]
+    require_different_arms([(arm, folder.arm_folder(arm.name)) for arm in arms])
+    return Evidence(arms, read_oracle(folder, config, arms[0].samples))
 
 
 def judge_kept(folders: Sequence[Path], gate: Gate | None = None) -> Result:
@@ -40,14 +71,15 @@ def judge_kept(folders: Sequence[Path], gate: Gate | None = None) -> Result:
         EvaluationError: A folder is no run, not complete or cannot be read, or the runs cannot be
             compared; names the folder or the file.
     """
-    first, *others = [_read(folder) for folder in folders]
+    first, *others = kept = [_read(folder) for folder in folders]
+    _require_different(kept)
     for other in others:
         _require_comparable(first, other)
     config = first.result.config.model_copy(update={"gate": gate or first.result.config.gate})
     left_out = _left_out(first, others)
-    arms = _arms(first)
+    arms = [*first.arms]
     for other in others:
-        for arm in _arms(other):
+        for arm in other.arms:
             if arm.name.startswith(CONTROL_PREFIX):  # judged in its own run
                 continue
             named = f"{other.result.name}.{arm.name}"
@@ -59,7 +91,7 @@ def judge_kept(folders: Sequence[Path], gate: Gate | None = None) -> Result:
             config = config.model_copy(update={"arms": [*config.arms, added]})
     arms = [without_tasks(arm, left_out) for arm in arms]
     asked = config.without_tasks(left_out)
-    rules, controls = judge_with_controls(asked, arms, first.result.oracle)
+    rules, controls = judge_with_controls(asked, arms, first.oracle)
     return first.result.model_copy(
         update={
             "verdict": verdict(rules),
@@ -70,12 +102,14 @@ def judge_kept(folders: Sequence[Path], gate: Gate | None = None) -> Result:
             "config_sha256": config.sha256(),
             "task_hashes": {task.name: task.task_hash for task in arms[0].run.tasks},
             "left_out": left_out,
+            "oracle": first.oracle,
             "arms": arm_results([arm.run for arm in arms], {arm.name: arm.samples for arm in arms}),
+            "notes": _notes(kept),
         }
     )
 
 
-def _left_out(first: _Left, others: Sequence[_Left]) -> dict[str, str]:
+def _left_out(first: _Kept, others: Sequence[_Kept]) -> dict[str, str]:
     left_out = dict(first.result.left_out)
     for other in others:
         for task, why in other.result.left_out.items():
@@ -88,61 +122,24 @@ def _left_out(first: _Left, others: Sequence[_Left]) -> dict[str, str]:
     return left_out
 
 
-def _arms(left: _Left) -> list[ArmToJudge]:
-    return [
-        arm_to_judge(left.result.config, arm, run, left.samples[arm.name])
-        for arm, run in zip(left.result.config.arms, left.runs, strict=True)
-    ]
-
-
-def _read(path: Path) -> _Left:
+def _read(path: Path) -> _Kept:
     result = read_result(path)
     folder = RunFolder(path, read_state(path))
-    runs, samples = [], {}
-    for arm in result.config.arms:
-        run = folder.finished_arm(arm.name)
-        if run is None:
-            raise GateError(
-                f"{path}: arm {arm.name} is missing: there is no "
-                f"{folder.arm_folder(arm.name) / 'arm.json'}. Run the evaluation to its end"
-            )
-        evidence = read_activity(
-            folder.arm_folder(arm.name) / "events", run.asked_from, run.asked_until
-        )
-        runs.append(run.model_copy(update=dict(evidence)))
-        samples[arm.name] = folder.samples(arm.name)
-        _require_complete(folder, run, samples[arm.name])
-    _require_the_configured(path, result.config.without_tasks(result.left_out), runs)
-    return _Left(folder, result, runs, samples)
+    require_untouched(folder, result)
+    config = result.config.without_tasks(result.left_out)
+    return _Kept(folder, result, *read_evidence(folder, config, result.schema_version))
 
 
-def _require_complete(folder: RunFolder, run: ArmRun, samples: Sequence[Sample]) -> None:
-    asked = sum(task.questions for task in run.tasks)
-    if len(samples) != asked:
-        raise GateError(
-            f"{folder.arm_folder(run.name) / 'samples.jsonl'} has {len(samples)} answers, but "
-            f"{asked} were given: the file is not complete"
-        )
+def _require_different(runs: Sequence[_Kept]) -> None:
+    if len({run.folder.path.resolve() for run in runs}) < len(runs):
+        raise GateError("a run is named twice: it cannot be compared with itself")
+    require_different_runs({run.folder.path: run.folder.state.id for run in runs})
+    require_different_arms(
+        [(arm, run.folder.arm_folder(arm.name)) for run in runs for arm in run.arms]
+    )
 
 
-def _require_the_configured(path: Path, config: Config, runs: Sequence[ArmRun]) -> None:
-    """Arms of another run may have been copied into the folder."""
-    tasks = [task.name for task in config.tasks]
-    for run in runs:
-        asked = [task.name for task in run.tasks]
-        if asked != tasks:
-            raise GateError(
-                f"{path}: arm {run.name} was asked {', '.join(asked)}, the run's tasks are "
-                f"{', '.join(tasks)}: it is of another run"
-            )
-        if config.model not in run.command:
-            raise GateError(
-                f"{path}: arm {run.name} did not serve the run's model {config.model}: its "
-                f"command is {' '.join(run.command)}"
-            )
-
-
-def _require_comparable(first: _Left, other: _Left) -> None:
+def _require_comparable(first: _Kept, other: _Kept) -> None:
     mine, its = first.result.config, other.result.config
     values: Mapping[str, tuple[object, object]] = {
         "model": (mine.model, its.model),
@@ -159,3 +156,11 @@ def _require_comparable(first: _Left, other: _Left) -> None:
                 f"{first.folder.path} and {other.folder.path} cannot be compared: their {what} "
                 f"differ, {value} and {other_value}"
             )
+
+
+def _notes(runs: Sequence[_Kept]) -> list[str]:
+    return [
+        _NOT_TIED.format(name=run.result.name, schema=run.result.schema_version)
+        for run in runs
+        if run.result.schema_version < SCHEMA_VERSION
+    ]

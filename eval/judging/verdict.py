@@ -11,22 +11,9 @@ from eval.config.schema import CONTROL_PREFIX, Config, TaskName
 from eval.judging import activity_rules as evidence
 from eval.judging import answer_rules as accuracy
 from eval.judging.answer_rules import Comparison
-from eval.judging.arms import ArmToJudge, arm_to_judge
+from eval.judging.arms import ArmToJudge
 from eval.judging.recorded import RecordedAccuracy
-from eval.results.schema import OracleResult, RuleResult, RuleVerdict, Verdict
-
-__all__ = [
-    "ArmToJudge",
-    "RuleResult",
-    "RuleVerdict",
-    "alpha_of_one_comparison",
-    "arm_rules",
-    "judge_run",
-    "arm_to_judge",
-    "reasons",
-    "repeats_of_off",
-    "verdict",
-]
+from eval.results.schema import OracleResult, RuleResult, Verdict
 
 Recorded = Mapping[TaskName, RecordedAccuracy | None]
 """For each scored task, what `eval.judging.recorded.recorded_accuracy` found."""
@@ -48,6 +35,9 @@ def judge_run(
     """
     off, *others = [arm for arm in arms if not arm.name.startswith(CONTROL_PREFIX)]
     results = [evidence.all_answered(task, off) for task in config.tasks]
+    results += evidence.evidence(config.gate, off)
+    if all(arm.eplb is None for arm in others):
+        results.append(evidence.no_eplb())
     prompts = min(config.oracle.prompts, off.run.tasks[0].questions)
     if prompts:
         results.append(accuracy.oracle_answers(found, prompts))

@@ -5,12 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TypeVar
+from uuid import uuid4
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from eval.config.schema import Config, TaskName
 from eval.errors import RunFolderError
+from eval.results.digests import arm_files, file_digests, require_digests, run_files
+from eval.results.json_files import parse_model, read_model
+from eval.results.json_files import write_atomically as write_atomically
 from eval.results.lock import alone_in
 from eval.results.machine import files_digest, plugin_digest
 from eval.results.samples import Sample
@@ -18,9 +21,6 @@ from eval.results.schema import ArmRun, OracleResult, Result, Versions
 from eval.results.writing import write_atomically
 
 UNFINISHED = ("interrupted", "could not run")
-
-
-_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class RunState(BaseModel):
@@ -35,6 +35,8 @@ class RunState(BaseModel):
     left_out: dict[TaskName, str] = {}
     """Tasks that no arm is asked, and why."""
     started: datetime
+    id: str = ""
+    """Of this run and no other; earlier runs have none."""
 
 
 class RunFolder:
@@ -59,7 +61,36 @@ class RunFolder:
     def finished_arm(self, name: str) -> ArmRun | None:
         """An arm of this run that needs no asking."""
         file = self.arm_folder(name) / "arm.json"
-        return _read(ArmRun, file) if file.exists() else None
+        return read_model(ArmRun, file) if file.exists() else None
+
+    def require_whole_arms(self) -> None:
+        """Finished arms must be as they were when they were kept, before anything else is asked.
+
+        Raises:
+            RunFolderError: One is damaged or of another run; says what to do.
+        """
+        for file in sorted((self.path / "arms").glob("*/arm.json")):
+            name = file.parent.name
+            if ".unfinished-" in name:
+                continue
+            try:
+                self._require_whole_arm(name)
+            except RunFolderError as error:
+                raise RunFolderError(
+                    f"{self.path} cannot be resumed, its finished arm {name} is damaged: {error}. "
+                    f"Start again with --fresh, or remove {file.parent} to ask this arm again"
+                ) from error
+
+    def _require_whole_arm(self, name: str) -> None:
+        folder = self.arm_folder(name)
+        arm = read_model(ArmRun, folder / "arm.json")
+        if (arm.name, arm.run) != (name, self.state.id):
+            raise RunFolderError(f"{folder / 'arm.json'} is of another arm or run")
+        if "samples.jsonl" not in arm.files:
+            raise RunFolderError(f"{folder / 'arm.json'} has no digest of samples.jsonl")
+        require_digests(folder, arm.files, growing=True)
+        if len(self.samples(name)) != sum(task.questions for task in arm.tasks):
+            raise RunFolderError(f"{folder / 'samples.jsonl'} is not complete")
 
     def samples(self, name: str) -> list[Sample]:
         """The questions and answers of a finished arm."""
@@ -68,8 +99,10 @@ class RunFolder:
             lines = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         except OSError as error:
             raise RunFolderError(f"cannot read {file}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise RunFolderError(f"{file} is not UTF-8, byte {error.start}") from error
         return [
-            _parse(Sample, line.encode(), f"{file}, line {number}")
+            parse_model(Sample, line.encode(), f"{file}, line {number}")
             for number, line in enumerate(lines, start=1)
         ]
 
@@ -78,12 +111,24 @@ class RunFolder:
         folder = self.arm_folder(arm.name)
         lines = "".join(f"{sample.model_dump_json()}\n" for sample in samples)
         write_atomically(folder / "samples.jsonl", lines)
-        write_atomically(folder / "arm.json", f"{arm.model_dump_json(indent=2)}\n")
+        files = file_digests(folder, arm_files(folder))
+        kept = arm.model_copy(update={"run": self.state.id, "files": files})
+        write_atomically(folder / "arm.json", f"{kept.model_dump_json(indent=2)}\n")
 
     def oracle(self) -> OracleResult | None:
         """The comparison with transformers, if it is done."""
-        file = self.path / "oracle.json"
-        return _read(OracleResult, file) if file.exists() else None
+        file = self._oracle_path(".json")
+        return read_model(OracleResult, file) if file.exists() else None
+
+    def oracle_texts(self) -> tuple[Path, Path]:
+        """What transformers was asked, and what it answered."""
+        folder = self._oracle_path("")
+        return folder / "request.json", folder / "answers.json"
+
+    def _oracle_path(self, suffix: str) -> Path:
+        """Before schema 5 the oracle was called reference."""
+        earlier = self.path / f"reference{suffix}"
+        return earlier if not self.state.id and earlier.exists() else self.path / f"oracle{suffix}"
 
     def finish_oracle(self, oracle: OracleResult) -> None:
         """Keep the comparison with transformers."""
@@ -91,7 +136,10 @@ class RunFolder:
         write_atomically(self.path / "oracle.json", text)
 
     def finish(self, result: Result) -> None:
-        """Keep the result, whatever its verdict."""
+        """Keep the result, whatever its verdict, with digests of what it comes from."""
+        arms = [arm.name for arm in result.config.arms]
+        files = file_digests(self.path, run_files(self.path, arms))
+        result = result.model_copy(update={"run": self.state.id, "files": files})
         text = f"{result.model_dump_json(indent=2, by_alias=True)}\n"
         write_atomically(self.path / "result.json", text)
 
@@ -111,8 +159,8 @@ def open_run(
     resumed one leaves out what its finished arms were not asked.
 
     Raises:
-        RunFolderError: Another evaluation is using it, or its finished arms were asked a task
-            that is among ``left_out``.
+        RunFolderError: Another evaluation is using it, a finished arm is damaged, or the finished
+            ones were asked a task that is among ``left_out``.
     """
     path = runs / config.name
     with alone_in(path, "give this one a --name"):
@@ -123,6 +171,7 @@ def open_run(
             plugin=plugin_digest(),
             left_out=dict(left_out),
             started=datetime.now(timezone.utc),
+            id=uuid4().hex,
         )
         old = None if fresh else _resumable(path, new)
         if old is None:
@@ -130,7 +179,9 @@ def open_run(
                 _move_aside(path, path)
             path.mkdir()
             write_atomically(path / "run.json", f"{new.model_dump_json(indent=2)}\n")
-        yield RunFolder(path, old or new)
+        folder = RunFolder(path, old or new)
+        folder.require_whole_arms()
+        yield folder
 
 
 def read_result(path: Path) -> Result:
@@ -139,7 +190,7 @@ def read_result(path: Path) -> Result:
     Raises:
         RunFolderError: It is not there, cut off, or of another schema.
     """
-    return _read(Result, path / "result.json")
+    return read_model(Result, path / "result.json")
 
 
 def read_state(path: Path) -> RunState:
@@ -148,27 +199,7 @@ def read_state(path: Path) -> RunState:
     Raises:
         RunFolderError: It is not there or cut off.
     """
-    return _read(RunState, path / "run.json")
-
-
-def _read(model: type[_Model], file: Path) -> _Model:
-    try:
-        text = file.read_bytes()
-    except OSError as error:
-        raise RunFolderError(f"cannot read {file}: {error.strerror}") from error
-    return _parse(model, text, str(file))
-
-
-def _parse(model: type[_Model], text: bytes, where: str) -> _Model:
-    try:
-        return model.model_validate_json(text)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        raise RunFolderError(
-            f"{where} was not written by this harness, or not to its end: "
-            f"{key and f'{key}: '}{problem['msg']}"
-        ) from error
+    return read_model(RunState, path / "run.json")
 
 
 def _resumable(path: Path, new: RunState) -> RunState | None:
@@ -176,7 +207,9 @@ def _resumable(path: Path, new: RunState) -> RunState | None:
         state = read_state(path)
     except RunFolderError:
         return None
-    free = {"started": new.started, "left_out": new.left_out}
+    free = {"started": new.started, "left_out": new.left_out, "id": new.id}
+    if not state.id:  # from before digests, which could not be resumed as a run of today
+        return None
     if state.model_copy(update=free) != new or _complete(path):
         return None
     if state.left_out.keys() == new.left_out.keys():

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """One evaluation at a time in a folder."""
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from eval.errors import RunFolderError
 
@@ -18,15 +19,20 @@ def alone_in(folder: Path, instead: str) -> Iterator[None]:
         instead: What a second one can do.
 
     Raises:
-        RunFolderError: Another evaluation is using it.
+        RunFolderError: Another evaluation is using it, or nothing can be written beside it.
     """
     absolute = folder.absolute()
-    absolute.parent.mkdir(parents=True, exist_ok=True)
-    with (absolute.parent / f".{absolute.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunFolderError(
-                f"another evaluation is using {folder}: wait for it, or {instead}"
-            ) from error
+    lock = FileLock(absolute.parent / f".{absolute.name}.lock", blocking=False)
+    try:
+        absolute.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise RunFolderError(
+            f"another evaluation is using {folder}: wait for it, or {instead}"
+        ) from error
+    except OSError as error:
+        raise RunFolderError(f"cannot use {folder}: {error.strerror or error}") from error
+    try:
         yield
+    finally:
+        lock.release()

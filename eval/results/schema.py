@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an evaluation found: the fields of ``result.json`` (docs/result.md)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -9,11 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from eval.activity.counts import Activity
 from eval.config.schema import Config, TaskName
+from eval.results.digests import FileDigest
 from eval.results.earlier import as_of_today
 
 Verdict = Literal["passed", "failed", "not tested", "invalid", "interrupted", "could not run"]
 
 RuleVerdict = Literal["passed", "failed", "not tested"]
+
+SCHEMA_VERSION: Literal[5] = 5
+"""Of ``result.json``; that of stress and latency results is another."""
 
 EXIT_CODES: dict[Verdict, int] = {
     "passed": 0,
@@ -98,6 +102,10 @@ class TaskResult(TaskRun):
 class ArmRun(Activity):
     """One arm by itself: ``arm.json``. Activity is counted while the questions were asked."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    run: str = ""
+    """Identity of the run, as in ``run.json``; before schema 5 none."""
     name: str
     tasks: Sequence[TaskRun]
     """In the order in which they were asked."""
@@ -109,6 +117,8 @@ class ArmRun(Activity):
     """The last answer was received."""
     logged_rearrangements: int
     """Rearrangements of which vLLM's own log says that they began, between those times."""
+    log_asked: tuple[int, int] | None = None
+    """Bytes of the log that were written between them: from, until; before schema 5 none."""
     seconds: float
     """From the first question to the last answer, of each task, added up."""
     tokens_per_second: float
@@ -116,6 +126,14 @@ class ArmRun(Activity):
     command: list[str]
     log: str
     """The server's."""
+    files: Mapping[str, FileDigest] = {}
+    """Answers, events and log as they were when the arm was finished; before schema 5 none."""
+
+    @property
+    def rearrangements_seen(self) -> int:
+        """That finished by the events; without any, that began by vLLM's log."""
+        told = self.rearrangements_started or self.ended
+        return self.rearrangements if told else self.logged_rearrangements
 
 
 class ArmResult(ArmRun):
@@ -166,9 +184,11 @@ class Result(BaseModel):
     def _of_earlier_schemas(cls, values: Any) -> Any:
         return as_of_today(values) if isinstance(values, dict) else values
 
-    schema_version: Literal[3, 4] = Field(4, alias="schema")
-    """3: from before outcomes were told, and still read; there ``rearrangements`` has those that
-    were rejected or changed nothing, too."""
+    schema_version: Literal[3, 4, 5] = Field(SCHEMA_VERSION, alias="schema")
+    """3 and 4 are still read, and nothing ties the files of such a run together. 3 is from before
+    outcomes were told: ``rearrangements`` has those that were rejected or changed nothing, too."""
+    run: str = ""
+    """Identity of the run, as in ``run.json``; before schema 5 none."""
     name: str
     verdict: Verdict
     reasons: list[str]
@@ -192,3 +212,8 @@ class Result(BaseModel):
     had, and why; earlier runs have none."""
     arms: list[ArmResult]
     """The finished ones."""
+    notes: list[str] = []
+    """What limits the verdict besides the rules."""
+    files: dict[str, FileDigest] = {}
+    """Every file of the run that a verdict comes from, as it was at the end; before schema 5
+    none."""

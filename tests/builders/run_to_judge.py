@@ -4,13 +4,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+from eval.activity.agreement import Agreement
+from eval.activity.vllm_log import LogSays
 from eval.config.schema import Config
-from eval.judging.arms import ArmToJudge
+from eval.judging.arms import ArmToJudge, arm_to_judge
 from eval.judging.recorded import RecordedAccuracy
-from eval.judging.verdict import (
-    arm_to_judge,
-    judge_run,
-)
+from eval.judging.verdict import judge_run
 from eval.results.samples import Sample
 from eval.results.schema import OracleResult, RuleResult
 from tests.builders.arms import arm, sample, samples, task_run
@@ -29,6 +28,13 @@ class Run:
         self.config = Config.model_validate(small_config(**config))
         self.runs = {one.name: arm(one.name) for one in self.config.arms}
         self.answers: dict[str, Sequence[Sample]] = {name: samples() for name in self.runs}
+        self.agreements = {
+            one.name: Agreement(6, True) if one.eplb else Agreement() for one in self.config.arms
+        }
+        self.logs = {
+            one.name: LogSays(True, 6 if one.eplb else 0, one.eplb is not None)
+            for one in self.config.arms
+        }
         self.found: OracleResult | None = None
         self.recorded: dict[Any, RecordedAccuracy | None] = {}
 
@@ -38,7 +44,14 @@ class Run:
 
     def arms(self) -> list[ArmToJudge]:
         return [
-            arm_to_judge(self.config, one, self.runs[one.name], self.answers[one.name])
+            arm_to_judge(
+                self.config,
+                one,
+                self.runs[one.name],
+                self.answers[one.name],
+                self.agreements[one.name],
+                self.logs.get(one.name),
+            )
             for one in self.config.arms
         ]
 

@@ -30,8 +30,8 @@ def test_equal_answers_with_all_evidence_pass_and_every_rule_is_told() -> None:
     assert (verdict(results), reasons(results)) == ("passed", [])
     in_sync = {result.rule for result in results if result.arm == "sync"}
     assert in_sync == {
-        "same_questions", "all_answered", "rearrangements", "slots_changed", "no_stall",
-        "no_failed_rearrangements", "no_rejected_placements", "mode", "weights", "maps",
+        "same_questions", "all_answered", "ranks_agree", "rearrangements", "slots_changed",
+        "no_stall", "no_failed_rearrangements", "no_rejected_placements", "mode", "weights", "maps",
         "identical_answers", "paired_accuracy",
     }  # fmt: skip
     assert all(result.saw and result.limit and result.detectable for result in results)
