@@ -18,7 +18,7 @@ RuleVerdict = Literal["passed", "failed", "not tested"]
 EXIT_CODES: dict[Verdict, int] = {
     "passed": 0,
     "failed": 1,
-    "not tested": 1,
+    "not tested": 3,
     "invalid": 2,
     "interrupted": 2,
     "could not run": 2,
