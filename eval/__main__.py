@@ -5,13 +5,24 @@ import os
 import sys
 from importlib.util import find_spec
 
+from eval.interrupts import interrupts_end_at_once
+from eval.output import keep_output
+
 _REQUIRED = (
-    "aiohttp", "httpx", "jinja2", "lm_eval", "pydantic", "rich", "scipy", "transformers", "typer",
-    "yaml",
+    "aiohttp", "httpx", "jinja2", "lm_eval", "pydantic", "rich", "ruamel.yaml", "safetensors",
+    "scipy", "transformers", "typer",
 )  # fmt: skip
 
+
+def _is_installed(name: str) -> bool:
+    package, _, inside = name.partition(".")
+    return find_spec(package) is not None and (not inside or find_spec(name) is not None)
+
+
 if __name__ == "__main__":
-    missing = [name for name in _REQUIRED if find_spec(name) is None]
+    interrupts_end_at_once()
+    keep_output()
+    missing = [name for name in _REQUIRED if not _is_installed(name)]
     if missing:
         print(
             f"error: not installed: {', '.join(missing)}. Install what the harness needs: "

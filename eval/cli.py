@@ -1,31 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands: run an evaluation, judge it again, report runs, or print what one can detect."""
+"""The commands: run an evaluation, judge it again, report runs, or print what one can detect.
 
+What a command needs is imported when it is called: some of it takes seconds.
+"""
+
+import errno
 import json
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from eval.commands.latency import latency
-from eval.commands.run import run
-from eval.commands.stress import stress_command
+from eval.config.find import DEFAULT, find_config
 from eval.config.loading import load_config, load_gate
-from eval.errors import EvaluationError, run_to_its_end
-from eval.judging.controls import add_controls
-from eval.judging.kept import judge_kept
-from eval.judging.power import PairedTest
-from eval.judging.power_table import power_table
-from eval.preflight.look import findings_table, preflight
+from eval.errors import EvaluationError, PreflightError, run_to_its_end
+from eval.interrupts import interrupts_end_at_once
+from eval.output import output_is_lost
+from eval.preflight.outputs import require_file, require_folder
 from eval.report.console import PlainConsole
-from eval.report.files import write_reports
-from eval.report.junit import write_junit, write_junit_of_no_run
-from eval.report.terminal import print_report
-from eval.results.folder import read_result
-from eval.results.schema import EXIT_CODES
 
-_DEFAULT_CONFIG = Path(__file__).parent / "config" / "presets" / "cpu.yaml"
+_RUNS = Path("runs")
 
+_ELSEWHERE = {
+    "latency": ("eval.commands.latency", "latency"),
+    "stress": ("eval.commands.stress", "stress_command"),
+}
+"""Commands with a module of their own, and its function."""
+
+_Config = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="A file, or the name of a preset such as gpus.")
+]
+_Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Another value, in YAML; repeatable."),
+]
 _Gate = Annotated[
     Path | None,
     typer.Option(
@@ -39,22 +49,50 @@ _Junit = Annotated[
     ),
 ]
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+class _Commands(TyperGroup):
+    """All commands; some come from elsewhere when they are asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names, in the order of the help."""
+        return [*super().list_commands(ctx), *_ELSEWHERE]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of a name."""
+        if cmd_name not in _ELSEWHERE:
+            return super().get_command(ctx, cmd_name)
+        module, function = _ELSEWHERE[cmd_name]
+        alone = typer.Typer(add_completion=False)
+        alone.command(cmd_name)(getattr(import_module(module), function))
+        return typer.main.get_command(alone)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; what it printed has to have arrived, unless its exit says a verdict."""
+        try:
+            value = super().invoke(ctx)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                # typer would take it for a reader of standard output, and exit with 1.
+                raise RuntimeError("a connection or a pipe was closed") from error
+            raise
+        if output_is_lost():
+            raise typer.Exit(2)
+        return value
+
+
+app = typer.Typer(
+    cls=_Commands, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
+)
 
 
 @app.command("run")
 def run_command(
-    config_file: Annotated[
-        Path, typer.Argument(metavar="CONFIG", show_default="eval/config/presets/cpu.yaml")
-    ] = _DEFAULT_CONFIG,
+    config_file: _Config = DEFAULT,
     name: Annotated[str | None, typer.Option(help="Name of the run instead of its own.")] = None,
     only: Annotated[
         list[str] | None, typer.Option(metavar="ARM", help="Only this arm and off; repeatable.")
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY.PATH=VALUE", help="Another value, in YAML; repeatable."),
-    ] = None,
+    settings: _Settings = None,
     controls: Annotated[
         list[str] | None,
         typer.Option("--control", metavar="NAME", help="Also with this fault; all; repeatable."),
@@ -66,14 +104,23 @@ def run_command(
         int, typer.Option(min=1, help="Started together, asked one after another.")
     ] = 1,
 ) -> None:
-    """Serve, ask, judge. Exit code 0: passed; 1: failed or not tested; 2: could not run."""
+    """Serve, ask, judge. Exit code 0: passed; 1: failed; 2: no verdict; 3: not tested."""
+    overrides = [*(settings or []), *([] if name is None else [f"name={json.dumps(name)}"])]
+    config = load_config(find_config(config_file), overrides, only or [], gate)
+    require_file(junit, "--junit", f"{config.name}.xml")
+    require_folder(_RUNS / config.name)
+    from eval.commands.run import run
+    from eval.judging.controls import add_controls
+    from eval.report.files import write_reports
+    from eval.report.junit import write_junit, write_junit_of_no_run
+    from eval.report.terminal import print_report
+    from eval.results.schema import EXIT_CODES
+
     console = PlainConsole()
-    overrides = [*(settings or []), *([f"name={json.dumps(name)}"] if name else [])]
-    config = load_config(config_file, overrides, only or [], gate)
     if controls:
         config = add_controls(config, controls)
     try:
-        result, folder = run(config, Path("runs"), fresh, console, servers_at_once)
+        result, folder = run(config, _RUNS, fresh, console, servers_at_once)
     except KeyboardInterrupt:
         # typer's own exit code for this is 1, which here says that the run failed.
         raise typer.Exit(2) from None
@@ -100,7 +147,14 @@ def gate_command(
     junit: _Junit = None,
 ) -> None:
     """Judge a run again, with the arms of further runs beside its arm off. Writes nothing."""
-    result = judge_kept(folders, load_gate(gate) if gate else None)
+    require_file(junit, "--junit", "gate.xml")
+    own_gate = load_gate(gate) if gate else None
+    from eval.judging.kept import judge_kept
+    from eval.report.junit import write_junit
+    from eval.report.terminal import print_report
+    from eval.results.schema import EXIT_CODES
+
+    result = judge_kept(folders, own_gate)
     print_report(result, PlainConsole())
     if junit is not None:
         write_junit(result, junit)
@@ -113,24 +167,31 @@ def power_command(
     alpha: Annotated[float, typer.Option(min=1e-6, max=0.4, help="Of one comparison.")] = 0.005,
 ) -> None:
     """Print how often the paired test notices a loss, as Markdown (docs/gates.md)."""
+    from eval.judging.power import PairedTest
+    from eval.judging.power_table import power_table
+
     print(power_table(PairedTest(alpha, margin / 100)))
 
 
 @app.command("check")
 def check_command(
-    config_file: Annotated[
-        Path, typer.Argument(metavar="CONFIG", show_default="eval/config/presets/cpu.yaml")
-    ] = _DEFAULT_CONFIG,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY.PATH=VALUE", help="Another value, in YAML; repeatable."),
-    ] = None,
+    config_file: _Config = DEFAULT,
+    settings: _Settings = None,
 ) -> None:
     """Look for everything that a run needs, as `run` does first. Exit code 2: some is missing."""
+    config = load_config(find_config(config_file), settings or [])
+    from eval.preflight.fitness import Finding
+    from eval.preflight.look import findings_table, preflight
+
     console = PlainConsole()
-    found = preflight(load_config(config_file, settings or []), console)
+    found = preflight(config, console)
+    try:
+        require_folder(_RUNS / config.name)
+    except PreflightError as error:
+        found.findings.append(Finding("runs", "missing", str(error)))
     console.print(findings_table(found.findings))
-    raise typer.Exit(2 if found.missing else 0)
+    if found.missing:
+        raise typer.Exit(2)
 
 
 @app.command("report")
@@ -144,17 +205,25 @@ def report_command(
     ] = None,
 ) -> None:
     """Report runs again: to the terminal, or several in one file. Exit code 2: cannot be read."""
+    require_file(markdown, "--markdown")
+    require_file(html, "--html")
     if markdown is None and html is None:
+        from eval.report.terminal import print_report
+        from eval.results.folder import read_result
+
         for folder in folders:
             print_report(read_result(folder), PlainConsole())
         return
+    from eval.report.files import write_reports
+
     write_reports(folders, markdown, html)
 
 
-app.command("latency")(latency)
-app.command("stress")(stress_command)
+def main(*arguments: str) -> None:
+    """Run a command and exit.
 
-
-def main() -> None:
-    """Run a command."""
-    run_to_its_end(app)
+    Args:
+        arguments: Instead of those of the process.
+    """
+    interrupts_end_at_once()
+    run_to_its_end(lambda: app([*arguments] or None, prog_name="python -m eval"))

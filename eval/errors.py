@@ -4,6 +4,7 @@
 import sys
 import traceback
 from collections.abc import Callable
+from typing import NoReturn
 
 from eval.visible import visible
 
@@ -48,14 +49,24 @@ class GateError(EvaluationError):
     """A run cannot be judged: what it is judged by is wrong, or what it left is incomplete."""
 
 
-def run_to_its_end(command: Callable[[], object]) -> None:
-    """Run a command line's application; whatever keeps it from its end is exit code 2."""
+def run_to_its_end(command: Callable[[], object]) -> NoReturn:
+    """Run a command line's application, and exit: 1 is said by a verdict and by nothing else.
+
+    ``command`` ends by `SystemExit`, as typer's applications do. Whatever keeps it from its end is
+    exit code 2, and so is output that was lost where it is all that the command gives.
+    """
     try:
         command()
+        code: object = 0
     except EvaluationError as error:
         print(f"error: {visible(str(error))}", file=sys.stderr)
-        sys.exit(2)
+        code = 2
+    except KeyboardInterrupt:
+        code = 2
+    except SystemExit as ended:
+        code = ended.code or 0
     except Exception:
-        # Python's own exit code for this is 1, which elsewhere says that a run failed.
         traceback.print_exc()
-        sys.exit(2)
+        code = 2
+    # typer has codes of its own: 130 for Ctrl-C.
+    sys.exit(code if code in (0, 1, 3) else 2)

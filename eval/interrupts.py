@@ -1,14 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C and termination: one way out, and moments in which it has to wait."""
+"""Ctrl-C and termination: how they end what runs, and moments in which they have to wait."""
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_EXIT_CODE = 2
+_Handler = Callable[[int, FrameType | None], None]
+
+
+def interrupts_end_at_once() -> None:
+    """Each of Ctrl-C, SIGTERM and a closed terminal ends this process, which has started nothing.
+
+    An exception would be swallowed by some of the libraries that are imported meanwhile, or be
+    shown with a traceback.
+    """
+
+    def end(signal_number: int, frame: FrameType | None) -> None:
+        _tell("interrupted")
+        os._exit(_EXIT_CODE)
+
+    for one in _taken():
+        signal.signal(one, end)
 
 
 @contextmanager
@@ -16,7 +32,7 @@ def interrupts_raise() -> Iterator[None]:
     """Each of Ctrl-C, SIGTERM and a closed terminal raises ``KeyboardInterrupt`` inside."""
 
     def interrupt(signal_number: int, frame: FrameType | None) -> None:
-        print("interrupted: stopping what was started", file=sys.stderr)
+        _tell("interrupted: stopping what was started")
         raise KeyboardInterrupt
 
     with _handled_by(interrupt):
@@ -40,12 +56,25 @@ def interrupts_wait() -> Iterator[None]:
 
 
 @contextmanager
-def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    # Who starts the harness with nohup wants SIGHUP to stay ignored.
-    taken = [one for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
+def _handled_by(handler: _Handler) -> Iterator[None]:
+    taken = _taken()
     before = {one: signal.signal(one, handler) for one in taken}
     try:
         yield
     finally:
         for one, earlier in before.items():
             signal.signal(one, earlier)
+
+
+def _taken() -> list[signal.Signals]:
+    # Who starts the harness with nohup wants SIGHUP to stay ignored.
+    return [one for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
+
+
+def _tell(text: str) -> None:
+    # Not by print: the signal may have come while something was being printed.
+    try:
+        os.write(2, f"{text}\n".encode())
+    except OSError:
+        # Nobody reads it.
+        return

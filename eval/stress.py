@@ -3,13 +3,14 @@
 
 import sys
 
-from eval.cli import app
-from eval.errors import run_to_its_end
+from eval.cli import main
+from eval.output import keep_output
 
 if __name__ == "__main__":
+    keep_output()
     print(
         "python -m eval.stress is called python -m eval stress now; "
         "this name goes with the next release",
         file=sys.stderr,
     )
-    run_to_its_end(lambda: app(["stress", *sys.argv[1:]], prog_name="python -m eval"))
+    main("stress", *sys.argv[1:])

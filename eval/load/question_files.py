@@ -3,10 +3,10 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Thread
+from typing import Any
 
 import datasets
 import httpx
@@ -14,12 +14,12 @@ import huggingface_hub
 
 from eval.config.schema import TaskName
 from eval.errors import DatasetError
-from eval.preflight.hub import HUB_ERRORS, first_line
+from eval.preflight import hub
+from eval.preflight.hub import first_line, problem_of_hub
 
 FOLDER_VARIABLE = "GSM8K_DIR"
 _SPLITS = ("train", "test")
 _ON_THE_HUB = "openai/gsm8k"
-_SECONDS_FOR_THE_HUB = 5
 _TASKS_FOLDER = Path(__file__).parent / "tasks"
 _SHARED_FOLDER = Path(__file__).resolve().parents[3] / "shared" / "gsm8k"
 _WHAT_TO_DO = (
@@ -71,7 +71,7 @@ def find_gsm8k(
         None when neither is there: the questions have to come from the Hub.
 
     Raises:
-        DatasetError: A file is missing or does not start with a question and its answer.
+        DatasetError: A file is missing, or a line of it is no question with its answer.
     """
     named = environment.get(FOLDER_VARIABLE)
     if not named and not shared.is_dir():
@@ -92,45 +92,69 @@ def download_gsm8k() -> None:
     Raises:
         DatasetError: They are not in the cache, and the Hub did not give them.
     """
-    problem = _problem_of_the_hub()
+    api = huggingface_hub.HfApi()
+    problem = problem_of_hub(lambda: api.dataset_info(_ON_THE_HUB, timeout=hub.HUB_SECONDS))
     if problem is not None:
         # Otherwise each look into the cache, by lm-eval too, first tries the Hub for half a minute.
         huggingface_hub.constants.HF_HUB_OFFLINE = True
         datasets.config.HF_HUB_OFFLINE = True
     try:
-        datasets.load_dataset(_ON_THE_HUB, "main")
-    except (OSError, httpx.HTTPError) as error:
+        _from_the_hub()
+    except (OSError, ValueError, httpx.HTTPError, datasets.exceptions.DatasetsError) as error:
         raise DatasetError(
             f"GSM8K is not here and the Hub did not give it ({problem or first_line(error)}). "
             f"{_WHAT_TO_DO}"
         ) from error
 
 
-def _problem_of_the_hub() -> str | None:
-    """Why the Hub does not give the questions; None: it does."""
-    answer: SimpleQueue[str | None] = SimpleQueue()
+def count_questions(files: Files | None) -> dict[str, int]:
+    """How many each split has.
 
-    def ask() -> None:
-        try:
-            huggingface_hub.HfApi().dataset_info(_ON_THE_HUB, timeout=_SECONDS_FOR_THE_HUB)
-        except HUB_ERRORS as error:
-            answer.put(first_line(error))
-        else:
-            answer.put(None)
+    Args:
+        files: From `find_questions`.
+    """
+    if files is None:
+        return {split: rows.num_rows for split, rows in _from_the_hub().items()}
+    return {split: len(list(_numbered_lines(file))) for split, file in files.items()}
 
-    # In a thread that nobody waits for: looking up a name has no timeout of its own.
-    Thread(target=ask, daemon=True).start()
-    try:
-        return answer.get(timeout=_SECONDS_FOR_THE_HUB)
-    except Empty:
-        return f"no answer within {_SECONDS_FOR_THE_HUB} s"
+
+def _from_the_hub() -> Mapping[str, Any]:
+    loaded: Mapping[str, Any] = datasets.load_dataset(_ON_THE_HUB, "main")
+    return loaded
+
+
+def _numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield number, line
 
 
 def _check(file: Path, what_to_do: str) -> None:
+    """Read every line: one that is cut would end the evaluation when it is asked."""
     try:
-        with file.open(encoding="utf-8") as lines:
-            first = json.loads(next(lines, "null"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        lines = list(_numbered_lines(file))
+    except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"cannot read questions from {file}: {error}. {what_to_do}") from error
-    if not isinstance(first, dict) or not {"question", "answer"} <= first.keys():
-        raise DatasetError(f"{file} has no question and answer in its first line. {what_to_do}")
+    if not lines:
+        raise DatasetError(f"{file} has no question and answer in it. {what_to_do}")
+    for number, line in lines:
+        if (problem := _problem_of(line)) is not None:
+            raise DatasetError(f"{file}, line {number} {problem}. {what_to_do}")
+
+
+def _problem_of(line: str) -> str | None:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        return f"is not JSON: {error}"
+    if not isinstance(row, dict) or not {"question", "answer"} <= row.keys():
+        return "has no question and answer"
+    question, answer = row["question"], row["answer"]
+    if not (isinstance(question, str) and question.strip() and isinstance(answer, str)):
+        return "has a question or an answer that is no text"
+    if re.search("[\ud800-\udfff]", question + answer):
+        return "has half of a surrogate pair in it"
+    return (
+        None if re.search(r"#### -?[\d.,]+", answer) else "has an answer without #### and a number"
+    )

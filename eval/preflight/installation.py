@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from eval.errors import InstallationError
+from eval.interrupts import interrupts_raise
 
 _TIMEOUT_SECONDS = 300
 
@@ -73,13 +74,15 @@ def examine(
     for text in dict.fromkeys(given):
         command += ["--additional-config", text]
     try:
-        done = subprocess.run(
-            command,
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_SECONDS,
-        )
+        # An interrupt ends it, too.
+        with interrupts_raise():
+            done = subprocess.run(
+                command,
+                env={**os.environ, **environment},
+                capture_output=True,
+                text=True,
+                timeout=_TIMEOUT_SECONDS,
+            )
         return Installation.model_validate(json.loads(done.stdout))
     except subprocess.TimeoutExpired as error:
         raise InstallationError(

@@ -2,21 +2,24 @@
 """Everything that an evaluation needs, looked at before anything long starts."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eval.config.schema import Config, Task, TaskName
-from eval.errors import DatasetError, EvaluationError, PreflightError
-from eval.load.question_files import Files, find_questions
+from eval.config.schema import Config, TaskName
+from eval.errors import EvaluationError, PreflightError
+from eval.load.question_files import Files
+from eval.preflight.all2all import problem_of_backend
 from eval.preflight.fitness import Finding, judge_installation
-from eval.preflight.hub import find_on_hub
+from eval.preflight.hub import find_on_hub, folder_in_cache
 from eval.preflight.installation import Installation, examine, find_doctor
 from eval.preflight.model_files import check_model, is_folder
+from eval.preflight.questions import look_for_questions
 from eval.serving.command import find_executable
 from eval.serving.server import choose_port
 
@@ -76,7 +79,9 @@ def preflight(config: Config, console: Console, questions: bool = True) -> Prefl
     done.findings += _look_at_backend(config)
     _look(done, "model", lambda: _find_model(config), str)
     if questions:
-        _look_for_questions(done, config.tasks)
+        looked = look_for_questions(config.tasks)
+        done.files, done.left_out = looked.files, looked.left_out
+        done.findings += looked.findings
     port = config.serve.port
     _look(done, "port", lambda: choose_port(port), lambda _: str(port or "a free one"))
     return done
@@ -102,27 +107,6 @@ def _look(
         return None
     done.findings.append(Finding(subject, "found", describe(found)))
     return found
-
-
-def _look_for_questions(done: Preflight, tasks: Sequence[Task]) -> None:
-    problems: dict[TaskName, str] = {}
-    for task in tasks:
-        try:
-            done.files |= find_questions([task.name])
-        except DatasetError as error:
-            problems[task.name] = str(error)
-    if done.files:
-        done.findings.append(Finding("questions", "found", ", ".join(done.files)))
-    for task in tasks:
-        if task.name not in problems:
-            continue
-        problem = problems[task.name]
-        if task.scored or not done.files:
-            done.findings.append(Finding("questions", "missing", problem))
-        else:
-            done.left_out[task.name] = problem
-            message = f"{task.name}, which is not scored: {problem}"
-            done.findings.append(Finding("questions", "left out", message))
 
 
 def _find_model(config: Config) -> str:
@@ -164,3 +148,12 @@ def _look_at_backend(config: Config) -> Iterator[Finding]:
             "no supported release reads VLLM_ALL2ALL_BACKEND of serve.environment: set "
             "serve.options.all2all-backend",
         )
+    environment = {**os.environ, **config.serve.environment}
+    model = config.model
+    folder = Path(model) if is_folder(model) else folder_in_cache(model, environment)
+    backend = config.serve.option("all2all-backend")
+    if folder is None or not isinstance(backend, str):
+        return
+    problem = problem_of_backend(backend, config.serve.option("dtype"), folder)
+    if problem is not None:
+        yield Finding("all2all", "missing", problem)

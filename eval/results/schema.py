@@ -22,7 +22,7 @@ SCHEMA_VERSION: Literal[5] = 5
 EXIT_CODES: dict[Verdict, int] = {
     "passed": 0,
     "failed": 1,
-    "not tested": 1,
+    "not tested": 3,
     "invalid": 2,
     "interrupted": 2,
     "could not run": 2,

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Interrupted at any moment, the harness ends with exit code 2 and leaves no process behind."""
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.builders.harness import Harness, gsm8k_task, small_config
+
+pytestmark = pytest.mark.usefixtures("default_signals")
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+def wait_until(reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def interrupt(process: "subprocess.Popen[str]", *signals: signal.Signals) -> str:
+    """Send signals, one after another; what the process said on standard error."""
+    for number in signals:
+        process.send_signal(number)
+        time.sleep(0.05)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2, errors
+    assert "Traceback" not in errors
+    assert errors.startswith("interrupted")
+    return errors
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_while_libraries_are_imported(harness: Harness, number: signal.Signals) -> None:
+    """A library that swallows exceptions, as some do around what is optional, cannot go on."""
+    (harness.folder / "lm_eval").mkdir()
+    (harness.folder / "lm_eval/__init__.py").write_text(
+        "import pathlib, time\n"
+        "pathlib.Path('importing').touch()\n"
+        "try:\n    time.sleep(60)\nexcept BaseException:\n    pass\n"
+        "time.sleep(60)\n"
+    )
+    process = harness.start(config=small_config())
+    wait_until((harness.folder / "importing").exists)
+
+    interrupt(process, number)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_while_the_server_s_environment_is_examined(
+    harness: Harness, number: signal.Signals
+) -> None:
+    doctor = harness.folder / "vllm-eplb"
+    doctor.write_text("#!/bin/sh\necho $$ > examining\nexec sleep 60\n")
+    examining = harness.folder / "examining"
+    process = harness.start(config=small_config())
+    wait_until(lambda: examining.exists() and examining.read_text() != "")
+
+    interrupt(process, number)
+    assert not Path("/proc", examining.read_text().strip()).exists()
+    assert not list(harness.folder.glob("runs/small/*"))
+
+
+@pytest.mark.parametrize("again", [0, 1, 3])
+@pytest.mark.parametrize("moment", ["starting", "asking"])
+def test_while_a_server_is_started_or_asked(harness: Harness, moment: str, again: int) -> None:
+    behaviour = {"seconds_to_start": 60} if moment == "starting" else {"seconds_per_request": 0.5}
+    config = small_config(tasks=[gsm8k_task(concurrency=1)])
+    process = harness.start(config=config, **behaviour)
+    log = harness.folder / "runs/small/arms/off/server.log"
+    asked = log.parent / "ask.log"
+    wait_until((log if moment == "starting" else asked).exists)
+    wait_until(lambda: "worker" in log.read_text())
+
+    interrupt(process, *[signal.SIGINT] * (1 + again))
+    assert harness.workers_alive() == []
