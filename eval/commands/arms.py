@@ -14,6 +14,7 @@ from eval.activity.vllm_log import count_rearrangements
 from eval.config.schema import Arm, Config, TaskName
 from eval.load.question_files import Files
 from eval.load.questions import Answers, RequestError, ask
+from eval.report.arm_counts import rearrangements
 from eval.results.folder import RunFolder
 from eval.results.schema import ArmRun
 from eval.serving.command import server_command
@@ -95,7 +96,7 @@ def _ask(
     folder.finish_arm(finished, samples)
     console.print(
         f"arm {arm.name}: {len(samples)} questions in {finished.seconds:.1f} s, "
-        f"{finished.rearrangements} rearrangements"
+        f"{rearrangements(config, arm, finished)}"
     )
 
 
