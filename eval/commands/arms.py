@@ -12,6 +12,7 @@ from eval.activity.vllm_log import count_rearrangements
 from eval.config.schema import Arm, Config, TaskName
 from eval.load.question_files import Files
 from eval.load.questions import Answers, RequestError, ask
+from eval.report.arm_counts import rearrangements
 from eval.results.folder import RunFolder
 from eval.results.schema import ArmRun
 from eval.serving.arm import ServedArm, serve
@@ -69,7 +70,7 @@ def _ask(
     folder.finish_arm(finished, samples)
     console.print(
         f"arm {arm.name}: {len(samples)} questions in {finished.seconds:.1f} s, "
-        f"{finished.rearrangements_seen} rearrangements"
+        f"{rearrangements(config, arm, finished)}"
     )
 
 

@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree as Xml
 
+from eval.report.view import RunView
+from eval.report.viewing import view_of_result
 from eval.results.schema import Result, RuleResult
 from eval.results.writing import is_folder, write_named
 from eval.visible import visible
@@ -19,7 +21,7 @@ def write_junit(result: Result, file: Path) -> None:
         result: Whose rules are its test cases.
         file: Where to; in a folder the file is named after the run.
     """
-    _write(junit(result), file)
+    _write(junit(view_of_result(result)), file)
 
 
 def write_junit_of_no_run(name: str, reason: str, file: Path) -> None:
@@ -47,18 +49,18 @@ def _show(suite: Xml.Element) -> None:
         element.text = visible(element.text or "") or None
 
 
-def junit(result: Result) -> Xml.Element:
+def junit(run: RunView) -> Xml.Element:
     """The test suite; a run that was not judged is one test case with an error."""
-    suite = Xml.Element("testsuite", name=result.name, timestamp=f"{result.started:%FT%TZ}")
-    for rule in result.rules:
-        _add_rule(suite, result.name, rule)
-    if result.verdict in _UNJUDGED or not result.rules:
-        _add_no_verdict(suite, result.name, result.verdict, "\n".join(result.reasons))
-    if result.left_out:
-        notes = [f"{task} left out: {why}" for task, why in result.left_out.items()]
+    suite = Xml.Element("testsuite", name=run.name, timestamp=f"{run.started:%FT%TZ}")
+    for rule in run.rules:
+        _add_rule(suite, run.name, rule)
+    if run.verdict in _UNJUDGED or not run.rules:
+        _add_no_verdict(suite, run.name, run.verdict, "\n".join(run.reasons))
+    if run.left_out:
+        notes = [f"{task} left out: {why}" for task, why in run.left_out.items()]
         Xml.SubElement(suite, "system-out").text = "\n".join(notes)
     _count(suite)
-    suite.set("time", f"{sum(arm.start_seconds + arm.seconds for arm in result.arms):.1f}")
+    suite.set("time", f"{run.seconds:.1f}")
     return suite
 
 

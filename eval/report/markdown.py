@@ -4,30 +4,30 @@
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
-from eval.report import origin, wording
+from eval.report import wording
 from eval.report.markdown_text import Markdown, block, fenced, folded, inline
-from eval.report.pairing import PairedAnswers, accuracy, all_pairs
-from eval.report.runs import Run
+from eval.report.view import ArmPairs, KeptRunView, ReportView
 from eval.results.schema import ControlResult, RuleResult
 
 
-def render_markdown(runs: Sequence[Run]) -> str:
+def render_markdown(report: ReportView) -> str:
     """Verdict, accuracies, paired answers, rules, controls, environment, command."""
+    runs = report.runs
     names = ", ".join(run.label for run in runs)
     blocks = [
-        f"## EPLB evaluation {inline(names)}: {wording.overall(runs)}",
-        inline(f"{wording.meaning(runs)} {wording.subject(runs)}"),
-        "\n".join(_reason(reason) for reason in wording.reasons(runs)),
-        "\n".join(f"- {block(note)}" for note in wording.left_out(runs)),
-        _accuracies(runs),
-        _pairs(runs),
+        f"## EPLB evaluation {inline(names)}: {report.verdict}",
+        block(f"{report.meaning} {report.subject}"),
+        "\n".join(_reason(reason) for reason in report.reasons),
+        "\n".join(f"- {block(note)}" for note in report.left_out),
+        _accuracies(report),
+        _pairs(report),
     ]
     for run in runs:
         heading = f"{run.label}: " if len(runs) > 1 else ""
-        blocks += _rules(heading, [_relative(rule, run) for rule in run.result.rules])
-        blocks += _controls(heading, run.result.controls)
-    blocks += [_environment(runs), _repeat(runs)]
-    return "\n\n".join(block for block in blocks if block) + "\n"
+        blocks += _rules(heading, run.rules)
+        blocks += _controls(heading, run.controls)
+    blocks += [_environment(report), _repeat(runs)]
+    return "\n\n".join(filter(None, blocks)) + "\n"
 
 
 def _reason(reason: str) -> str:
@@ -38,35 +38,31 @@ def _reason(reason: str) -> str:
     return f"- {block(first)}\n\n{textwrap.indent(fenced(following, 'text'), '  ')}"
 
 
-def _accuracies(runs: Sequence[Run]) -> str:
+def _accuracies(report: ReportView) -> str:
     rows = [
-        [run.label, arm.result.name, task.name, Markdown(f"**{wording.percent(found.value)}**"),
-         f"{wording.percent(found.low)} to {wording.percent(found.high)}"]
-        for run in runs
-        for arm in run.arms
-        for task in arm.result.tasks
-        if task.scored
-        for found in [accuracy(arm.samples, task.name)]
+        [one.run, one.arm, one.task, Markdown(f"**{wording.percent(one.share.value)}**"),
+         " to ".join(map(wording.percent, one.share.interval))]
+        for one in report.accuracies
     ]  # fmt: skip
-    headings = ["run", "arm", "task", "accuracy", "95 % interval"]
-    return _table_of_runs(runs, headings, rows)
+    return _table_of_runs(report, ["run", "arm", "task", "accuracy", "95 % interval"], rows)
 
 
-def _pairs(runs: Sequence[Run]) -> str:
+def _pairs(report: ReportView) -> str:
     rows = [
-        [one.run, one.arm, one.task, *_right_and_wrong(one),
-         f"{one.identical} of {one.pairs.questions}"]
-        for run in runs
-        for one in all_pairs(run)
+        [one.run, one.arm, one.answers.task, *_right_and_wrong(one),
+         f"{one.answers.identical} of {one.answers.pairs.questions}"]
+        for one in report.pairs
     ]  # fmt: skip
     headings = ["run", "arm", "task", "both right", "lost", "won", "both wrong", "McNemar p"]
-    return _table_of_runs(runs, [*headings, "loss not excluded", "same text as off"], rows)
+    return _table_of_runs(report, [*headings, "loss not excluded", "same text as off"], rows)
 
 
-def _right_and_wrong(one: PairedAnswers) -> list[object]:
+def _right_and_wrong(one: ArmPairs) -> list[object]:
     if not one.scored:
         return ["-"] * 6
-    return [*one.pairs, wording.p_value(one.p_value), f"{one.largest_loss:.1f} points"]
+    answers = one.answers
+    p_value, loss = wording.p_value(answers.p_value), f"{answers.largest_loss:.1f} points"
+    return [*answers.pairs, p_value, loss]
 
 
 def _rules(heading: str, rules: Sequence[RuleResult]) -> Iterator[str]:
@@ -95,29 +91,23 @@ def _controls(heading: str, controls: Sequence[ControlResult]) -> Iterator[str]:
     yield _table([f"{heading}control", "", "by the rules", "accuracy"], rows)
 
 
-def _environment(runs: Sequence[Run]) -> str:
-    rows = [[name, *values] for name, values in origin.environment(runs)]
-    return folded("environment", _table(["", *(run.label for run in runs)], rows))
+def _environment(report: ReportView) -> str:
+    rows = [[name, *values] for name, values in report.environment]
+    return folded("environment", _table(["", *(run.label for run in report.runs)], rows))
 
 
-def _repeat(runs: Sequence[Run]) -> str:
-    commands = [origin.repeat_command(run.result) for run in runs]
-    lines = "\n".join(dict.fromkeys(command for command, _ in commands))
-    blocks = [fenced(lines, "bash")]
-    saved = {run.result.name: text for run, (_, text) in zip(runs, commands, strict=True) if text}
-    blocks += [folded(f"{name}.yaml", fenced(text, "yaml")) for name, text in saved.items()]
-    return "\n\n".join(blocks)
-
-
-def _relative(rule: RuleResult, run: Run) -> RuleResult:
-    return rule.model_copy(update={"saw": origin.relative(rule.saw, run.result)})
+def _repeat(runs: Sequence[KeptRunView]) -> str:
+    lines = "\n".join(dict.fromkeys(run.repeat.command for run in runs))
+    saved = {run.name: run.repeat.saved for run in runs if run.repeat.saved}
+    blocks = [folded(f"{name}.yaml", fenced(text, "yaml")) for name, text in saved.items()]
+    return "\n\n".join([fenced(lines, "bash"), *blocks])
 
 
 def _table_of_runs(
-    runs: Sequence[Run], headings: Sequence[str], rows: Sequence[Sequence[object]]
+    report: ReportView, headings: Sequence[str], rows: Sequence[Sequence[object]]
 ) -> Markdown:
     """The first column, which names the run, is left out when there is only one."""
-    first = 0 if len(runs) > 1 else 1
+    first = 0 if len(report.runs) > 1 else 1
     return _table(headings[first:], [row[first:] for row in rows])
 
 

@@ -10,7 +10,7 @@ from eval.config.loading import load_config
 from eval.config.schema import CONTROL_PREFIX, Config
 from eval.config.yaml_files import write_yaml
 from eval.errors import EvaluationError
-from eval.report.runs import Run
+from eval.report.view import Repeat
 from eval.results.schema import Result
 
 _CONFIGS = Path(__file__).parents[1] / "config" / "presets"
@@ -28,6 +28,12 @@ def relative(text: str, result: Result) -> str:
 def server_commands(result: Result) -> list[tuple[str, str]]:
     """Each arm's name and the command line of its server, one option a line."""
     return [(arm.name, relative(_shell(arm.command), result)) for arm in result.arms]
+
+
+def repeat(result: Result) -> Repeat:
+    """How to make it again."""
+    command, saved = repeat_command(result)
+    return Repeat(command, saved, configuration(result), server_commands(result))
 
 
 def repeat_command(result: Result) -> tuple[str, str | None]:
@@ -80,9 +86,8 @@ def without_folder(path: str) -> str:
     return PurePosixPath(path).name if path.startswith("/") else path
 
 
-def environment(runs: Sequence[Run]) -> Iterator[tuple[str, list[str]]]:
+def environment(results: Sequence[Result]) -> Iterator[tuple[str, list[str]]]:
     """Rows of names and values, one for each run."""
-    results = [run.result for run in runs]
     yield "vLLM", [_release(r.versions.vllm_distribution, r.versions.vllm) for r in results]
     for name in ("vllm_eplb_plugin", "lm_eval", "torch", "transformers", "python"):
         yield name.replace("_", "-"), [getattr(r.versions, name) or "none" for r in results]

@@ -8,10 +8,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from eval.activity.moved_models import labels
-from eval.activity.timeline import Timeline
 from eval.config.schema import BASELINE
-from eval.report import origin, wording
+from eval.report import wording
 from eval.report.charts import (
     balancedness_chart,
     balancedness_scale,
@@ -21,9 +19,8 @@ from eval.report.charts import (
     sorted_load_chart,
 )
 from eval.report.layers import Layer, layer_views
-from eval.report.pairing import Accuracy, accuracy, all_pairs
-from eval.report.runs import Run
 from eval.report.svg import Chart, Scale, Tick
+from eval.report.view import ArmAccuracy, Moved, ReportView
 from eval.visible import visible
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -43,10 +40,8 @@ _ARM_COLOURS = 4
 class AccuracyRow:
     """A dot and its interval, placed in per cent of the track."""
 
-    run: str
-    arm: str
+    of: ArmAccuracy
     colour: str
-    accuracy: Accuracy
     dot: float
     low: float
     high: float
@@ -64,16 +59,13 @@ class AccuracyChart:
 
 
 @dataclass
-class ModelView:
-    """What happened to one model's experts in one arm."""
+class ModelDrawings:
+    """One model's experts in one arm."""
 
-    model: str
-    balancedness: Chart | None
+    moved: Moved
+    balancedness: Chart | None = None
     """None: no rearrangement finished; there is no chart then."""
-    seconds: Chart | None
-    times: Sequence[tuple[str, str]]
-    others: Sequence[str] = ()
-    """Rearrangements that did not finish, and why."""
+    seconds: Chart | None = None
     ranks: int = 0
     experts: int = 0
     sorted_load: Chart | None = None
@@ -101,16 +93,16 @@ class ModelView:
 
 
 @dataclass(frozen=True)
-class ArmView:
+class ArmDrawings:
     """One arm's section."""
 
     run: str
     name: str
     colour: str
-    models: Sequence[ModelView]
+    models: Sequence[ModelDrawings]
 
 
-def render_page(runs: Sequence[Run]) -> str:
+def render_page(report: ReportView) -> str:
     """The whole page."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -121,18 +113,14 @@ def render_page(runs: Sequence[Run]) -> str:
         finalize=_shown,
     )
     environment.filters |= {"percent": wording.percent, "p_value": wording.p_value}
-    arms = arm_views(runs)
+    arms = arm_drawings(report)
     return environment.get_template("report.html.j2").render(
-        runs=runs,
-        first=runs[0].result,
-        verdict=wording.overall(runs),
-        accuracies=list(accuracy_charts(runs)),
-        pairs=[one for run in runs for one in all_pairs(run)],
+        report=report,
+        accuracies=list(accuracy_charts(report)),
         arms=arms,
         before_drawings=choose_drawings(arms),
-        colours=_colours(runs),
-        origin=origin,
-        wording=wording,
+        colours=_colours(report),
+        parts=wording.parts,
     )
 
 
@@ -141,87 +129,67 @@ def _shown(value: object) -> object:
     return value if isinstance(value, Markup) or not isinstance(value, str) else visible(value)
 
 
-def accuracy_charts(runs: Sequence[Run]) -> Iterator[AccuracyChart]:
+def accuracy_charts(report: ReportView) -> Iterator[AccuracyChart]:
     """One for each scored task."""
-    colours = _colours(runs)
-    for task in runs[0].result.config.tasks:
-        if not task.scored:
-            continue
-        found = [
-            (run.label, arm.result.name, accuracy(arm.samples, task.name))
-            for run in runs
-            for arm in run.arms
-        ]
-        if not found:
-            continue
-        low, high = min(one.low for *_, one in found), max(one.high for *_, one in found)
+    for task in dict.fromkeys(one.task for one in report.accuracies):
+        found = [one for one in report.accuracies if one.task == task]
+        low = min(one.share.interval.low for one in found)
+        high = max(one.share.interval.high for one in found)
         margin = 0.08 * (high - low)
         scale = Scale(100 * max(0, low - margin), 100 * min(1, high + margin))
-        off = {run: one.value for run, arm, one in found if arm == BASELINE}
-        rows = [
-            AccuracyRow(
-                run,
-                arm,
-                colours[arm],
-                one,
-                *(scale.percent(100 * x) for x in (one.value, one.low, one.high, off[run])),
-            )
-            for run, arm, one in found
-        ]
-        yield AccuracyChart(task.name, rows, scale.ticks(4, " %"))
+        yield AccuracyChart(task, list(_accuracy_rows(report, found, scale)), scale.ticks(4, " %"))
 
 
-def arm_views(runs: Sequence[Run]) -> list[ArmView]:
+def _accuracy_rows(
+    report: ReportView, found: Sequence[ArmAccuracy], scale: Scale
+) -> Iterator[AccuracyRow]:
+    colours = _colours(report)
+    off = {one.run: one.share.value for one in found if one.arm == BASELINE}
+    for one in found:
+        value = one.share.value
+        shares = (value, *one.share.interval, off.get(one.run, value))
+        yield AccuracyRow(one, colours[one.arm], *(scale.percent(100 * x) for x in shares))
+
+
+def arm_drawings(report: ReportView) -> list[ArmDrawings]:
     """Every arm whose experts moved; their charts of balancedness have one scale."""
-    colours = _colours(runs)
-    timelines = [timeline for run in runs for arm in run.arms for timeline in arm.timelines]
+    colours = _colours(report)
+    timelines = [model.timeline for arm in report.moved for model in arm.models]
     moved = [one.rearrangements for one in timelines if one.rearrangements]
     scale = balancedness_scale(min(map(lowest_balancedness, moved), default=0.0))
     return [
-        ArmView(
-            run.label,
-            arm.result.name,
-            colours[arm.result.name],
-            [
-                _model_view(label, timeline, scale)
-                for label, timeline in zip(
-                    labels([one.model for one in arm.timelines]), arm.timelines, strict=True
-                )
-            ],
-        )
-        for run in runs
-        for arm in run.arms
-        if arm.timelines
+        ArmDrawings(arm.run, arm.arm, colours[arm.arm], [_model(one, scale) for one in arm.models])
+        for arm in report.moved
     ]
 
 
-def _model_view(label: str, timeline: Timeline, scale: Scale) -> ModelView:
-    done, others = timeline.rearrangements, list(wording.others(timeline))
+def _model(moved: Moved, scale: Scale) -> ModelDrawings:
+    done, others = moved.timeline.rearrangements, moved.timeline.others
     if not done:
-        return ModelView(label, None, None, (), others)
-    view = ModelView(
-        label,
-        balancedness_chart(done, scale, [one.time for one in timeline.others]),
+        return ModelDrawings(moved)
+    drawings = ModelDrawings(
+        moved,
+        balancedness_chart(done, scale, [one.time for one in others]),
         seconds_chart([one.seconds for one in done]),
-        list(wording.times(timeline)),
-        others,
     )
-    placements = timeline.placements
+    placements = moved.timeline.placements
     if placements is not None:
-        view.ranks, view.experts = placements.ranks, placements.expert_load.shape[1]
-        view.sorted_load = sorted_load_chart(placements.expert_load)
-        view.rank_load = rank_load_chart(placements.rank_load_unmoved, placements.rank_load_served)
-        view.layers = layer_views(placements)
-    return view
+        drawings.ranks = placements.ranks
+        drawings.experts = placements.expert_load.shape[1]
+        drawings.sorted_load = sorted_load_chart(placements.expert_load)
+        unmoved, served = placements.rank_load_unmoved, placements.rank_load_served
+        drawings.rank_load = rank_load_chart(unmoved, served)
+        drawings.layers = layer_views(placements)
+    return drawings
 
 
-def choose_drawings(views: Sequence[ArmView]) -> dict[Markup, str]:
+def choose_drawings(arms: Sequence[ArmDrawings]) -> dict[Markup, str]:
     """Give every model the same share of the page, and it to the least balanced layers.
 
     Returns:
         Drawings of first placements, which layers mostly share, and their names in the page.
     """
-    models = [model for view in views for model in view.models]
+    models = [model for arm in arms for model in arm.models]
     names: dict[Markup, str] = {}
     for model in models:
         left = DRAWING_BYTES / len(models)
@@ -235,9 +203,9 @@ def choose_drawings(views: Sequence[ArmView]) -> dict[Markup, str]:
     return names
 
 
-def _colours(runs: Sequence[Run]) -> dict[str, str]:
+def _colours(report: ReportView) -> dict[str, str]:
     """A CSS class for each arm's name, the same in all runs."""
-    names = [arm.result.name for run in runs for arm in run.arms]
+    names = [arm for run in report.runs for arm in run.arms]
     different = [name for name in dict.fromkeys(names) if name != BASELINE]
     colours = {name: f"c{1 + index % _ARM_COLOURS}" for index, name in enumerate(different)}
     return {BASELINE: "c0"} | colours

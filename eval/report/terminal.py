@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A result as people read it: lm-eval's table, the counts, the rules, the verdict."""
+"""A result as people read it: accuracies, counts, rules, controls, the verdict."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from lm_eval.utils import make_table
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from eval.config.schema import CONTROL_PREFIX
-from eval.results.schema import ArmResult, ControlResult, Result, RuleResult, TaskResult
+from eval.report import wording
+from eval.report.console import shown
+from eval.report.view import ArmAccuracy, ArmCounts, RunView
+from eval.report.viewing import view_of_result
+from eval.results.schema import ControlResult, Result, RuleResult
 
 _COLUMNS_OF_RULES = 150
 """A terminal with fewer gets a list instead of the table of rules."""
@@ -19,54 +20,50 @@ _COLOURS = {"passed": "green", "failed": "red"}
 
 
 def print_report(result: Result, console: Console) -> None:
-    """Print everything but the answers themselves."""
-    # Controls have a table of their own.
-    arms = [arm for arm in result.arms if not arm.name.startswith(CONTROL_PREFIX)]
-    if any(task.scored for arm in arms for task in arm.tasks):
-        # No wrapping: a table of fixed columns is worth a long line.
-        console.print(
-            Text(accuracy_table(result.model_copy(update={"arms": arms}))), soft_wrap=True
-        )
-    if arms:
-        console.print(counts_table(arms, list(result.left_out)))
-    if result.rules:
-        console.print(
-            rules_table(result.rules)
-            if console.width >= _COLUMNS_OF_RULES
-            else rules_list(result.rules)
-        )
-    if result.controls:
-        console.print(controls_table(result.controls))
-    console.print(summary(result), soft_wrap=True)
+    """Print everything but the answers themselves.
+
+    Args:
+        result: Of a run, or of judging one again.
+        console: One that takes strings as they are (`eval.report.console`).
+    """
+    run = view_of_result(result)
+    for table in _tables(run, console.width):
+        console.print(table)
+    console.print(summary(run), soft_wrap=True)
 
 
-def accuracy_table(result: Result) -> str:
-    """The table of lm-eval, with one line group for each scored task and arm."""
-    shots = {task.name: task.fewshot for task in result.config.tasks}
-    rows = {
-        f"{task.name} ({arm.name})": task
-        for arm in result.arms
-        for task in arm.tasks
-        if task.scored
-    }
-    table: dict[str, Any] = {
-        "results": {name: _metrics(name, task) for name, task in rows.items()},
-        "versions": {name: task.task_version for name, task in rows.items()},
-        "n-shot": {name: shots[task.name] for name, task in rows.items()},
-        "higher_is_better": {name: {"exact_match": True} for name in rows},
-    }
-    text: str = make_table(table)
-    return text
+def _tables(run: RunView, width: int) -> Iterator[RenderableType]:
+    if run.accuracies:
+        yield accuracy_table(run.accuracies)
+    if run.counts:
+        yield counts_table(run.counts)
+    if run.rules:
+        wide = width >= _COLUMNS_OF_RULES
+        yield rules_table(run.rules) if wide else rules_list(run.rules)
+    if run.controls:
+        yield controls_table(run.controls)
 
 
-def counts_table(arms: Sequence[ArmResult], left_out: Sequence[str] = ()) -> Table:
+def accuracy_table(accuracies: Sequence[ArmAccuracy]) -> Table:
+    """One row for each scored task and arm."""
+    table = Table("task", "arm")
+    for heading in ("n-shot", "accuracy (strict match)", "95 % interval", "flexible extract"):
+        table.add_column(heading, justify="right")
+    for one in accuracies:
+        share = one.share
+        interval = f"{share.interval.low:.3f} to {share.interval.high:.3f}"
+        figures = (f"{share.value:.3f}", interval, f"{one.flexible:.3f}")
+        table.add_row(one.task, one.arm, str(one.fewshot), *figures)
+    return table
+
+
+def counts_table(arms: Sequence[ArmCounts]) -> Table:
     """What shows that the arms did what they are there for: one column an arm."""
-    columns = [_counts(arm, left_out) for arm in arms]
     table = Table("")
     for arm in arms:
-        table.add_column(arm.name, justify="right")
-    for heading in columns[0]:
-        table.add_row(heading, *(column[heading] for column in columns))
+        table.add_column(arm.arm, justify="right")
+    for heading in dict.fromkeys(heading for arm in arms for heading in arm.rows):
+        table.add_row(heading, *(arm.rows.get(heading, "not asked") for arm in arms))
     return table
 
 
@@ -74,15 +71,8 @@ def rules_table(rules: Sequence[RuleResult]) -> Table:
     """Every rule: what it saw, what it allows, what it could have detected."""
     table = Table("verdict", "rule", "arm", "task", "saw", "limit", "could have detected")
     for rule in rules:
-        table.add_row(
-            Text(rule.verdict, _COLOURS.get(rule.verdict, "yellow")),
-            rule.rule,
-            rule.arm or "",
-            rule.task or "",
-            rule.saw,
-            rule.limit,
-            rule.detectable,
-        )
+        about = (rule.rule, rule.arm or "", rule.task or "")
+        table.add_row(_verdict(rule.verdict), *about, rule.saw, rule.limit, rule.detectable)
     return table
 
 
@@ -90,77 +80,31 @@ def controls_table(controls: Sequence[ControlResult]) -> Table:
     """Every fault that was put in on purpose: what noticed it."""
     table = Table("control", "caught by", "accuracy", "saw")
     for control in controls:
-        table.add_row(
-            control.name,
-            Text(", ".join(control.caught_by), "green") if control.caught else Text("-", "red"),
-            _ratio(control.accuracy),
-            "\n".join(control.saw),
-        )
+        caught = shown(", ".join(control.caught_by), "green") if control.caught else None
+        accuracy = "-" if control.accuracy is None else f"{control.accuracy:.3f}"
+        table.add_row(control.name, caught or Text("-", "red"), accuracy, "\n".join(control.saw))
     return table
 
 
 def rules_list(rules: Sequence[RuleResult]) -> Text:
-    """The same, as a paragraph for each rule."""
+    """The same as the table, as a paragraph for each rule."""
     lines = Text()
     for rule in rules:
         about = ", ".join(part for part in (rule.arm, rule.task) if part) or "whole run"
-        lines.append(rule.verdict, _COLOURS.get(rule.verdict, "yellow"))
-        lines.append(f" {rule.rule}", "bold")
-        lines.append(
-            f" [{about}] {rule.saw}. Limit: {rule.limit}. Could have detected: {rule.detectable}.\n"
-        )
+        lines.append(_verdict(rule.verdict)).append(shown(f" {rule.rule}", "bold"))
+        limits = f"Limit: {rule.limit}. Could have detected: {rule.detectable}."
+        lines.append(shown(f" [{about}] {rule.saw}. {limits}\n"))
     return lines
 
 
-def summary(result: Result) -> Text:
+def summary(run: RunView) -> Text:
     """The verdict, the reasons, and what no arm was asked."""
-    lines = Text()
-    lines.append(
-        f"{result.name}: {result.verdict}", f"bold {_COLOURS.get(result.verdict, 'yellow')}"
-    )
-    for reason in result.reasons:
-        lines.append(f"\n- {reason}")
-    for task, why in result.left_out.items():
-        lines.append(f"\n{task}: left out, it is not scored. {why}")
-    return lines
+    colour = _COLOURS.get(run.verdict, "yellow")
+    lines = shown(f"{run.name}: {run.verdict}", f"bold {colour}")
+    notes = [f"- {reason}" for reason in run.reasons]
+    notes += [wording.left_out(task, why) for task, why in run.left_out.items()]
+    return Text("\n").join([lines, *map(shown, notes)])
 
 
-def _metrics(alias: str, task: TaskResult) -> dict[str, Any]:
-    return {
-        "alias": alias,
-        "exact_match,flexible-extract": task.accuracy_flexible,
-        "exact_match_stderr,flexible-extract": _or_not_available(task.accuracy_flexible_stderr),
-        "exact_match,strict-match": task.accuracy,
-        "exact_match_stderr,strict-match": _or_not_available(task.accuracy_stderr),
-    }
-
-
-def _or_not_available(value: float | None) -> float | str:
-    return "N/A" if value is None else value
-
-
-def _counts(arm: ArmResult, left_out: Sequence[str]) -> dict[str, str]:
-    identical = {
-        f"identical, {task.name}": f"{task.identical_to_off} of {task.questions}"
-        for task in arm.tasks
-    } | {f"identical, {task}": "left out" for task in left_out}
-    return {
-        **identical,
-        "rearrangements": str(arm.rearrangements),
-        "other outcomes": arm.other_outcomes() or "0",
-        "layers committed": str(arm.layers_committed),
-        "slots changed": " ".join(str(slots) for slots in arm.slots_changed) or "-",
-        "weight checks": str(arm.weight_checks),
-        "weight mismatches": str(arm.weight_mismatches),
-        "map checks": str(arm.map_checks),
-        "map mismatches": str(arm.map_mismatches),
-        "balancedness before": _ratio(arm.balancedness_before),
-        "balancedness expected": _ratio(arm.balancedness_expected),
-        "tokens per second": f"{arm.tokens_per_second:.0f}",
-        "seconds to start": f"{arm.start_seconds:.1f}",
-        "seconds to answer": f"{arm.seconds:.1f}",
-    }
-
-
-def _ratio(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _verdict(verdict: str) -> Text:
+    return Text(verdict, _COLOURS.get(verdict, "yellow"))

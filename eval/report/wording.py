@@ -4,20 +4,22 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from statistics import median
-from typing import NamedTuple
 
 import numpy as np
 
 from eval.activity.timeline import Timeline
 from eval.config.schema import CONTROL_PREFIX
-from eval.report.origin import relative, without_folder
-from eval.report.pairing import PairedAnswers
-from eval.report.runs import Run
-from eval.results.schema import Result, RuleResult, RuleVerdict, Verdict
+from eval.judging.comparison import PairedAnswers
+from eval.report.arm_counts import is_stock
+from eval.report.origin import without_folder
+from eval.report.view import KeptRunView, RuleGroup, RunView
+from eval.results.schema import Result, RuleResult, Verdict
 
 WORST_FIRST: Sequence[Verdict] = (
     "could not run", "interrupted", "invalid", "failed", "not tested", "passed",
 )  # fmt: skip
+
+Fact = tuple[str, str, str]
 
 _REASONS = 8
 """So many are told for what did not finish."""
@@ -32,50 +34,28 @@ _MEANS: dict[Verdict, str] = {
 }
 
 
-def overall(runs: Sequence[Run]) -> Verdict:
-    """The worst verdict of all runs."""
-    return min((run.result.verdict for run in runs), key=WORST_FIRST.index)
+def worst(verdicts: Sequence[Verdict]) -> Verdict:
+    """That of a report of several runs."""
+    return min(verdicts, key=WORST_FIRST.index)
 
 
-def meaning(runs: Sequence[Run]) -> str:
-    """The overall verdict in a sentence."""
-    verdict = overall(runs)
-    if len(runs) == 1:
+def meaning(verdict: Verdict, verdicts: Sequence[Verdict]) -> str:
+    """The worst of some verdicts in a sentence."""
+    if len(verdicts) == 1:
         return _MEANS[verdict]
-    such = sum(run.result.verdict == verdict for run in runs)
-    return f"{such} of {len(runs)} runs: {_MEANS[verdict][0].lower()}{_MEANS[verdict][1:]}"
+    such = sum(one == verdict for one in verdicts)
+    return f"{such} of {len(verdicts)} runs: {_MEANS[verdict][0].lower()}{_MEANS[verdict][1:]}"
 
 
-class RuleGroup(NamedTuple):
-    """The rules about one arm, or about the run."""
-
-    about: str
-    rules: list[RuleResult]
-    """What failed first, then what was not tested, else in the order of the rules."""
-
-    @property
-    def verdict(self) -> RuleVerdict:
-        return self.rules[0].verdict
-
-    @property
-    def passed(self) -> list[RuleResult]:
-        return [rule for rule in self.rules if rule.verdict == "passed"]
-
-    @property
-    def broken(self) -> list[RuleResult]:
-        """Those that did not pass."""
-        return [rule for rule in self.rules if rule.verdict != "passed"]
-
-
-def rule_groups(result: Result) -> list[RuleGroup]:
+def rule_groups(rules: Sequence[RuleResult]) -> list[RuleGroup]:
     """Arm after arm, those with what did not pass first."""
     order = ("failed", "not tested", "passed")
     found: dict[str, list[RuleResult]] = {}
-    for rule in result.rules:
+    for rule in rules:
         found.setdefault(_about(rule), []).append(rule)
-    for rules in found.values():
-        rules.sort(key=lambda rule: order.index(rule.verdict))
-    groups = [RuleGroup(about, rules) for about, rules in found.items()]
+    for group in found.values():
+        group.sort(key=lambda rule: order.index(rule.verdict))
+    groups = [RuleGroup(about, group) for about, group in found.items()]
     return sorted(groups, key=lambda group: order.index(group.verdict))
 
 
@@ -85,9 +65,8 @@ def _about(rule: RuleResult) -> str:
     return "controls" if rule.arm.startswith(CONTROL_PREFIX) else f"arm {rule.arm}"
 
 
-def subject(runs: Sequence[Run]) -> str:
+def subject(first: Result, arms: Sequence[str]) -> str:
     """What was asked of which model in which arms."""
-    first = runs[0].result
     counts = {
         task.name: f"{task.questions} questions" for arm in first.arms[:1] for task in arm.tasks
     }
@@ -95,22 +74,17 @@ def subject(runs: Sequence[Run]) -> str:
         f"{counts.get(task.name, 'questions')} of {task.name}"
         for task in first.config.without_tasks(first.left_out).tasks
     ]
-    arms = dict.fromkeys(arm.result.name for run in runs for arm in run.arms)
     model = without_folder(first.config.model)
-    return f"{model}: {_and(asked)}, asked in arms {_and(list(arms)) or '(none)'}."
+    return f"{model}: {_and(asked)}, asked in arms {_and(list(dict.fromkeys(arms))) or '(none)'}."
 
 
 def _and(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1])] * bool(words[:-1]) + list(words[-1:]))
 
 
-def reasons(runs: Sequence[Run]) -> list[str]:
-    """Why the verdict is not that everything passed."""
-    return [
-        f"{run.label}: {reason}" if len(runs) > 1 else reason
-        for run in runs
-        for reason in _reasons(run)
-    ]
+def of_run(label: str, text: str, runs: Sequence[RunView]) -> str:
+    """A text that says of which run it is, where there are several."""
+    return f"{label}: {text}" if len(runs) > 1 else text
 
 
 def parts(reason: str) -> tuple[str, str]:
@@ -119,47 +93,54 @@ def parts(reason: str) -> tuple[str, str]:
     return first, following
 
 
-def left_out(runs: Sequence[Run]) -> list[str]:
-    """What was not asked although it is configured, and why."""
-    return [
-        f"{f'{run.label}: ' if len(runs) > 1 else ''}{task}: left out, it is not scored. "
-        f"{relative(why, run.result)}"
-        for run in runs
-        for task, why in run.result.left_out.items()
-    ]
+def left_out(task: str, why: str) -> str:
+    """What was not asked although it is configured."""
+    return f"{task}: left out, it is not scored. {why}"
 
 
-def _reasons(run: Run) -> Iterator[str]:
-    for reason in run.result.reasons:
-        yield relative(reason, run.result)
-    if run.missing:
-        yield f"arms that were not finished: {', '.join(run.missing)}"
-
-
-def facts(runs: Sequence[Run], pairs: Sequence[PairedAnswers]) -> Iterator[tuple[str, str, str]]:
+def facts(results: Sequence[Result], runs: Sequence[KeptRunView]) -> Iterator[Fact]:
     """The figures that matter most: what, how many, of how many."""
-    results = [run.result for run in runs]
-    arms = [arm.result for run in runs for arm in run.arms]
-    rules = [rule for result in results for rule in result.rules]
-    controls = [control for result in results for control in result.controls]
+    rules = [rule for run in runs for rule in run.rules]
     if rules:
         passed = sum(rule.verdict == "passed" for rule in rules)
         yield "rules passed", str(passed), f"of {len(rules)}"
-    scored = [one for one in pairs if one.scored]
-    if scored:
-        lost, won = (sum(one.pairs[place] for one in scored) for place in (1, 2))
-        yield "answers lost, won", f"{lost}, {won}", f"of {sum(p.pairs.questions for p in scored)}"
-        loss = max(one.largest_loss for one in scored)
-        yield "loss not excluded at 95\N{NO-BREAK SPACE}%", f"{loss:.1f}", "points"
-    moving = [arm for arm in arms if arm.rearrangements]
-    counts = f"in {len(moving)} {'arm' if len(moving) == 1 else 'arms'}" if moving else ""
-    yield "rearrangements", str(sum(arm.rearrangements for arm in arms)), counts
-    if checks := sum(arm.weight_checks for arm in arms):
-        wrong = sum(arm.weight_mismatches for arm in arms)
-        yield "slots with wrong weights", str(wrong), f"of {checks}"
+    yield from _facts_of_answers([one.answers for run in runs for one in run.pairs if one.scored])
+    yield from _facts_of_activity(results)
+    controls = [control for run in runs for control in run.controls]
     if controls:
         caught = sum(control.caught for control in controls)
         yield "controls caught", str(caught), f"of {len(controls)}"
+
+
+def _facts_of_answers(scored: Sequence[PairedAnswers]) -> Iterator[Fact]:
+    if not scored:
+        return
+    lost, won = (sum(one.pairs[place] for one in scored) for place in (1, 2))
+    yield "answers lost, won", f"{lost}, {won}", f"of {sum(p.pairs.questions for p in scored)}"
+    loss = max(one.largest_loss for one in scored)
+    yield "loss not excluded at 95\N{NO-BREAK SPACE}%", f"{loss:.1f}", "points"
+
+
+def _facts_of_activity(results: Sequence[Result]) -> Iterator[Fact]:
+    arms = [
+        (arm, is_stock(result, arm))
+        for result in results
+        for arm in result.arms
+        if not arm.name.startswith(CONTROL_PREFIX)
+    ]
+    finished = [arm.rearrangements for arm, stock in arms if not stock]
+    yield "rearrangements", str(sum(finished)), _in_arms(finished)
+    begun = [arm.logged_rearrangements for arm, stock in arms if stock]
+    if begun:
+        yield "begun, by vLLM's log", str(sum(begun)), _in_arms(begun)
+    if checks := sum(arm.weight_checks for arm, _ in arms):
+        wrong = sum(arm.weight_mismatches for arm, _ in arms)
+        yield "slots with wrong weights", str(wrong), f"of {checks}"
+
+
+def _in_arms(counts: Sequence[int]) -> str:
+    some = sum(count > 0 for count in counts)
+    return f"in {some} {'arm' if some == 1 else 'arms'}" if some else ""
 
 
 def others(timeline: Timeline) -> Iterator[str]:

@@ -13,7 +13,6 @@ from eval.config.schema import Config, TaskName
 from eval.errors import RunFolderError
 from eval.results.digests import arm_files, file_digests, require_digests, run_files
 from eval.results.json_files import parse_model, read_model
-from eval.results.json_files import write_atomically as write_atomically
 from eval.results.lock import alone_in
 from eval.results.machine import files_digest, plugin_digest
 from eval.results.samples import Sample

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON files of a run: read as what they are, written whole."""
+"""JSON files of a run, read as what they are."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -39,10 +39,3 @@ def parse_model(model: type[_Model], text: bytes, where: str) -> _Model:
             f"{where} was not written by this harness, or not to its end: "
             f"{key and f'{key}: '}{problem['msg']}"
         ) from error
-
-
-def write_atomically(file: Path, text: str) -> None:
-    """Write ``text`` so that ``file`` is never there in part."""
-    partial = file.with_name(f"{file.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(file)

@@ -17,9 +17,10 @@ from eval.report.charts import (
     seconds_chart,
     sorted_load_chart,
 )
-from eval.report.page import arm_views
+from eval.report.page import arm_drawings
 from eval.report.runs import read_runs
 from eval.report.svg import Scale, round_step
+from eval.report.viewing import view_of_runs
 from tests.builders.runs import Shape, write_run
 
 
@@ -107,11 +108,11 @@ def test_no_load_at_all_can_be_drawn() -> None:
 
 def test_times_are_told_in_numbers(tmp_path: Path) -> None:
     runs = read_runs([write_run(tmp_path / "run", Shape(rearrangements=100))])
-    view = arm_views(runs)[1].models[0]
+    moved = view_of_runs(runs).moved[1].models[0]
     done = runs[0].arms[2].timelines[0].rearrangements
     seconds = sorted(one.seconds for one in done)
 
-    told = dict(view.times)
+    told = dict(moved.times)
 
     assert told["rearrangements"] == "100"
     assert told["longest"] == f"{1000 * seconds[-1]:.1f} ms"
@@ -122,7 +123,7 @@ def test_times_are_told_in_numbers(tmp_path: Path) -> None:
 
 def test_layers_are_told_apart_by_what_moving_did(tmp_path: Path) -> None:
     (run,) = read_runs([write_run(tmp_path / "run", Shape(layers=9))])
-    (model,) = arm_views([run])[0].models
+    (model,) = arm_drawings(view_of_runs([run]))[0].models
     placements = run.arms[1].timelines[0].placements
     assert placements is not None
 

@@ -14,8 +14,8 @@ from eval.config.loading import load_config
 from eval.report import origin, page
 from eval.report.markdown import render_markdown
 from eval.report.page import accuracy_charts, render_page
-from eval.report.pairing import accuracy, all_pairs
 from eval.report.runs import Run, read_runs
+from eval.report.viewing import view_of_runs
 from tests.builders.events import told
 from tests.builders.runs import LARGE, STARTED, Shape, write_run
 from vllm_eplb_plugin.observe.events import RearrangementFailed, RearrangementSkipped
@@ -37,13 +37,13 @@ def text_of(html: str) -> str:
 @pytest.mark.parametrize("render", [render_page, render_markdown])
 def test_verdict_accuracies_pairs_rules_and_controls_are_told(tmp_path: Path, render: Any) -> None:
     run = made_up(tmp_path, Shape(questions=200, lost=30, verdict="failed"))
-    text = text_of(render([run]))
+    text = text_of(render(view_of_runs([run])))
 
     right = sum(sample.strict_correct for sample in run.arms[0].samples)
-    found = accuracy(run.arms[0].samples, "gsm8k")
+    low, high = view_of_runs([run]).accuracies[0].share.interval
     assert re.search("failed", text, re.IGNORECASE)
     assert f"{right / 2:.1f} %" in text
-    assert f"{100 * found.low:.1f} % to {100 * found.high:.1f} %" in text
+    assert f"{100 * low:.1f} % to {100 * high:.1f} %" in text
     # Exact: all of 30 discordant pairs on one side.
     assert "9e-10" in text
     assert "30 lost and 0 won of 200 pairs" in text
@@ -57,27 +57,15 @@ def test_pairs_are_those_of_the_same_prompt(tmp_path: Path) -> None:
     off, _, asynchronous = run.arms
     right = [sample.doc_id for sample in off.samples if sample.strict_correct]
 
-    same, lost = all_pairs(run)
+    same, fewer = view_of_runs([run]).pairs
 
-    assert (same.arm, same.pairs.lost, same.identical) == ("sync", 0, 50)
-    assert (lost.arm, lost.lost, lost.won, lost.identical) == ("async", right[:4], [], 46)
+    lost = fewer.answers
+    assert (same.arm, same.answers.pairs.lost, same.answers.identical) == ("sync", 0, 50)
+    assert (fewer.arm, lost.lost, lost.won, lost.identical) == ("async", right[:4], [], 46)
     assert sum(lost.pairs) == 50
-    asynchronous.samples[7].prompt_hash = "another"
-    assert [one.pairs.questions for one in all_pairs(run)] == [50, 49]
-
-
-def test_the_interval_is_wilsons(tmp_path: Path) -> None:
-    samples = made_up(tmp_path, Shape(questions=10)).arms[0].samples
-    for index, sample in enumerate(samples):
-        sample.strict_correct = index < 8
-
-    found = accuracy(samples, "gsm8k")
-
-    # (0.8 + 0.19207 -+ 1.96 * sqrt(0.8 * 0.2 / 10 + 0.0096)) / 1.38415, worked by hand
-    assert (found.low, found.high) == (
-        pytest.approx(0.4902, abs=1e-4),
-        pytest.approx(0.9433, abs=1e-4),
-    )
+    asynchronous.samples[7].prompt = "another"
+    pairs = view_of_runs([run]).pairs
+    assert [one.answers.pairs.questions for one in pairs] == [50, 49]
 
 
 def test_several_runs_stand_beside_each_other_and_the_worst_decides(tmp_path: Path) -> None:
@@ -85,7 +73,8 @@ def test_several_runs_stand_beside_each_other_and_the_worst_decides(tmp_path: Pa
     bad = write_run(tmp_path / "bad", Shape(lost=9, verdict="failed"))
     runs = read_runs([good, bad])
 
-    html, markdown = render_page(runs), render_markdown(runs)
+    report = view_of_runs(runs)
+    html, markdown = render_page(report), render_markdown(report)
 
     assert 'class="verdict failed"' in html
     assert "1 of 2 runs" in html
@@ -99,15 +88,15 @@ def test_each_arm_is_compared_with_off_of_its_own_run(tmp_path: Path) -> None:
     for sample in runs[1].arms[0].samples:
         sample.strict_correct = True
 
-    (chart,) = accuracy_charts(runs)
+    (chart,) = accuracy_charts(view_of_runs(runs))
 
-    off = {row.run: row.dot for row in chart.rows if row.arm == "off"}
+    off = {row.of.run: row.dot for row in chart.rows if row.of.arm == "off"}
     assert off["one"] < off["two"]
-    assert all(row.off == off[row.run] for row in chart.rows)
+    assert all(row.off == off[row.of.run] for row in chart.rows)
 
 
 def test_what_did_not_pass_comes_first(tmp_path: Path) -> None:
-    text = text_of(render_page([made_up(tmp_path, Shape(lost=9, verdict="failed"))]))
+    text = text_of(render_page(view_of_runs([made_up(tmp_path, Shape(lost=9, verdict="failed"))])))
 
     assert text.index("9 lost and 0 won") < text.index("Accuracy")
     rules = text[text.index("Rules") :]
@@ -122,18 +111,20 @@ def test_the_questions_are_those_of_the_arms_and_not_of_a_control(tmp_path: Path
         run.result.arms[1].model_copy(update={"name": "control-x", "tasks": [short]})
     )
 
-    assert "40 questions of gsm8k, asked in arms off, sync and async." in render_markdown([run])
+    assert "40 questions of gsm8k, asked in arms off, sync and async." in render_markdown(
+        view_of_runs([run])
+    )
 
 
 def test_text_from_a_run_is_escaped(tmp_path: Path) -> None:
     run = made_up(tmp_path, Shape(verdict="failed"), reasons=["<script>|\nx"])
 
-    assert "<script>" not in render_page([run])
-    assert "- \\<script>\\|\n\n  ```text\n  x\n  ```" in render_markdown([run])
+    assert "<script>" not in render_page(view_of_runs([run]))
+    assert "- \\<script>\\|\n\n  ```text\n  x\n  ```" in render_markdown(view_of_runs([run]))
 
 
 def test_the_page_asks_for_nothing(tmp_path: Path) -> None:
-    html = render_page([made_up(tmp_path)])
+    html = render_page(view_of_runs([made_up(tmp_path)]))
 
     assert (
         re.findall(r"https?://|<script|<img|@import|url\(|(?:src|href)=\"(?!#|data:)", html) == []
@@ -149,7 +140,7 @@ def test_no_folder_of_the_machine_is_told(tmp_path: Path, render: Any) -> None:
         "/home/someone/eplb/runs/made-up/x, /data/models/some-moe and 127.0.0.1:80/v1/models"
     )
     run = made_up(tmp_path, Shape(verdict="could not run"), reasons=[log])
-    text = render([run])
+    text = render(view_of_runs([run]))
 
     assert not re.findall(r"/(?:home|data|tmp|root)/", text)
     assert "runs/made-up/arms/off/server.log" in text
@@ -197,7 +188,7 @@ def test_without_placements_the_page_says_so(tmp_path: Path) -> None:
         lines = file.read_text().splitlines(keepends=True)
         file.write_text("".join(line for line in lines if '"placement"' not in line))
 
-    text = text_of(render_page(read_runs([folder])))
+    text = text_of(render_page(view_of_runs(read_runs([folder]))))
 
     assert "12 rearrangements. Balancedness before" in text
     assert "Placements and loads are not shown" in text
@@ -211,7 +202,7 @@ def test_what_did_not_finish_is_told_and_marked(tmp_path: Path) -> None:
         file.write(told(STARTED + 2, skipped) * 2)
     (folder / "arms" / "async" / "events" / "rank0.jsonl").write_text(told(STARTED + 2, failed))
 
-    html = render_page(read_runs([folder]))
+    html = render_page(view_of_runs(read_runs([folder])))
 
     text = text_of(html)
     assert "2 skipped: nothing to gain" in text
@@ -229,7 +220,7 @@ def test_models_of_one_name_and_stages_have_a_section_each(tmp_path: Path) -> No
     drafter = second.replace('"model_index": 0', '"model_index": 1')
     (events / "rank2.jsonl").write_text(second + drafter)
 
-    shown = text_of(render_page(read_runs([folder])))
+    shown = text_of(render_page(view_of_runs(read_runs([folder]))))
 
     for label in ("some-moe, stage 0", "some-moe, stage 1", "some-moe (drafter), stage 1"):
         assert f"async, {label} Balancedness" in shown
@@ -238,14 +229,14 @@ def test_models_of_one_name_and_stages_have_a_section_each(tmp_path: Path) -> No
 def test_a_run_without_a_finished_arm_has_a_page(tmp_path: Path) -> None:
     run = made_up(tmp_path, Shape(verdict="could not run"), arms=[], rules=[], controls=[])
 
-    text = text_of(render_page([run]))
+    text = text_of(render_page(view_of_runs([run])))
 
     assert "Could not run" in text
     assert "arms that were not finished: off, sync, async" in text
 
 
 def test_each_layer_is_drawn_before_and_after(tmp_path: Path) -> None:
-    html = render_page([made_up(tmp_path, Shape(layers=9))])
+    html = render_page(view_of_runs([made_up(tmp_path, Shape(layers=9))]))
 
     # Two arms; the first placement is the same everywhere, so it stands in the page once.
     assert len(re.findall(r'<use href="#before0"/>', html)) == 18
@@ -263,10 +254,10 @@ def test_a_large_run_makes_a_page_below_2_mb(
         for timeline in arm.timelines:
             timeline.rearrangements *= 5
 
-    assert len(render_page(runs).encode()) < 2_000_000
-    assert len(render_page(runs * 4).encode()) < 2_000_000
+    assert len(render_page(view_of_runs(runs)).encode()) < 2_000_000
+    assert len(render_page(view_of_runs(runs * 4)).encode()) < 2_000_000
     monkeypatch.setattr(page, "DRAWING_BYTES", 100_000)
-    assert "Not drawn" in render_page(runs)
+    assert "Not drawn" in render_page(view_of_runs(runs))
 
 
 def variables(theme: str) -> dict[str, str]:
