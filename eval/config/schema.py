@@ -202,6 +202,11 @@ class Config(Section):
         """Settings of the plugin in ``arm``; None: nothing is passed."""
         return None if self.plugin is None else {**self.plugin, **arm.plugin}
 
+    def is_stock(self, arm: Arm) -> bool:
+        """EPLB of vLLM alone: the plugin is turned off, or told nothing, and writes no events."""
+        plugin = self.plugin_settings(arm)
+        return arm.eplb is not None and (plugin is None or plugin.get("enabled") is False)
+
     def tasks_of(self, arm: Arm) -> list[Task]:
         """What an arm is asked."""
         return self.control_tasks() if arm.name.startswith(CONTROL_PREFIX) else self.tasks

@@ -20,6 +20,8 @@ class ArmToJudge(NamedTuple):
     eplb: Eplb | None
     plugin: Mapping[str, JsonValue] | None
     """Settings of the plugin; none: nothing is passed."""
+    is_stock: bool
+    """EPLB of vLLM alone, which writes no events."""
     run: ArmRun
     samples: Sequence[Sample]
     ranks: int
@@ -28,13 +30,6 @@ class ArmToJudge(NamedTuple):
     """What the events of all ranks say together, at any time."""
     log: LogSays | None
     """What vLLM's log says, at any time; none: there is no log."""
-
-    @property
-    def is_stock(self) -> bool:
-        """EPLB of vLLM alone: the plugin is turned off, or told nothing, and writes no events."""
-        return self.eplb is not None and (
-            self.plugin is None or self.plugin.get("enabled") is False
-        )
 
     def answers(self, task: TaskName) -> list[Sample]:
         """To one task, in the order of the questions."""
@@ -62,7 +57,8 @@ def arm_to_judge(
     """An arm of ``config`` that is finished."""
     plugin = config.plugin_settings(arm)
     ranks = config.serve.ranks
-    return ArmToJudge(arm.name, arm.eplb, plugin, run, samples, ranks, agreement, log)
+    stock = config.is_stock(arm)
+    return ArmToJudge(arm.name, arm.eplb, plugin, stock, run, samples, ranks, agreement, log)
 
 
 def outcome(

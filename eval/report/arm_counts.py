@@ -2,7 +2,6 @@
 """What shows that an arm did what it is there for, as counts."""
 
 from eval.config.schema import Arm, Config
-from eval.judging.arms import arm_to_judge
 from eval.report.view import ArmCounts
 from eval.results.schema import ArmResult, ArmRun, Result
 
@@ -40,7 +39,7 @@ def arm_counts(arm: ArmResult, result: Result) -> ArmCounts:
 
 def rearrangements(config: Config, arm: Arm, run: ArmRun) -> str:
     """How many there were, as far as is known."""
-    if arm_to_judge(config, arm, run, ()).is_stock:
+    if config.is_stock(arm):
         return f"{run.logged_rearrangements} rearrangements begun, as vLLM's log says"
     return f"{run.rearrangements} rearrangements"
 
@@ -48,7 +47,7 @@ def rearrangements(config: Config, arm: Arm, run: ArmRun) -> str:
 def is_stock(result: Result, run: ArmRun) -> bool:
     """Whether an arm has EPLB of vLLM alone, of which no event tells but a line of the log."""
     arm = next((arm for arm in result.config.arms if arm.name == run.name), None)
-    return arm is not None and arm_to_judge(result.config, arm, run, ()).is_stock
+    return arm is not None and result.config.is_stock(arm)
 
 
 def _logged(arm: ArmRun) -> str:
