@@ -60,7 +60,7 @@ def agree(files: Sequence[RankFile], ranks: int, stages: int, until: float) -> A
     gaps = {file.path.name: list(file.gaps(until)) for file in files}
     missing = [gap for found in gaps.values() for gap in found]
     missing += _absent(files, ranks, stages, bool(most))
-    contradictions = []
+    contradictions: list[str] = []
     for stage in range(stages):
         of_stage = {
             file.path.name: outcomes[file.path.name]
