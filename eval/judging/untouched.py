@@ -32,11 +32,15 @@ def require_untouched(folder: RunFolder, result: Result) -> None:
         "left_out": (result.left_out, dict(state.left_out)),
         "versions": (result.versions, state.versions),
         "started": (result.started, state.started),
-        "oracle": (result.oracle, folder.oracle()),
     }
     for field, (mine, its) in said.items():
         if mine != its:
             raise GateError(f"{file}: {field} is {mine}, in {folder.path / 'run.json'} it is {its}")
+    if result.oracle != folder.oracle():
+        raise GateError(
+            f"{file}: oracle is {result.oracle}, in {folder.path / 'oracle.json'} it is "
+            f"{folder.oracle()}"
+        )
     names = {arm.name for arm in result.config.arms}
     for arm_file in sorted((folder.path / "arms").glob("*/arm.json")):
         if arm_file.parent.name not in names and ".unfinished-" not in arm_file.parent.name:
