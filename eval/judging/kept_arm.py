@@ -18,7 +18,18 @@ from eval.results.folder import RunFolder
 from eval.results.samples import Sample
 from eval.results.schema import ArmRun, TaskRun
 
-_COUNTED = ("rearrangements", "rearrangements_started", "layers_committed", "weight_checks")
+_COUNTED = (
+    "rearrangements",
+    "rearrangements_started",
+    "layers_committed",
+    "weight_checks",
+    "map_checks",
+    "weight_mismatches",
+    "map_mismatches",
+    "placements_rejected",
+    "failed",
+    "events_dropped",
+)
 """Counts of `Activity` that cannot become fewer after the arm was finished."""
 
 

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether the files of a kept run are those that it ended with (docs/gates.md)."""
 
+import hashlib
+import json
+
 from eval.activity.counts import Activity
 from eval.errors import GateError, RunFolderError
-from eval.results.digests import require_digests, run_files
+from eval.results.digests import require_digests, run_files, values_digest
 from eval.results.folder import RunFolder
 from eval.results.schema import SCHEMA_VERSION, ArmResult, ArmRun, Result
 
@@ -14,9 +17,15 @@ def require_untouched(folder: RunFolder, result: Result) -> None:
     Raises:
         GateError: A file was changed, added or taken away since the run ended; names it.
     """
-    if result.schema_version >= SCHEMA_VERSION:
-        _require_digests(folder, result)
     file, state = folder.path / "result.json", folder.state
+    values = json.loads(file.read_bytes())
+    text = json.dumps(values["config"], sort_keys=True)
+    if hashlib.sha256(text.encode()).hexdigest() != result.config_sha256:
+        raise GateError(f"{file}: config is not what config_sha256 says: it was changed")
+    if result.schema_version >= SCHEMA_VERSION:
+        if values_digest(values) != result.sha256:
+            raise GateError(f"{file} was changed after the run, so there is no verdict")
+        _require_digests(folder, result)
     said = {
         "run": (result.run, state.id),
         "config_sha256": (result.config_sha256, state.config_sha256),
@@ -27,6 +36,11 @@ def require_untouched(folder: RunFolder, result: Result) -> None:
     for field, (mine, its) in said.items():
         if mine != its:
             raise GateError(f"{file}: {field} is {mine}, in {folder.path / 'run.json'} it is {its}")
+    if result.oracle != folder.oracle():
+        raise GateError(
+            f"{file}: oracle is {result.oracle}, in {folder.path / 'oracle.json'} it is "
+            f"{folder.oracle()}"
+        )
     names = {arm.name for arm in result.config.arms}
     for arm_file in sorted((folder.path / "arms").glob("*/arm.json")):
         if arm_file.parent.name not in names and ".unfinished-" not in arm_file.parent.name:
@@ -37,8 +51,6 @@ def require_untouched(folder: RunFolder, result: Result) -> None:
 
 def _require_digests(folder: RunFolder, result: Result) -> None:
     file = folder.path / "result.json"
-    if result.config.sha256() != result.config_sha256:
-        raise GateError(f"{file}: config is not what config_sha256 says: it was changed")
     names = [arm.name for arm in result.config.arms]
     there = {str(one.relative_to(folder.path)) for one in run_files(folder.path, names)}
     for name in sorted(there ^ result.files.keys()):

@@ -2,8 +2,10 @@
 """Digests that tie the files of a run together: they show an edit, and are no signature."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -57,6 +59,12 @@ def require_digests(folder: Path, kept: Mapping[str, FileDigest], growing: bool 
             raise RunFolderError(f"cannot read {file}: {error.strerror}") from error
         if found != digest:
             raise RunFolderError(f"{file} is not what it was when it was kept: its digest differs")
+
+
+def values_digest(values: Mapping[str, Any]) -> str:
+    """Of the values of a JSON file but ``sha256``, however they are written."""
+    rest = {name: value for name, value in values.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def arm_files(arm: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The folder of a run: what is kept, what a rerun finds finished, what is moved aside."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -11,7 +12,13 @@ from pydantic import BaseModel
 
 from eval.config.schema import Config, TaskName
 from eval.errors import RunFolderError
-from eval.results.digests import arm_files, file_digests, require_digests, run_files
+from eval.results.digests import (
+    arm_files,
+    file_digests,
+    require_digests,
+    run_files,
+    values_digest,
+)
 from eval.results.json_files import parse_model, read_model
 from eval.results.lock import alone_in
 from eval.results.machine import files_digest, plugin_digest
@@ -139,8 +146,9 @@ class RunFolder:
         arms = [arm.name for arm in result.config.arms]
         files = file_digests(self.path, run_files(self.path, arms))
         result = result.model_copy(update={"run": self.state.id, "files": files})
-        text = f"{result.model_dump_json(indent=2, by_alias=True)}\n"
-        write_atomically(self.path / "result.json", text)
+        values = result.model_dump(mode="json", by_alias=True)
+        text = json.dumps({**values, "sha256": values_digest(values)}, indent=2)
+        write_atomically(self.path / "result.json", f"{text}\n")
 
 
 @contextmanager

@@ -217,3 +217,5 @@ class Result(BaseModel):
     files: dict[str, FileDigest] = {}
     """Every file of the run that a verdict comes from, as it was at the end; before schema 5
     none."""
+    sha256: str = ""
+    """Digest of all other fields of this file; before schema 5 none."""

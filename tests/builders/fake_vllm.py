@@ -54,7 +54,7 @@ class FakeServer(ThreadingHTTPServer):
         """The sum that the last question asks for, or a wrong one where told so."""
         sums = re.findall(r"What is (\d+) plus (\d+)\?", prompt)
         if not sums:
-            return " I can only add."
+            return f" I can only add, not answer {len(prompt)} characters: {prompt[-60:]}"
         total = sum(int(number) for number in sums[-1])
         if total % 5 == 0 or total in self.behaviour.get("wrong_sums", []):
             total += 1000 if total % 5 == 0 else 2000
@@ -182,6 +182,7 @@ def main() -> None:
     # A worker in the same group, as vLLM has: it must not outlive the server.
     worker = subprocess.Popen(["sleep", behaviour.get("worker_seconds", "600")])
     print(f"worker {worker.pid}", flush=True)
+    print(f"INFO [api_server.py:1] process {os.getpid()} starts", flush=True)
     time.sleep(behaviour.get("seconds_to_start", 0))
     server = FakeServer(options, behaviour, mode)
     server.rearrange()

@@ -2,13 +2,13 @@
 """A finished run as the harness keeps it, whose files fit together, small enough to judge often."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from eval.activity.counts import read_activity
-from eval.config.schema import Arm, Config
+from eval.config.schema import BASELINE, Arm, Config
 from eval.judging.comparison import arm_results
 from eval.judging.scoring import task_hash
 from eval.judging.verdict import verdict
@@ -45,6 +45,7 @@ def write_kept_run(
     given: Mapping[str, Sequence[Sample]] = {},
     mismatched: Sequence[str] = (),
     left_out: Mapping[Any, str] = {},
+    off: Callable[[Path, float], list[str]] | None = None,
     **changes: Any,
 ) -> Path:
     """A run that got to its end.
@@ -55,6 +56,8 @@ def write_kept_run(
         given: Answers of arms; the others answer all questions rightly.
         mismatched: Arms of which rank 1 finds a slot with other weights.
         left_out: Tasks that no arm is asked.
+        off: Does something to the folder of arm ``off``, asked from a time on, before it is
+            finished; gives further words of its command.
         changes: Of `small_config`.
     """
     global _runs
@@ -69,7 +72,13 @@ def write_kept_run(
         for number, arm in enumerate(config.arms):
             samples[arm.name] = [*given.get(arm.name, answers(asked))]
             _write_arm(
-                folder, asked, arm, samples[arm.name], began + 100 * number, arm.name in mismatched
+                folder,
+                asked,
+                arm,
+                samples[arm.name],
+                began + 100 * number,
+                arm.name in mismatched,
+                off if arm.name == BASELINE else None,
             )
         if asked.oracle.prompts:
             _write_oracle(folder, asked, samples["off"])
@@ -111,6 +120,7 @@ def _write_arm(
     samples: Sequence[Sample],
     began: float,
     mismatched: bool,
+    further: Callable[[Path, float], list[str]] | None,
 ) -> None:
     here = folder.new_arm_folder(arm.name)
     until = began + 10
@@ -121,6 +131,7 @@ def _write_arm(
     if arm.eplb:
         log += "INFO 01-01 00:00:01 [eplb.py:7] Rearranging experts (sync mode) ...\n" * 6
     (here / "server.log").write_text(log, encoding="utf-8")
+    words = further(here, began) if further else []
     activity = read_activity(here / "events", began, until)
     folder.finish_arm(
         ArmRun(
@@ -131,7 +142,7 @@ def _write_arm(
             ],
             start_seconds=20.25, asked_from=began, asked_until=until,
             logged_rearrangements=6 if arm.eplb else 0, log_asked=(0, len(log)),
-            seconds=until - began, tokens_per_second=12.5, command=command(config, arm),
+            seconds=until - began, tokens_per_second=12.5, command=[*command(config, arm), *words],
             log=str(here / "server.log"),
         ),
         samples,

@@ -15,6 +15,7 @@ from eval.judging.kept import judge_kept
 from eval.results.samples import Sample
 from eval.results.schema import Result, RuleResult
 from tests.builders.arms import sample, samples
+from tests.builders.edits import renew_digests
 from tests.builders.harness import small_config
 from tests.builders.kept import answers, as_schema_4, write_kept_run
 from tests.builders.run_to_judge import Run, gate
@@ -35,6 +36,11 @@ def change_json(file: Path, change: Callable[[Line], None]) -> None:
     values = json.loads(file.read_text())
     change(values)
     file.write_text(json.dumps(values))
+
+
+def forget_checks(run: Path) -> None:
+    """As if nobody had counted when arm sync was asked."""
+    change_json(run / "arms/sync/arm.json", lambda arm: arm.update(weight_checks=0, map_checks=0))
 
 
 def bad(result: Result) -> list[tuple[str, str | None, str]]:
@@ -230,7 +236,7 @@ def test_a_rank_that_contradicts_or_lacks_evidence_is_found(
     check_weights: bool,
 ) -> None:
     run = as_schema_4(write_kept_run(tmp_path, plugin={"check_weights": check_weights}))
-    change_json(run / "arms/sync/arm.json", lambda arm: arm.update(weight_checks=0))
+    forget_checks(run)
     change_events(run, "sync", 1, change)
 
     result = judge_kept([run])
@@ -240,7 +246,7 @@ def test_a_rank_that_contradicts_or_lacks_evidence_is_found(
 
 
 def test_one_outcome_may_be_cut_off_at_the_end(kept: Path) -> None:
-    change_json(kept / "arms/sync/arm.json", lambda arm: arm.update(weight_checks=0))
+    forget_checks(kept)
     change_events(kept, "sync", 1, first_outcomes(5))
 
     assert only(judge_kept([kept]), "ranks_agree", "sync").verdict == "passed"
@@ -248,7 +254,7 @@ def test_one_outcome_may_be_cut_off_at_the_end(kept: Path) -> None:
 
 def test_a_missing_or_doubled_file_of_a_rank_is_found(kept: Path) -> None:
     events = kept / "arms/sync/events"
-    change_json(kept / "arms/sync/arm.json", lambda arm: arm.update(weight_checks=0))
+    forget_checks(kept)
     (events / "rank1.jsonl").rename(events / "other")
     assert "2 ranks should tell, and 1 do" in only(judge_kept([kept]), "ranks_agree", "sync").saw
     (events / "other").rename(events / "rank1.jsonl")
@@ -292,6 +298,7 @@ def link(run: Path, copy: Path) -> None:
 def renamed_copy(run: Path, copy: Path) -> None:
     shutil.copytree(run, copy)
     change_json(copy / "result.json", lambda result: result.update(name="other"))
+    renew_digests(copy)
 
 
 def changed_copy(run: Path, copy: Path) -> None:
@@ -299,6 +306,7 @@ def changed_copy(run: Path, copy: Path) -> None:
     for file in (copy / "result.json", *copy.glob("arms/*/arm.json")):
         text = file.read_text().replace('"tokens_per_second": 12.5', '"tokens_per_second": 12.6')
         file.write_text(text)
+    renew_digests(copy)
 
 
 @pytest.mark.parametrize("make", [same, link, renamed_copy, changed_copy])
@@ -312,7 +320,7 @@ def test_a_run_is_not_its_own_noise_floor(
     copy = tmp_path / "copy"
     make(run, copy)
 
-    message = "one and the same|named twice|digest differs"
+    message = "one and the same|named twice"
     with pytest.raises(EvaluationError, match=message):
         judge_kept([run, copy if copy.exists() else run])
 
@@ -458,6 +466,10 @@ def test_the_oracle_is_compared_again(tmp_path: Path, kept: Path) -> None:
 
     found = {"prompts": 3, "identical": 2, "different": [0], "seconds": 1.5}
     change_json(kept / "oracle.json", lambda values: values.update(found))
+    with pytest.raises(EvaluationError, match=r"oracle is prompts=3 .* in .*oracle.json it is"):
+        judge_kept([kept])
+
+    change_json(kept / "result.json", lambda values: values.update(oracle=found))
     assert bad(judge_kept([kept])) == [("oracle_answers", "off", "failed")]
 
     change_json(
@@ -505,10 +517,15 @@ def test_events_that_were_added_have_no_digest(tmp_path: Path) -> None:
 
 
 def test_an_arm_that_the_configuration_lacks_is_named(kept: Path) -> None:
-    change_json(
-        kept / "result.json",
-        lambda result: (result["config"]["arms"].pop(), result["arms"].pop()),
-    )
+    def take_away(result: Line) -> None:
+        result["config"]["arms"].pop()
+        result["arms"].pop()
+        result["config_sha256"] = Config.model_validate(result["config"]).sha256()
+        change_json(
+            kept / "run.json", lambda run: run.update(config_sha256=result["config_sha256"])
+        )
+
+    change_json(kept / "result.json", take_away)
 
     with pytest.raises(EvaluationError, match="async/arm.json is of an arm that the configuration"):
         judge_kept([kept])
