@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from eval.commands.stress_arm import stress
+from eval.config.find import find_config
 from eval.config.loading import load_config
 from eval.errors import ConfigError, EvaluationError
 from eval.interrupts import interrupts_raise
@@ -17,7 +18,7 @@ from eval.results.lock import alone_in
 
 
 def stress_command(
-    config_file: Annotated[Path, typer.Argument(metavar="CONFIG")],
+    config_file: Annotated[str, typer.Argument(metavar="CONFIG")],
     arm: Annotated[str, typer.Option(help="Which of the configuration.")] = "async",
     seconds: Annotated[float, typer.Option(min=1, help="Of load.")] = 600,
     streams: Annotated[int, typer.Option(min=1, help="Completions at the same time.")] = 16,
@@ -42,7 +43,7 @@ def stress_command(
             raise EvaluationError(f"{file} cannot be written: there is no folder {file.parent}")
     if plot is not None:
         require_matplotlib()
-    config = load_config(config_file, settings or [])
+    config = load_config(find_config(config_file), settings or [])
     names = [one.name for one in config.arms]
     if arm not in names:
         raise ConfigError(f"--arm {arm}: {config_file} has no such arm, it has {', '.join(names)}")

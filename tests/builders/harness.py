@@ -149,16 +149,16 @@ class Harness:
         result: dict[str, Any] = json.loads(text)
         return result
 
-    def workers_alive(self) -> list[int]:
+    def workersalive(self) -> list[int]:
         """Workers that servers of any run left behind."""
         logs = self.folder.glob("runs*/*/arms/*/server.log")
         lines = [line for log in logs for line in log.read_text().splitlines()]
         workers = [int(line.split()[1]) for line in lines if line.startswith("worker ")]
         assert workers, "no server was started"
-        return [worker for worker in workers if _alive(worker)]
+        return [worker for worker in workers if alive(worker)]
 
 
-def _alive(process: int) -> bool:
+def alive(process: int) -> bool:
     try:
         state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an evaluation needs is looked for before anything starts, and all that is missing named."""
 
+import json
 import socket
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from rich.console import Console
 from eval.config.schema import Config
 from eval.preflight.fitness import Finding
 from eval.preflight.look import preflight
-from tests.builders.harness import Harness, gsm8k_task, small_config
+from tests.builders.harness import INSTALLATION, Harness, gsm8k_task, small_config
 
+ANSWER = f"echo '{json.dumps(INSTALLATION)}'\n"
 DEEPEP = {"data-parallel-size": 2, "all2all-backend": "deepep_low_latency"}
 
 
@@ -235,3 +237,46 @@ def test_check_shows_what_is_left_out_and_misses_nothing(harness: Harness) -> No
     assert found.returncode == 0, found.stdout
     assert "left out" in found.stdout
     assert "missing" not in found.stdout
+
+
+def test_more_questions_or_shots_than_there_are_are_told(look: Looking) -> None:
+    # The stand-in for GSM8K has 20 of each.
+    tasks = [gsm8k_task(questions=21, fewshot=20)]
+    assert look.missing(tasks=tasks) == {
+        "questions": "tasks.gsm8k.questions is 21, and there are 20: set it to null for all"
+    }
+    tasks = [gsm8k_task(questions=None, fewshot=21)]
+    assert "fewshot is 21, and there are 20" in look.missing(tasks=tasks)["questions"]
+    assert look.missing(tasks=[gsm8k_task(questions=20, fewshot=20)]) == {}
+
+
+def test_a_cache_that_cannot_be_written_is_told(
+    look: Looking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", Path("/proc/nowhere"))
+
+    message = look.missing()["questions"]
+    assert message.startswith("the cache of the library datasets, /proc/nowhere, cannot be written")
+    assert "set HF_DATASETS_CACHE" in message
+
+
+def test_the_server_s_plugin_is_asked_about_the_settings_of_every_arm(look: Looking) -> None:
+    doctor = look.harness.folder / "vllm-eplb"
+    doctor.write_text(f'#!/bin/sh\necho "$@" > {look.harness.folder}/asked\n{ANSWER}')
+    arms = [{"name": "off"}, {"name": "stock", "plugin": {"enabled": False}}]
+    look(arms=arms)
+
+    assert (look.harness.folder / "asked").read_text().strip() == (
+        'doctor --json --additional-config {"eplb_plugin": {"check_weights": true}} '
+        '--additional-config {"eplb_plugin": {"check_weights": true, "enabled": false}}'
+    )
+
+
+def test_a_backend_that_cannot_take_the_model_is_told(look: Looking) -> None:
+    look.harness.install(deep_ep=None)
+    model = next(Path(look.harness.folder, "huggingface").rglob("config.json"))
+    model.write_text('{"hidden_size": 192}')
+
+    assert "has 192" in look.missing(serve={"options": DEEPEP})["all2all"]
+    dtype = {**DEEPEP, "dtype": "float32"}
+    assert "moves bfloat16 only" in look.missing(serve={"options": dtype})["all2all"]

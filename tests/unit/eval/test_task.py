@@ -16,7 +16,7 @@ from lm_eval.tasks import TaskManager
 from eval.config.schema import Task
 from eval.errors import DatasetError
 from eval.load.lm_eval_tasks import task_definition, task_manager
-from eval.load.question_files import find_gsm8k, find_questions
+from eval.load.question_files import count_questions, find_gsm8k, find_questions
 from tests.builders.harness import REPOSITORY, write_gsm8k
 
 PACKAGED = Path(lm_eval.__file__).parent / "tasks" / "gsm8k"
@@ -147,3 +147,40 @@ def test_a_file_that_has_no_questions_is_named(tmp_path: Path, text: str) -> Non
 
     with pytest.raises(DatasetError, match="test.jsonl.*Set GSM8K_DIR"):
         find_gsm8k({"GSM8K_DIR": str(folder)}, folder)
+
+
+ROW = {"question": "What is 1 plus 1?", "answer": "It is 2.\n#### 2"}
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (json.dumps(ROW)[:40], "is not JSON"),
+        ("\0" * 20, "is not JSON"),
+        ("[]", "has no question and answer"),
+        (json.dumps({"question": "What?"}), "has no question and answer"),
+        (json.dumps({**ROW, "question": 1}), "has a question or an answer that is no text"),
+        (json.dumps({**ROW, "answer": None}), "has a question or an answer that is no text"),
+        (json.dumps({**ROW, "question": " "}), "has a question or an answer that is no text"),
+        (json.dumps({**ROW, "answer": "2"}), "has an answer without #### and a number"),
+        (json.dumps({**ROW, "question": "\ud800"}), "has half of a surrogate pair"),
+    ],
+)
+def test_a_line_that_cannot_be_asked_is_named_wherever_it_stands(
+    tmp_path: Path, line: str, problem: str
+) -> None:
+    file = write_gsm8k(tmp_path / "named") / "test.jsonl"
+    good = file.read_text()
+    file.write_text(good + line + "\n" + good)
+
+    with pytest.raises(DatasetError, match=f"test.jsonl, line 21 {problem}.*Set GSM8K_DIR"):
+        find_gsm8k({"GSM8K_DIR": str(tmp_path / "named")}, tmp_path)
+
+
+def test_questions_are_counted_as_they_are_asked(tmp_path: Path) -> None:
+    folder = write_gsm8k(tmp_path / "named")
+    with (folder / "test.jsonl").open("a") as file:
+        file.write("\n")
+
+    found = find_gsm8k({"GSM8K_DIR": str(folder)}, tmp_path)
+    assert count_questions(found) == {"train": 20, "test": 20}
