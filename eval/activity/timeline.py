@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What happened to the experts of one arm while it was asked, from its events."""
 
+import math
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -106,7 +107,7 @@ def read_timelines(folder: Path, asked_from: float, asked_until: float) -> list[
                 readers[key] = _Reader(model, asked_from)
             try:
                 readers[key].take(told)
-            except (ValueError, IndexError) as error:
+            except (ValueError, IndexError, OverflowError) as error:
                 raise EventsError(
                     f"{file}: the event {event.kind!r} of time {told.time} is not as "
                     f"docs/events.md says: {error!r}"
@@ -129,7 +130,7 @@ class _Reader:
         """The next one.
 
         Raises:
-            ValueError, IndexError: Its parts do not fit together.
+            ValueError, IndexError, OverflowError: Its parts do not fit together.
         """
         event, time = told.event, told.time
         asked = time >= self._asked_from
@@ -152,6 +153,9 @@ class _Reader:
         return self._timeline
 
     def _finished(self, event: events.RearrangementFinished, time: float) -> Rearrangement:
+        figures = (event.seconds, event.balancedness_before, event.balancedness_expected)
+        if not all(map(math.isfinite, figures)):
+            raise ValueError(f"{figures} cannot be drawn")
         to_first = None
         if self._started is not None and self._first_commit is not None:
             to_first = self._first_commit - self._started
@@ -175,9 +179,18 @@ class _Reader:
             # Elastic EP changes the number of slots: what was before cannot be compared.
             self._loads = _Loads(event.num_ranks, placement)
         elif event.logical_load is not None:
-            unmoved = loads.add(_matrix(event.logical_load).astype(np.float64), placement)
+            load = _matrix(event.logical_load)
+            _require_experts(load.shape[1], loads.first, placement)
+            unmoved = loads.add(load.astype(np.float64), placement)
             if done and done[-1].number == event.rearrangement:
                 done[-1] = replace(done[-1], balancedness_unmoved=unmoved)
+
+
+def _require_experts(experts: int, *placements: Placement) -> None:
+    """A number that is none of an expert would be counted up to, however large."""
+    for placement in placements:
+        if placement.max() >= experts:
+            raise ValueError(f"an expert that is none of {experts}")
 
 
 def _matrix(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 """What is read of rank 0's events, and which are refused."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,29 @@ def test_every_rearrangement_has_its_time_its_balancedness_and_its_cost(run: Pat
     assert [one.bytes_sent for one in done] == [1 << 20] * 6
     first = done[0].seconds_to_first_commit
     assert first is not None and 0 < first < done[0].seconds
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value"),
+    [
+        ("rearrangement_finished", "seconds", math.nan),
+        ("rearrangement_finished", "seconds", math.inf),
+        ("rearrangement_finished", "balancedness_expected", math.nan),
+        ("placement", "physical_to_logical_map", 2**40),
+        ("placement", "physical_to_logical_map", 2**70),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(run: Path, kind: str, key: str, value: float) -> None:
+    lines = events(run)
+    for line in lines:
+        if line["event"] == kind and key == "physical_to_logical_map":
+            line[key][0][0] = value
+        elif line["event"] == kind:
+            line[key] = value
+    rewrite(run, lines)
+
+    with pytest.raises(EventsError, match=f"rank0.jsonl: the event '{kind}' of time"):
+        read(run)
 
 
 def test_dropped_events_are_of_no_model(run: Path) -> None:
