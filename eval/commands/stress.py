@@ -14,6 +14,7 @@ from eval.interrupts import interrupts_raise
 from eval.report.figure import require_matplotlib
 from eval.report.memory_plot import write_plot
 from eval.results.lock import alone_in
+from eval.secrets import SECRETS
 
 
 def stress_command(
@@ -55,6 +56,7 @@ def stress_command(
     except KeyboardInterrupt:
         # typer's own exit code for this is 1, which here says that something broke.
         raise typer.Exit(2) from None
+    result = SECRETS.hide_in_model(result)
     for file in (folder / "stress.json", json):
         if file is not None:
             result.write(file)

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from eval.config.schema import BASELINE, Config, Gate
 from eval.errors import ConfigError
+from eval.secrets import SECRETS
 
 
 class _Loader(yaml.SafeLoader):
@@ -55,6 +56,7 @@ def load_config(
         values["gate"] = _read(gate)
     for override in overrides:
         _apply(values, override)
+    SECRETS.learn(values)
     config = _validate(values, path)
     return _keep(config, only) if only else config
 

@@ -20,6 +20,8 @@ from pydantic import (
     model_validator,
 )
 
+from eval.secrets import Secrets
+
 # A name becomes a folder.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
@@ -274,6 +276,10 @@ class Config(_Section):
         return self.model_copy(update={"tasks": tasks})
 
     def sha256(self) -> str:
-        """Digest of every value, defaults included."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """Digest of every value, defaults included.
+
+        Secrets do not count: another key is the same evaluation, and a short one could be guessed
+        from a digest.
+        """
+        text = json.dumps(Secrets().hide_in(self.model_dump(mode="json")), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from eval.errors import InstallationError
+from eval.secrets import SECRETS
 
 _TIMEOUT_SECONDS = 300
 
@@ -74,7 +75,7 @@ def examine(doctor: Path, environment: Mapping[str, str]) -> Installation:
             text=True,
             timeout=_TIMEOUT_SECONDS,
         )
-        return Installation.model_validate(json.loads(done.stdout))
+        return Installation.model_validate(json.loads(SECRETS.hide(done.stdout)))
     except subprocess.TimeoutExpired as error:
         raise InstallationError(
             f"`{' '.join(command)}` has not ended within {_TIMEOUT_SECONDS} s"
