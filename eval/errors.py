@@ -1,16 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """What ends an evaluation before it has a verdict; each message is meant for the person."""
 
+import os
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
+from eval.secrets import SECRETS, nothing_secret_is_printed
 from eval.visible import visible
 
 
 class EvaluationError(Exception):
-    """The evaluation could not run: printed without a traceback, exit code 2."""
+    """The evaluation could not run: printed without a traceback, exit code 2.
+
+    Its message is kept and shown, so no secret gets into it.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_writable(message))
 
 
 class ConfigError(EvaluationError):
@@ -49,12 +58,50 @@ class GateError(EvaluationError):
     """A run cannot be judged: what it is judged by is wrong, or what it left is incomplete."""
 
 
+def _writable(text: str) -> str:
+    """Without secrets, and without half a character, which no file in UTF-8 can hold."""
+    return SECRETS.hide(text).encode(errors="backslashreplace").decode()
+
+
+def in_words(error: OSError, what: str = "") -> str:
+    """What the system refused, without the number that Python puts before it."""
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename or what}: {reason}" if error.filename or what else reason
+
+
+def why_it_ended(error: Exception, doing: str, folder: Path) -> str:
+    """In a sentence or more, for a result.
+
+    The traceback of an error that nobody foresaw is written into ``folder``, if that works.
+    """
+    if isinstance(error, EvaluationError):
+        return str(error)
+    if isinstance(error, OSError):
+        return _writable(f"{doing}: {in_words(error)}")
+    file = folder / "unexpected-error.txt"
+    text = SECRETS.hide("".join(traceback.format_exception(error)))
+    try:
+        file.write_text(text, encoding="utf-8", errors="backslashreplace")
+        where = f"its traceback is in {file}"
+    except OSError as full:
+        where = f"its traceback could not be written: {in_words(full)}"
+    name = type(error).__name__
+    return _writable(f"{doing}: an error of the harness itself ({name}: {error}); {where}")
+
+
 def run_to_its_end(command: Callable[[], object]) -> NoReturn:
     """Run a command line's application, and exit: 1 is said by a verdict and by nothing else.
 
     ``command`` ends by `SystemExit`, as typer's applications do. Whatever keeps it from its end is
-    exit code 2, and so is output that was lost where it is all that the command gives.
+    exit code 2, and so is output that was lost where it is all that the command gives. Nothing
+    secret is printed meanwhile.
     """
+    SECRETS.learn(os.environ)
+    with nothing_secret_is_printed():
+        _run(command)
+
+
+def _run(command: Callable[[], object]) -> NoReturn:
     try:
         command()
         code: object = 0

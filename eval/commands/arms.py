@@ -10,12 +10,15 @@ from eval.activity.counts import Activity, read_activity
 from eval.activity.events import DELIVERY_SECONDS
 from eval.activity.vllm_log import count_rearrangements
 from eval.config.schema import Arm, Config, TaskName
+from eval.load.question_client import RequestError
 from eval.load.question_files import Files
-from eval.load.questions import Answers, RequestError, ask
+from eval.load.questions import Answers, ask
 from eval.report.arm_counts import rearrangements
 from eval.results.folder import RunFolder
 from eval.results.schema import ArmRun
+from eval.secrets import SECRETS
 from eval.serving.arm import ServedArm, serve
+from eval.serving.failure.refusals import FAILED, STOPPED_ANSWERING
 from eval.serving.server import Server
 
 
@@ -53,12 +56,22 @@ def _ask(
     log_start = server.log.stat().st_size
     try:
         answers = [
-            ask(config.model, task, server.url, files[task.name], one.folder / "ask.log")
+            ask(
+                server.model_name,
+                task,
+                server.url,
+                server.headers,
+                files[task.name],
+                one.folder / "ask.log",
+            )
             for task in config.tasks_of(arm)
         ]
     except RequestError as error:
-        stopped = f"arm {arm.name}: the server stopped answering"
-        raise server.stopped_answering(stopped, str(error)) from error
+        happened = f"arm {arm.name}: {error.happened}"
+        if error.happened in (STOPPED_ANSWERING, FAILED):
+            raise server.stopped_answering(happened, str(error)) from error
+        raise server.failure(f"{happened}: {error}") from error
+    server.require_own_answers(f"arm {arm.name}")
     log_asked = (log_start, server.log.stat().st_size)
     tokens = server.generated_tokens() - tokens
     if arm.eplb is not None:
@@ -96,6 +109,6 @@ def _summary(
         log_asked=log_asked,
         seconds=seconds,
         tokens_per_second=tokens / seconds,
-        command=command,
+        command=SECRETS.hide_in_command(command),
         log=str(server.log),
     )

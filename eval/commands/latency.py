@@ -20,6 +20,7 @@ from eval.report.latency_plot import write_plot
 from eval.results.latency import LatencyResult
 from eval.results.lock import alone_in
 from eval.results.machine import installed_versions, this_machine
+from eval.secrets import SECRETS
 from eval.serving.command import find_executable
 
 _DEFAULT_ARMS = (ArmName.off, ArmName.stock_async, ArmName.async_)
@@ -100,6 +101,7 @@ def latency(
         for arm in measure_arms(names, setup, folder, servers_at_once, console):
             # After each: the next one may fail.
             result.arms.append(arm)
+            result = SECRETS.hide_in_model(result)
             result.write(folder / "latency.json")
     console.print(result.table())
     for line in result.conclusions():

@@ -94,7 +94,8 @@ def _measure(arm: _ArmServer, start_seconds: float, others_mib: int | None) -> A
 
 def _stream(arm: _ArmServer, tokens: int) -> list[list[float]]:
     try:
-        return stream_together(arm.server.url, str(arm.setup.model), arm.setup.streams, tokens)
+        model, headers = str(arm.setup.model), arm.server.headers
+        return stream_together(arm.server.url, model, arm.setup.streams, tokens, headers)
     except ServerError as error:
         stopped = f"{arm.name.value}: the server stopped answering"
         raise arm.server.stopped_answering(stopped, str(error)) from error

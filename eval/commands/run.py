@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A whole evaluation: every arm, the oracle, the verdict."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
@@ -9,8 +9,8 @@ from typing import NamedTuple
 from rich.console import Console
 
 from eval.commands.arms import run_arms
-from eval.config.schema import BASELINE, Config, TaskName
-from eval.errors import ConfigError, EvaluationError
+from eval.config.schema import BASELINE, Arm, Config, TaskName
+from eval.errors import ConfigError, RunFolderError, in_words, why_it_ended
 from eval.interrupts import interrupts_raise, interrupts_wait
 from eval.judging.comparison import arm_results
 from eval.judging.controls import judge_with_controls
@@ -19,10 +19,11 @@ from eval.judging.verdict import reasons, verdict
 from eval.load.question_files import Files
 from eval.load.questions import SEEDS
 from eval.oracle.agreement import compare_with_oracle
-from eval.preflight.look import preflight
+from eval.preflight.look import Preflight, preflight
 from eval.results.folder import RunFolder, open_run
 from eval.results.machine import installed_versions, this_machine
 from eval.results.schema import ControlResult, Result, RuleResult, Verdict
+from eval.secrets import SECRETS
 
 
 class Ended(NamedTuple):
@@ -48,7 +49,7 @@ def run(
         The result and the folder of the run.
 
     Raises:
-        EvaluationError: Something is missing; nothing was started.
+        EvaluationError: Something is missing, and nothing was started; or nothing can be written.
     """
     if servers_at_once > 1 and config.serve.port is not None:
         raise ConfigError(
@@ -57,21 +58,27 @@ def run(
         )
     ready = preflight(config, console)
     ready.require_everything()
-    with (
-        interrupts_raise(),
-        open_run(runs, config, installed_versions(ready.served), fresh, ready.left_out) as folder,
-    ):
-        left_out = folder.state.left_out
-        for task, why in left_out.items():
-            console.print(
-                f"{task}: left out, it is not scored. {why}", highlight=False, soft_wrap=True
-            )
-        asked = config.without_tasks(left_out)
-        ended = _attempt(asked, ready.executable, ready.files, folder, console, servers_at_once)
-        with interrupts_wait():
-            result = _result(config, folder, ended)
-            folder.finish(result)
-        return result, folder.path
+    versions = installed_versions(ready.served)
+    try:
+        with interrupts_raise(), open_run(runs, config, versions, fresh, ready.left_out) as folder:
+            return _run_in(folder, config, ready, console, servers_at_once), folder.path
+    except OSError as error:
+        # That of an attempt is its result's; here not even that could be written.
+        raise RunFolderError(f"no result: {in_words(error, str(runs / config.name))}") from error
+
+
+def _run_in(
+    folder: RunFolder, config: Config, ready: Preflight, console: Console, servers_at_once: int
+) -> Result:
+    left_out = folder.state.left_out
+    for task, why in left_out.items():
+        console.print(f"{task}: left out, it is not scored. {why}", highlight=False, soft_wrap=True)
+    asked = config.without_tasks(left_out)
+    ended = _attempt(asked, ready.executable, ready.files, folder, console, servers_at_once)
+    with interrupts_wait():
+        result = _readable_result(config, folder, ended)
+        folder.finish(result)
+    return result
 
 
 def _attempt(
@@ -103,8 +110,8 @@ def _attempt(
     except KeyboardInterrupt:
         why = f"interrupted during {doing}; the same command resumes there"
         return Ended("interrupted", why)
-    except EvaluationError as error:
-        return Ended("could not run", str(error))
+    except Exception as error:
+        return Ended("could not run", why_it_ended(error, doing, folder.path))
     return None
 
 
@@ -123,27 +130,42 @@ def _compare_with_oracle(config: Config, folder: RunFolder, console: Console) ->
     )
 
 
-def _result(config: Config, folder: RunFolder, ended: Ended | None) -> Result:
-    """The result; ``ended`` tells of a run that did not get to its end, which is not judged."""
+def _readable_result(config: Config, folder: RunFolder, ended: Ended | None) -> Result:
+    """The result; where what was kept cannot be judged, one that says so, without any arm."""
+    try:
+        return _result(config, folder, ended, config.arms)
+    except Exception as error:
+        why = why_it_ended(error, "the verdict", folder.path)
+        reason = f"{ended.reason}\n{why}" if ended else why
+        return _result(config, folder, Ended("could not run", reason), [])
+
+
+def _result(
+    config: Config, folder: RunFolder, ended: Ended | None, of_arms: Sequence[Arm]
+) -> Result:
+    """The result, without secrets.
+
+    Args:
+        config: What was to be done.
+        folder: What is kept.
+        ended: Tells of a run that did not get to its end, which is not judged.
+        of_arms: Those that are told of, if they are finished.
+    """
     asked = config.without_tasks(folder.state.left_out)
     rules: list[RuleResult] = []
     controls: list[ControlResult] = []
-    oracle = None
     if not ended:
-        try:
-            found = read_evidence(folder, asked)
-            rules, controls = judge_with_controls(asked, found.arms, found.oracle)
-            runs = [arm.run for arm in found.arms]
-            samples = {arm.name: arm.samples for arm in found.arms}
-            oracle = found.oracle
-        except EvaluationError as error:
-            ended = Ended("could not run", f"cannot be judged: {error}")
-    if ended:
-        runs = [run for arm in config.arms if (run := folder.finished_arm(arm.name))]
+        found = read_evidence(folder, asked)
+        rules, controls = judge_with_controls(asked, found.arms, found.oracle)
+        runs = [arm.run for arm in found.arms]
+        samples = {arm.name: arm.samples for arm in found.arms}
+        oracle = found.oracle
+    else:
+        runs = [run for arm in of_arms if (run := folder.finished_arm(arm.name))]
         samples = {run.name: folder.samples(run.name) for run in runs}
-        oracle = folder.oracle()
+        oracle = folder.oracle() if of_arms else None
     arms = arm_results(runs, samples)
-    return Result(
+    result = Result(
         name=config.name,
         verdict=ended.verdict if ended else verdict(rules),
         reasons=[ended.reason] if ended else reasons(rules),
@@ -161,3 +183,4 @@ def _result(config: Config, folder: RunFolder, ended: Ended | None) -> Result:
         left_out={**folder.state.left_out},
         arms=arms,
     )
+    return SECRETS.hide_in_model(result)

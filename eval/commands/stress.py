@@ -15,6 +15,7 @@ from eval.report.console import PlainConsole
 from eval.report.figure import require_matplotlib
 from eval.report.memory_plot import write_plot
 from eval.results.lock import alone_in
+from eval.secrets import SECRETS
 
 
 def stress_command(
@@ -56,6 +57,7 @@ def stress_command(
     except KeyboardInterrupt:
         # typer's own exit code for this is 1, which here says that something broke.
         raise typer.Exit(2) from None
+    result = SECRETS.hide_in_model(result)
     for file in (folder / "stress.json", json):
         if file is not None:
             result.write(file)

@@ -69,7 +69,9 @@ def stress(
             status.update(f"{passed:.0f} s of {seconds:.0f} s, {load.requests} completions")
 
         with console.status("asking") as status:
-            load = keep_asking(server.url, config.model, streams, seconds, hang_seconds, watch)
+            load = keep_asking(
+                server.url, config.model, streams, seconds, hang_seconds, watch, server.headers
+            )
         asked = time.monotonic() - clock
         if load.problem is not None:
             stopped = "the server stopped answering"

@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from eval.config.schema import BASELINE, CONTROL_PREFIX, Config, Gate
 from eval.config.yaml_files import parse_yaml, read_yaml
 from eval.errors import ConfigError
+from eval.secrets import SECRETS
 
 _RENAMED = {
     "reference": "oracle, with prompts instead of transformers_prompts",
@@ -46,6 +47,7 @@ def load_config(
         values["gate"] = _read(gate)
     for override in overrides:
         _apply(values, override)
+    SECRETS.learn(values)
     config = _validate(values, path)
     _refuse_controls(config)
     return _keep(config, only) if only else config

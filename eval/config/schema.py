@@ -20,6 +20,7 @@ from pydantic import (
 
 from eval.config.section import Section
 from eval.config.serve import Serve
+from eval.secrets import Secrets
 
 # A name becomes a folder.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
@@ -227,6 +228,10 @@ class Config(Section):
         return self.model_copy(update={"tasks": tasks})
 
     def sha256(self) -> str:
-        """Digest of every value, defaults included."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """Digest of every value, defaults included.
+
+        Secrets do not count: another key is the same evaluation, and a short one could be guessed
+        from a digest.
+        """
+        text = json.dumps(Secrets().hide_in(self.model_dump(mode="json")), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()

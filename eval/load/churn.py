@@ -5,7 +5,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import httpx
@@ -56,6 +56,7 @@ def keep_asking(
     seconds: float,
     hang_seconds: float,
     watch: Callable[[Load], None],
+    headers: Mapping[str, str] | None = None,
 ) -> Load:
     """Keep ``streams`` completions under way, of lengths that vary but are the same in every run.
 
@@ -67,6 +68,7 @@ def keep_asking(
             their end.
         hang_seconds: Without any token, after which the server counts as hanging.
         watch: Called every two seconds, in a thread of its own.
+        headers: Of every request.
 
     Returns:
         What was asked; its problem says whether and why that ended early.
@@ -75,7 +77,9 @@ def keep_asking(
 
     async def ask() -> None:
         end = time.monotonic() + seconds
-        async with httpx.AsyncClient(base_url=url, timeout=None, trust_env=False) as client:
+        async with httpx.AsyncClient(
+            base_url=url, headers=headers, timeout=None, trust_env=False
+        ) as client:
             watching = asyncio.create_task(_watch(hang_seconds, watch, load))
             numbers = range(streams)
             asking = [

@@ -1,40 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Put the questions to a server through lm-eval and keep every answer."""
 
-import asyncio
 import logging
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import lm_eval
-import requests
-from lm_eval.models.openai_completions import LocalCompletionsAPI
 from lm_eval.utils import hash_string
 from pydantic import BaseModel
 
 from eval.config.schema import Task, TaskName
-from eval.errors import EvaluationError
 from eval.load.lm_eval_tasks import task_definition, task_manager
+from eval.load.question_client import Completions, RequestError
 from eval.load.question_files import Files
 from eval.results.samples import Sample
 from eval.results.schema import Seeds, TaskRun
+from eval.secrets import SECRETS
 
 SEEDS = Seeds(random=0, numpy=1234, torch=1234, fewshot=1234, request=1234)
 
-# When one request fails, lm-eval drops the others' failures unread, and asyncio would print each
-# with its traceback. The failure that counts is raised.
-logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
-
 _STRICT = "strict-match"
 _FLEXIBLE = "flexible-extract"
-
-
-class RequestError(EvaluationError):
-    """A question got no answer."""
 
 
 class Answers(BaseModel):
@@ -48,33 +36,31 @@ class Answers(BaseModel):
     """The last answer was received, in Unix seconds."""
 
 
-class _TimedCompletions(LocalCompletionsAPI):  # type: ignore[misc]  # lm-eval has no types
-    """lm-eval's ``local-completions``, which remembers when it asked."""
-
-    started = 0.0
-    finished = 0.0
-
-    def generate_until(self, instances: list[Any], disable_tqdm: bool = False) -> list[str]:
-        self.started = time.time()
-        answers: list[str] = super().generate_until(instances, disable_tqdm)
-        self.finished = time.time()
-        return answers
-
-
-def ask(model: str, task: Task, url: str, files: Files | None, log: Path) -> Answers:
+def ask(
+    name: str,
+    task: Task,
+    url: str,
+    headers: Mapping[str, str],
+    files: Files | None,
+    log: Path,
+) -> Answers:
     """Ask all questions of one task.
 
     Args:
-        model: As the server names it.
+        name: Of the model, to the server.
         task: Which questions.
         url: Of the server.
+        headers: Of every request.
         files: Of this task, from `eval.load.question_files.find_questions`.
         log: Gets what lm-eval has to say.
 
     Raises:
-        RequestError: A request failed or took longer than ``task.request_timeout``.
+        RequestError: A question got no answer, or not within ``task.request_timeout``.
+        DatasetError: The questions cannot be read.
     """
-    completions = _completions(model, url, task)
+    completions = Completions(
+        name, url, headers, task.concurrency, task.request_timeout, SEEDS.request
+    )
     manager = task_manager()
     with _log_to(log):
         try:
@@ -88,14 +74,8 @@ def ask(model: str, task: Task, url: str, files: Files | None, log: Path) -> Ans
                 torch_random_seed=SEEDS.torch,
                 fewshot_random_seed=SEEDS.fewshot,
             )
-        except (asyncio.TimeoutError, requests.Timeout) as error:
-            raise RequestError(
-                f"{task.name}: no answer within request_timeout, {task.request_timeout} s"
-            ) from error
-        except (aiohttp.ClientError, requests.RequestException, ConnectionError) as error:
-            # What aiohttp knows of a response fills a page when it is shown by repr.
-            text = f"{type(error).__name__}: {error}" if str(error) else repr(error)
-            raise RequestError(f"{task.name}: a request failed ({text}); see {log}") from error
+        except RequestError as error:
+            raise RequestError(error.happened, f"{task.name}, {error}") from error
     return Answers(
         samples=_samples(task.name, output["samples"][task.name]),
         summary=_summary(task, output),
@@ -104,26 +84,16 @@ def ask(model: str, task: Task, url: str, files: Files | None, log: Path) -> Ans
     )
 
 
-def _completions(model: str, url: str, task: Task) -> _TimedCompletions:
-    # Without a tokenizer backend the prompts go as text and the server adds what its own
-    # tokenizer adds; lm-eval's default would ask the server for one, or load one itself.
-    return _TimedCompletions(
-        model=model,
-        base_url=f"{url}/v1/completions",
-        tokenizer_backend=None,
-        num_concurrent=task.concurrency,
-        # One attempt: a second one would hide that a server stops answering.
-        max_retries=1,
-        timeout=task.request_timeout,
-        seed=SEEDS.request,
-    )
+class _HidingFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return SECRETS.hide(super().format(record))
 
 
 @contextmanager
 def _log_to(path: Path) -> Iterator[None]:
     """Send what lm-eval logs to a file, away from the terminal."""
     handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_HidingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("lm_eval")
     propagate, level = logger.propagate, logger.level
     logger.addHandler(handler)

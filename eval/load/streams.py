@@ -4,14 +4,17 @@
 import asyncio
 import json
 import time
+from collections.abc import Mapping
 
 import httpx
 
 from eval.errors import ServerError
 
 
-def stream_together(url: str, model: str, streams: int, tokens: int) -> list[list[float]]:
-    """Ask for completions of a fixed length, all at once.
+def stream_together(
+    url: str, model: str, streams: int, tokens: int, headers: Mapping[str, str] | None = None
+) -> list[list[float]]:
+    """Ask for completions of a fixed length, all at once; ``headers`` are sent with each request.
 
     Returns:
         For each of them when its tokens arrived, in Unix seconds; tokens that came together, as
@@ -21,13 +24,17 @@ def stream_together(url: str, model: str, streams: int, tokens: int) -> list[lis
         ServerError: A request failed or brought fewer tokens.
     """
     try:
-        return asyncio.run(_stream_together(url, model, streams, tokens))
+        return asyncio.run(_stream_together(url, model, streams, tokens, headers))
     except httpx.HTTPError as error:
         raise ServerError(f"a streamed completion failed: {error!r}") from error
 
 
-async def _stream_together(url: str, model: str, streams: int, tokens: int) -> list[list[float]]:
-    async with httpx.AsyncClient(base_url=url, timeout=600, trust_env=False) as client:
+async def _stream_together(
+    url: str, model: str, streams: int, tokens: int, headers: Mapping[str, str] | None
+) -> list[list[float]]:
+    async with httpx.AsyncClient(
+        base_url=url, headers=headers, timeout=600, trust_env=False
+    ) as client:
         prompts = (f"Question {number}:" for number in range(streams))
         return await asyncio.gather(*(_stream(client, model, one, tokens) for one in prompts))
 

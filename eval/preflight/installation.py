@@ -11,6 +11,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from eval.errors import InstallationError
 from eval.interrupts import interrupts_raise
+from eval.secrets import SECRETS
 
 _TIMEOUT_SECONDS = 300
 
@@ -83,7 +84,7 @@ def examine(
                 text=True,
                 timeout=_TIMEOUT_SECONDS,
             )
-        return Installation.model_validate(json.loads(done.stdout))
+        return Installation.model_validate(json.loads(SECRETS.hide(done.stdout)))
     except subprocess.TimeoutExpired as error:
         raise InstallationError(
             f"`{doctor} doctor` has not ended within {_TIMEOUT_SECONDS} s"

@@ -4,6 +4,8 @@
 import json
 import shutil
 import sys
+from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -59,6 +61,41 @@ def server_command(
         eplb = arm.eplb.model_dump(exclude_none=True)
         command += ["--enable-eplb", "--eplb-config", json.dumps(eplb)]
     return command
+
+
+_OF_THE_ENVIRONMENT = {"--api-key": "VLLM_API_KEY", "--hf-token": "HF_TOKEN"}
+"""Secrets that vLLM takes from its environment, too, which only its own user can read."""
+
+
+def without_secrets(command: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Take secrets off a command line, which everybody on the machine can read.
+
+    Of several keys of one option the first is taken: only this harness asks the server.
+
+    Returns:
+        What is left, and the variables that have the secrets instead.
+    """
+    left: list[str] = []
+    environment: dict[str, str] = {}
+    variable = None
+    for argument, following in zip_longest(command, command[1:], fillvalue="--"):
+        if argument.startswith("--"):
+            # Without a value, `--hf-token` takes the one that is stored.
+            has_value = not following.startswith("--")
+            option = argument.replace("_", "-")
+            variable = _OF_THE_ENVIRONMENT.get(option) if has_value else None
+        elif variable:
+            environment.setdefault(variable, argument)
+        if not variable:
+            left.append(argument)
+    return left, environment
+
+
+def with_name(command: Sequence[str], name: str) -> list[str]:
+    """Have ``vllm serve`` call its model ``name``, too."""
+    if command[1:2] != ["serve"]:
+        return list(command)
+    return [*command, "--served-model-name", command[2], name]
 
 
 def _option(name: str, value: JsonValue) -> list[str]:

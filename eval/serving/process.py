@@ -6,13 +6,16 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 from typing_extensions import Self
 
 from eval.interrupts import interrupts_wait
+from eval.secrets import SECRETS
+from eval.serving.log_pipe import LogPipe
 
 _POLL_SECONDS = 0.1
 
@@ -32,24 +35,32 @@ class ChildProcess:
         Args:
             command: Program and arguments.
             environment: Added to this process's own.
-            log: File for standard output and error.
+            log: File for standard output and error, which are kept without secrets.
             grace_seconds: From SIGTERM to SIGKILL.
         """
-        self.log = log
+        self._log = log
+        self._pipe: LogPipe | None = None
         self._command = list(command)
         self._environment = {**os.environ, **environment}
         self._grace_seconds = grace_seconds
+
+    @property
+    def log(self) -> Path:
+        """What it has written so far."""
+        if self._pipe:
+            self._pipe.catch_up()
+        return self._log
 
     def __enter__(self) -> Self:
         started = False
         try:
             # A session of its own: Ctrl-C in the terminal is for the harness, which then stops it.
-            with self.log.open("ab") as log, interrupts_wait():
+            with interrupts_wait(), self._output() as output:
                 self._process = subprocess.Popen(
                     self._command,
                     env=self._environment,
                     stdin=subprocess.DEVNULL,
-                    stdout=log,
+                    stdout=output,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                 )
@@ -60,6 +71,19 @@ class ChildProcess:
                 self._stop()
             raise
         return self
+
+    @contextmanager
+    def _output(self) -> Iterator[int]:
+        """Where the process writes; this one's end is closed once that is started."""
+        if SECRETS:
+            self._pipe = LogPipe(self._log, SECRETS.hide)
+            output = self._pipe.written_by
+        else:
+            output = os.open(self._log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            yield output
+        finally:
+            os.close(output)
 
     def __exit__(
         self,
@@ -105,6 +129,8 @@ class ChildProcess:
                 time.sleep(_POLL_SECONDS)
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        if self._pipe:
+            self._pipe.end()
 
 
 def last_lines(log: Path, count: int = 30, start: int = 0) -> str:

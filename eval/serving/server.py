@@ -1,20 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """A ``vllm serve`` process: started, healthy, measured, stopped."""
 
+import os
 import re
 import signal
 import socket
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 
 import httpx
 from rich.console import Console
 from typing_extensions import Self
 
 from eval.errors import ServerError
-from eval.serving.command import HOST
+from eval.serving.command import HOST, with_name, without_secrets
+from eval.serving.endpoints import Endpoints
 from eval.serving.failure.cause import Cause, find_cause
+from eval.serving.failure.refusals import STOPPED_ANSWERING, happened_with, status_in_words
 from eval.serving.memory import gpu_memory_mib
 from eval.serving.process import ChildProcess, last_lines
 
@@ -42,10 +47,15 @@ class Server(ChildProcess):
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str], log: Path, port: int
     ) -> None:
-        super().__init__(command, {**_ENVIRONMENT, **environment}, log)
+        self.model_name = f"eval-{token_hex(8)}"
+        """That only this server gives its model, so that no other one answers a question."""
+        command, secrets = without_secrets(with_name(command, self.model_name))
+        environment = {**_ENVIRONMENT, **environment, **secrets}
+        super().__init__(command, environment, log)
+        self.headers = headers_for({**os.environ, **environment}.get("VLLM_API_KEY"))
+        """Of every request to it."""
         self.url = f"http://{HOST}:{port}"
-        # A proxy of the environment is not for 127.0.0.1.
-        self._client = httpx.Client(base_url=self.url, timeout=5, trust_env=False)
+        self._endpoints = Endpoints(self.url, self.headers)
 
     def __enter__(self) -> Self:
         self._started = time.monotonic()
@@ -71,7 +81,7 @@ class Server(ChildProcess):
         restarts = _RESTARTS
         with console.status(f"{label}: starting the server") as status:
             # Whatever else listens on the port would answer for a process that has ended.
-            while not (self.running() and self._healthy()):
+            while not (self.running() and self._endpoints.healthy()):
                 seconds = time.monotonic() - self._started
                 if not self.running():
                     if restarts and self._port_was_taken():
@@ -89,17 +99,50 @@ class Server(ChildProcess):
                     )
                 status.update(f"{label}: starting the server, {seconds:.0f} s of {timeout:g} s")
                 time.sleep(_POLL_SECONDS)
-        return time.monotonic() - self._started
+        seconds = time.monotonic() - self._started
+        self.require_own_answers(label)
+        return seconds
+
+    def require_own_answers(self, label: str) -> None:
+        """Refuse what another program answers on the port, as one can that listens there, too.
+
+        Raises:
+            ServerError: It is another one, or there is no answer; says what ``label`` is.
+        """
+        with self._told_of(f"{label}: ", "/v1/models"):
+            names = self._endpoints.names()
+        if self.model_name not in names:
+            raise self.failure(
+                f"{label}: what answers on {self.url} is not the server that was started: its "
+                f"model has no name {self.model_name}, it has {', '.join(names) or 'none'}. Stop "
+                "the other one, or set serve.port to null for a free port"
+            )
 
     def generated_tokens(self) -> float:
-        """Tokens generated so far, all engines together."""
+        """Tokens generated so far, all engines together.
+
+        Raises:
+            ServerError: It does not say.
+        """
+        with self._told_of("", "/metrics"):
+            return self._endpoints.sum_of_metric(_GENERATED_TOKENS)
+
+    @contextmanager
+    def _told_of(self, label: str, path: str) -> Iterator[None]:
+        url = self.url + path
         try:
-            response = self._client.get("/metrics").raise_for_status()
-        except httpx.HTTPError as error:
-            raise self.stopped_answering(
-                "the server stopped answering", f"no answer from {self.url}/metrics: {error!r}"
+            yield
+        except httpx.HTTPStatusError as error:
+            status = error.response.status_code
+            happened = happened_with(status)
+            raise self.failure(
+                f"{label}{happened}: {url} answered {status_in_words(status)}"
             ) from error
-        return sum_of_metric(response.text, _GENERATED_TOKENS)
+        except httpx.HTTPError as error:
+            request = f"no answer from {url} ({type(error).__name__}: {error})"
+            raise self.stopped_answering(f"{label}{STOPPED_ANSWERING}", request) from error
+        except ValueError as error:
+            raise self.failure(f"{label}what {url} answers cannot be read: {error}") from error
 
     def gpu_memory_mib(self) -> int | None:
         """That all its processes have together; None: not known."""
@@ -169,11 +212,10 @@ class Server(ChildProcess):
             log.seek(self._log_start)
             return _PORT_WAS_TAKEN.search(log.read()) is not None
 
-    def _healthy(self) -> bool:
-        try:
-            return self._client.get("/health").is_success
-        except httpx.TransportError:
-            return False
+
+def headers_for(api_key: str | None) -> dict[str, str]:
+    """What a server that wants a key is shown."""
+    return {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
 
 def choose_port(configured: int | None, taken: Collection[int] = ()) -> int:
@@ -194,9 +236,3 @@ def choose_port(configured: int | None, taken: Collection[int] = ()) -> int:
             ) from error
         port: int = probe.getsockname()[1]
     return choose_port(configured, taken) if port in taken else port
-
-
-def sum_of_metric(exposition: str, name: str) -> float:
-    """Sum one metric of a Prometheus text over all its labels; 0 when it is not there."""
-    pattern = rf"^{re.escape(name)}(?:{{[^}}]*}})?\s+(\S+)"
-    return sum(float(value) for value in re.findall(pattern, exposition, re.MULTILINE))

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,12 @@ def parse(arguments: list[str]) -> dict[str, str]:
             after = arguments[index + 1 : index + 2]
             values[argument[2:]] = after[0] if after and not after[0].startswith("--") else ""
     return values
+
+
+def names_in(arguments: list[str]) -> list[str]:
+    """The names of the model that is served."""
+    start = arguments.index("--served-model-name") + 1
+    return list(takewhile(lambda one: not one.startswith("--"), arguments[start:]))
 
 
 def kind_of_arm(options: dict[str, str]) -> str:
@@ -44,8 +51,11 @@ class FakeServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", int(options["port"])), Handler)
         self.behaviour = behaviour
         self.mode = mode
+        self.names = names_in(sys.argv)
         plugin = json.loads(options["additional-config"])["eplb_plugin"]
-        self.events = Path(plugin["events_dir"]) if plugin.get("enabled", True) else None
+        self.events = Path(plugin["events_dir"]) if "events_dir" in plugin else None
+        if not plugin.get("enabled", True):
+            self.events = None
         self.lock = threading.Lock()
         self.requests = 0
         self.rearrangements = 0
@@ -112,7 +122,13 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/health":
             self.reply("")
+        elif self.path == "/v1/models":
+            if self.authorized():
+                self.reply(json.dumps({"data": [{"id": name} for name in self.server.names]}))
         elif self.path == "/metrics":
+            if "metrics" in self.server.behaviour:
+                self.reply(self.server.behaviour["metrics"])
+                return
             lines = [
                 f'vllm:generation_tokens_total{{engine="{engine}"}} {self.server.requests * 5.0}'
                 for engine in range(2)
@@ -122,6 +138,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         behaviour = self.server.behaviour
+        if not self.authorized():
+            return
+        if request["model"] not in self.server.names:
+            self.reply('{"error": {"message": "The model does not exist."}}', status=404)
+            return
         number = self.server.count_request()
         if number > behaviour.get("hang_after", 1_000_000):
             time.sleep(600)
@@ -129,6 +150,9 @@ class Handler(BaseHTTPRequestHandler):
             print("RuntimeError: the engine core died", flush=True)
             os._exit(3)
         time.sleep(behaviour.get("seconds_per_request", 0))
+        if number > behaviour.get("answers_after", 0) and "answers" in behaviour:
+            self.reply(**behaviour["answers"])
+            return
         if request.get("stream"):
             self.stream(request["max_tokens"])
             return
@@ -142,13 +166,29 @@ class Handler(BaseHTTPRequestHandler):
         for chunk in [*chunks, {"choices": [], "usage": {"completion_tokens": tokens}}]:
             self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
 
-    def reply(self, body: str) -> None:
-        data = body.encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json" if body[:1] == "{" else "text/plain")
-        self.send_header("Content-Length", str(len(data)))
+    def authorized(self) -> bool:
+        """As vLLM's: with a key, each of its requests has to have it."""
+        key = self.server.behaviour.get("wants_key", os.environ.get("VLLM_API_KEY"))
+        sent = self.headers["Authorization"]
+        if self.server.behaviour.get("tells_all"):
+            print(f"request with {dict(self.headers)}", flush=True)
+        if key and sent != f"Bearer {key}":
+            self.reply('{"error": "Unauthorized"}', status=401)
+        return not key or sent == f"Bearer {key}"
+
+    def reply(
+        self, body: str, status: int = 200, headers: dict[str, str] | None = None, times: int = 1
+    ) -> None:
+        """Answer with ``body``, so many times; ``headers`` instead of what would be right."""
+        data = body.encode() * times
+        kind = "application/json" if body[:1] == "{" else "text/plain"
+        self.send_response(status)
+        right = {"Content-Type": kind, "Content-Length": str(len(data))}
+        for name, value in {**right, **(headers or {})}.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data)
+        self.close_connection = True
 
     def log_message(self, *arguments: Any) -> None:
         pass
@@ -172,6 +212,9 @@ def main() -> None:
     settings = json.loads(options.get("additional-config", "{}")).get("eplb_plugin", {})
     for kind in (mode, settings.get("fault")):
         behaviour = {**behaviour, **behaviour.get(kind, {})}
+    if behaviour.get("tells_all"):
+        print(f"non-default args: {options}\nargv: {sys.argv}\nenvironment: {dict(os.environ)}")
+        print(json.dumps(dict(os.environ)), flush=True)
     if last_log := behaviour.get("die_with"):
         print(last_log)
         sys.exit(7)

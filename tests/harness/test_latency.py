@@ -48,6 +48,7 @@ class Servers:
 
             def __init__(self) -> None:
                 self.log = log
+                self.headers: dict[str, str] = {}
                 log.write_text("Rearranging experts (sync mode) (profile)...\n")
 
             def __enter__(self) -> None:
@@ -76,7 +77,9 @@ class Servers:
             stand.write_steps()
         return stand
 
-    def stream(self, url: str, _: str, streams: int, tokens: int) -> list[list[float]]:
+    def stream(
+        self, url: str, _: str, streams: int, tokens: int, headers: dict[str, str]
+    ) -> list[list[float]]:
         """A token each second; the first ones are not noted."""
         if tokens > FIRST_TOKENS:
             self.noted.append(url)

@@ -13,7 +13,8 @@ import pytest
 from rich.console import Console
 
 from eval.errors import ServerError
-from eval.serving.server import Server, choose_port, sum_of_metric
+from eval.serving.endpoints import sum_of_metric
+from eval.serving.server import Server, choose_port
 
 EXPOSITION = """\
 # HELP vllm:generation_tokens_total Number of generation tokens processed.

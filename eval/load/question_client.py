@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Questions of lm-eval, sent to a server: one attempt each, and an answer is what it has to be."""
+
+import asyncio
+import copy
+import time
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+from lm_eval.models.openai_completions import LocalCompletionsAPI
+from pydantic import BaseModel, Field, ValidationError
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from eval.errors import EvaluationError
+from eval.secrets import SECRETS
+from eval.serving.failure.refusals import STOPPED_ANSWERING, happened_with, status_in_words
+
+_MOST_BYTES = 2**24
+_SHOWN = 200
+_UNREADABLE = "the server gave an answer that cannot be read"
+_CUT_OFF = ("abort", "error")
+
+
+class RequestError(EvaluationError):
+    """A question got no answer."""
+
+    def __init__(self, happened: str, message: str) -> None:
+        super().__init__(message)
+        self.happened = happened
+        """In general, such as that the server stopped answering."""
+
+
+class _Choice(BaseModel):
+    text: str
+    finish_reason: str | None = None
+
+
+class _Completion(BaseModel):
+    """Of a server's answer, what is used."""
+
+    choices: list[_Choice] = Field(min_length=1, max_length=1)
+
+
+class Completions(LocalCompletionsAPI):  # type: ignore[misc]  # lm-eval has no types
+    """lm-eval's ``local-completions`` with its payload, and a client of its own.
+
+    No proxy, ``.netrc`` or key of the environment is used, and no redirect is followed: prompts and
+    keys go to the server only.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        headers: Mapping[str, str],
+        concurrency: int,
+        timeout: float,
+        seed: int,
+    ) -> None:
+        """Prepare, without asking.
+
+        Args:
+            name: Of the model, to the server.
+            url: Of the server.
+            headers: Of every request.
+            concurrency: Questions at the same time.
+            timeout: Seconds for one answer.
+            seed: Of every request.
+        """
+        # Without a tokenizer backend the prompts go as text and the server adds what its own
+        # tokenizer adds; lm-eval's default would ask the server for one, or load one itself.
+        super().__init__(model=name, base_url=url, tokenizer_backend=None, seed=seed)
+        self._headers = dict(headers)
+        self._at_once = concurrency
+        self._seconds = timeout
+        self.started = 0.0
+        self.finished = 0.0
+
+    def generate_until(self, instances: list[Any], disable_tqdm: bool = False) -> list[str]:
+        """Ask, the longest prompt first, as lm-eval does; answers in the order of ``instances``."""
+        self.started = time.time()
+        answers = asyncio.run(self._ask_all(instances, disable_tqdm))
+        self.finished = time.time()
+        return answers
+
+    async def _ask_all(self, instances: Sequence[Any], disable_tqdm: bool) -> list[str]:
+        order = sorted(range(len(instances)), key=lambda index: -len(instances[index].args[0]))
+        waiting = iter(order)
+        answers = [""] * len(instances)
+        async with httpx.AsyncClient(
+            headers=self._headers, timeout=None, trust_env=False
+        ) as client:
+            with tqdm(total=len(order), desc="Requesting API", disable=disable_tqdm) as bar:
+
+                async def ask_on() -> None:
+                    for index in waiting:
+                        answers[index] = await self._ask(client, instances[index])
+                        bar.update()
+
+                await _until_done_or_failed([ask_on() for _ in range(self._at_once)])
+        return answers
+
+    async def _ask(self, client: httpx.AsyncClient, instance: Any) -> str:
+        prompt, settings = instance.args
+        payload = self._create_payload(
+            prompt, generate=True, gen_kwargs=copy.deepcopy(settings), seed=self._seed
+        )
+        question = f"question {instance.doc_id}"
+        try:
+            status, body = await asyncio.wait_for(
+                _post(client, f"{self.base_url}/v1/completions", payload), self._seconds
+            )
+        except asyncio.TimeoutError as error:
+            raise RequestError(
+                STOPPED_ANSWERING,
+                f"{question}: no answer within request_timeout, {self._seconds:g} s",
+            ) from error
+        except httpx.HTTPError as error:
+            text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            raise RequestError(
+                STOPPED_ANSWERING, f"{question}: the request failed ({text})"
+            ) from error
+        return _text_of(question, status, body)
+
+
+async def _until_done_or_failed(asking: Sequence[Any]) -> None:
+    """The first that fails ends the others."""
+    tasks = [asyncio.create_task(one) for one in asking]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _post(client: httpx.AsyncClient, url: str, payload: Any) -> tuple[int, bytes]:
+    body = bytearray()
+    async with client.stream("POST", url, json=payload) as response:
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > _MOST_BYTES:
+                break
+        return response.status_code, bytes(body)
+
+
+def _text_of(question: str, status: int, body: bytes) -> str:
+    """The answer in what a server sent.
+
+    Raises:
+        RequestError: It is none; shows the status and the beginning of ``body``.
+    """
+    if status != HTTPStatus.OK:
+        raise RequestError(
+            happened_with(status), f"{question}: status {status_in_words(status)}{_beginning(body)}"
+        )
+    if len(body) > _MOST_BYTES:
+        raise RequestError(
+            _UNREADABLE, f"{question}: more than {_MOST_BYTES >> 20} MiB{_beginning(body)}"
+        )
+    try:
+        [choice] = _Completion.model_validate_json(body).choices
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise RequestError(
+            _UNREADABLE, f"{question}: {where and f'{where}: '}{problem['msg']}{_beginning(body)}"
+        ) from error
+    if choice.finish_reason in _CUT_OFF:
+        raise RequestError(
+            STOPPED_ANSWERING, f"{question}: the answer ended with {choice.finish_reason!r}"
+        )
+    if SECRETS.known_in(choice.text):
+        raise RequestError(
+            _UNREADABLE, f"{question}: the answer has a secret in it, it is not kept"
+        )
+    return choice.text
+
+
+def _beginning(body: bytes) -> str:
+    text = " ".join(body[: 4 * _SHOWN].decode(errors="replace").split())
+    if not text:
+        return ", and nothing else"
+    return f": {text[:_SHOWN]}{'...' * (len(text) > _SHOWN)}"
