@@ -91,3 +91,29 @@ def test_one_junit_file_for_two_runs_is_refused(script: Script, options: tuple[s
 def test_a_folder_for_junit_files_is_passed_on(script: Script, tmp_path: Path) -> None:
     assert script.start("--junit", str(tmp_path)).wait(20) == 0
     assert all(line.endswith(f"--junit {tmp_path}") for line in script.noted())
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "code"),
+    [(0, 0, 0), (0, 3, 3), (3, 0, 3), (1, 3, 1), (3, 1, 1), (1, 2, 2), (2, 0, 2), (127, 0, 2)],
+)
+def test_the_exit_code_is_the_worse_of_the_two(
+    script: Script, first: int, second: int, code: int
+) -> None:
+    script.python.write_text(
+        f"#!/bin/sh\ncase $* in *gpus-float32*) exit {first};; *) exit {second};; esac\n"
+    )
+
+    assert script.start().wait(20) == code
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["eval-gpus", "--config"], ["eval-cpu", "--vllm"], ["eval-cpu", "--vllm", "--quick"]],
+)
+def test_an_option_without_its_value_is_exit_code_2(command: list[str]) -> None:
+    name, *options = command
+    ended = subprocess.run([SCRIPT.with_name(name), *options], capture_output=True, text=True)
+
+    assert ended.returncode == 2
+    assert " needs " in ended.stderr
