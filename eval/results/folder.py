@@ -57,11 +57,21 @@ class RunFolder:
         return self.path / "arms" / name
 
     def new_arm_folder(self, name: str) -> Path:
-        """An empty folder for an arm; what an unfinished attempt left is moved aside."""
+        """An empty folder for an arm; what an unfinished attempt left is moved aside.
+
+        Raises:
+            RunFolderError: There can be none.
+        """
         folder = self.arm_folder(name)
-        if folder.exists():
-            _move_aside(folder, folder.with_name(f"{name}.unfinished"))
-        folder.mkdir(parents=True)
+        try:
+            if folder.exists():
+                _move_aside(folder, folder.with_name(f"{name}.unfinished"))
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot use {folder}: {error.strerror}. Start again with --fresh, which moves "
+                f"{self.path} aside"
+            ) from error
         return folder
 
     def finished_arm(self, name: str) -> ArmRun | None:
