@@ -68,10 +68,8 @@ class RunFolder:
                 _move_aside(folder, folder.with_name(f"{name}.unfinished"))
             folder.mkdir(parents=True)
         except OSError as error:
-            raise RunFolderError(
-                f"cannot use {folder}: {error.strerror}. Start again with --fresh, which moves "
-                f"{self.path} aside"
-            ) from error
+            what = f"cannot use {folder}: {error.strerror}"
+            raise RunFolderError(f"{what}. Start again with --fresh") from error
         return folder
 
     def finished_arm(self, name: str) -> ArmRun | None:
@@ -92,10 +90,9 @@ class RunFolder:
             try:
                 self._require_whole_arm(name)
             except RunFolderError as error:
-                raise RunFolderError(
-                    f"{self.path} cannot be resumed, its finished arm {name} is damaged: {error}. "
-                    f"Start again with --fresh, or remove {file.parent} to ask this arm again"
-                ) from error
+                what = f"{self.path} cannot be resumed, its finished arm {name} is damaged"
+                instead = f"Start again with --fresh, or remove {file.parent} to ask this arm again"
+                raise RunFolderError(f"{what}: {error}. {instead}") from error
 
     def _require_whole_arm(self, name: str) -> None:
         folder = self.arm_folder(name)
