@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, model_validator
 
+from eval.activity.each_rank import checking_ranks, longest_under_way
 from eval.activity.events import Told
 from eval.activity.moved_models import MovedModel, labels
 from eval.activity.rank_files import RankFile, read_rank_files
@@ -142,8 +143,10 @@ def count_activity(files: Sequence[RankFile], started: float, finished: float) -
     inside = [told for told in everything if started <= told.time <= finished]
     faults = [told for told in everything if isinstance(told.event, _FAULTS)]
     moved = [told for told in inside if not isinstance(told.event, _FAULTS)]
-    activity = _count(moved + faults, _checking_ranks(inside))
-    return activity.model_copy(update={"under_way_seconds": _under_way(ranks, started, finished)})
+    activity = _count(moved + faults, checking_ranks(inside))
+    return activity.model_copy(
+        update={"under_way_seconds": longest_under_way(ranks, started, finished)}
+    )
 
 
 _FAULTS = (
@@ -224,34 +227,6 @@ def _add_slots(slots_changed: list[int], event: Event) -> None:
     elif isinstance(event, LayerCommitted):
         slots_changed.extend([0] * (event.layer + 1 - len(slots_changed)))
         slots_changed[event.layer] += event.slots_changed
-
-
-def _under_way(ranks: Iterable[Iterable[Told]], started: float, finished: float) -> float | None:
-    """`Activity.under_way_seconds` of the rank and the model with the most.
-
-    On every rank and for every model a start is followed by its outcome, unless something hangs.
-    One that began before the questions counts, too, if it should have ended while they were asked.
-    """
-    longest: float | None = None
-    for told in ranks:
-        open_since: dict[int, float] = {}
-        for one in told:
-            if isinstance(one.event, RearrangementStarted) and one.time <= finished:
-                open_since[one.event.model_index] = one.time
-            elif isinstance(one.event, RearrangementEnded):
-                open_since.pop(one.event.model_index, None)
-        for since in open_since.values():
-            longest = max(longest or 0.0, finished - max(since, started))
-    return longest
-
-
-def _checking_ranks(told: Iterable[Told]) -> list[int]:
-    by_stage: dict[int, set[int]] = defaultdict(set)
-    for one in told:
-        ranks = by_stage[one.source.stage]
-        if isinstance(one.event, WeightsChecked):
-            ranks.add(one.source.rank)
-    return sorted(set.intersection(*by_stage.values())) if by_stage else []
 
 
 def _of_kind(told: Iterable[Told], kind: type[_EventT]) -> list[_EventT]:

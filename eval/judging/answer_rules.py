@@ -94,18 +94,16 @@ def paired_accuracy(comparison: Comparison, gate: Gate, alpha: float) -> RuleRes
 def _too_few_right(off: Accuracy, gate: Gate, alpha: float) -> str:
     """Why arm ``off`` is too bad for a loss to show; empty: it is not.
 
-    What is wrong already cannot be lost. So a loss of the margin must be possible, by the lower
-    bound of the true accuracy of ``off``, and losing all its right answers must be significant.
+    What is wrong already cannot be lost: a loss of the margin must be possible, by the lower bound
+    of the true accuracy of ``off``, and losing all that is right must be significant.
     """
     right = f"arm off has {off.right} of {plural(off.questions, 'answer')} right"
     if 0.5**off.right >= alpha:
         return f"{right}, so few that p would not be below {alpha:.3g} if all of them were lost"
     least = 100 * smallest_share(off.right, off.questions)
     if gate.margin_points is not None and least < gate.margin_points:
-        return (
-            f"{right}, which shows an accuracy of {least:.1f} % at least: a loss of "
-            f"{gate.margin_points:g} points may not be possible"
-        )
+        shown = f"{right}, which shows an accuracy of {least:.1f} % at least"
+        return f"{shown}: a loss of {gate.margin_points:g} points may not be possible"
     return ""
 
 
@@ -243,10 +241,8 @@ def _detectable(pairs: Pairs, alpha: float) -> str:
     loss = detectable_loss(PairedTest(alpha), Model(pairs.questions, flips), _POWER)
     if loss is None:
         return f"no loss: {plural(pairs.questions, 'question')} are too few"
-    return (
-        f"a loss of {100 * loss:.1f} points with probability {_POWER} if {100 * flips:.1f} % of "
-        "answers flip, as here"
-    )
+    flipping = f"if {100 * flips:.1f} % of answers flip, as here"
+    return f"a loss of {100 * loss:.1f} points with probability {_POWER} {flipping}"
 
 
 def _small(share: float) -> str:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the arms of a run to the results of its rules, and from those to a verdict (docs/gates.md).
 
-Pure functions. The rules themselves are in `eval.judging.answer_rules` and
-`eval.judging.activity_rules`.
+Pure functions. The rules themselves are in `eval.judging.question_rules`,
+`eval.judging.answer_rules` and `eval.judging.activity_rules`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from eval.config.schema import CONTROL_PREFIX, Config, TaskName
 from eval.judging import activity_rules as evidence
 from eval.judging import answer_rules as accuracy
+from eval.judging import question_rules as asked_rules
 from eval.judging.answer_rules import Comparison
 from eval.judging.arms import ArmToJudge
 from eval.judging.recorded import RecordedAccuracy
@@ -34,10 +35,10 @@ def judge_run(
         recorded: Recorded accuracies.
     """
     off, *others = [arm for arm in arms if not arm.name.startswith(CONTROL_PREFIX)]
-    results = [evidence.all_answered(task, off) for task in config.tasks]
+    results = [asked_rules.all_answered(task, off) for task in config.tasks]
     results += evidence.evidence(config.gate, off)
     if all(arm.eplb is None for arm in others):
-        results.append(evidence.no_eplb())
+        results.append(asked_rules.no_eplb())
     prompts = min(config.oracle.prompts, off.run.tasks[0].questions)
     if prompts:
         results.append(accuracy.oracle_answers(found, prompts))
@@ -116,8 +117,8 @@ def _reason(result: RuleResult) -> str:
 
 
 def _asked(config: Config, off: ArmToJudge, arm: ArmToJudge) -> list[RuleResult]:
-    same = [evidence.same_questions(task, off, arm) for task in config.tasks]
-    return same + [evidence.all_answered(task, arm) for task in config.tasks]
+    same = [asked_rules.same_questions(task, off, arm) for task in config.tasks]
+    return same + [asked_rules.all_answered(task, arm) for task in config.tasks]
 
 
 def _answer_rules(

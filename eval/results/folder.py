@@ -57,11 +57,19 @@ class RunFolder:
         return self.path / "arms" / name
 
     def new_arm_folder(self, name: str) -> Path:
-        """An empty folder for an arm; what an unfinished attempt left is moved aside."""
+        """An empty folder for an arm; what an unfinished attempt left is moved aside.
+
+        Raises:
+            RunFolderError: There can be none.
+        """
         folder = self.arm_folder(name)
-        if folder.exists():
-            _move_aside(folder, folder.with_name(f"{name}.unfinished"))
-        folder.mkdir(parents=True)
+        try:
+            if folder.exists():
+                _move_aside(folder, folder.with_name(f"{name}.unfinished"))
+            folder.mkdir(parents=True)
+        except OSError as error:
+            what = f"cannot use {folder}: {error.strerror}"
+            raise RunFolderError(f"{what}. Start again with --fresh") from error
         return folder
 
     def finished_arm(self, name: str) -> ArmRun | None:
@@ -82,10 +90,9 @@ class RunFolder:
             try:
                 self._require_whole_arm(name)
             except RunFolderError as error:
-                raise RunFolderError(
-                    f"{self.path} cannot be resumed, its finished arm {name} is damaged: {error}. "
-                    f"Start again with --fresh, or remove {file.parent} to ask this arm again"
-                ) from error
+                what = f"{self.path} cannot be resumed, its finished arm {name} is damaged"
+                instead = f"Start again with --fresh, or remove {file.parent} to ask this arm again"
+                raise RunFolderError(f"{what}: {error}. {instead}") from error
 
     def _require_whole_arm(self, name: str) -> None:
         folder = self.arm_folder(name)

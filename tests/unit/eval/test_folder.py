@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """When a run is resumed, and that nothing is lost when it is not."""
 
+import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +201,97 @@ def test_a_run_without_a_finished_arm_is_asked_what_can_be_asked_now(tmp_path: P
     for left_out in ({}, {"gsm8k": WHY}, {}):
         with open_run(tmp_path, config(), VERSIONS, False, left_out) as folder:  # type: ignore[arg-type]
             assert folder.state.left_out == left_out
+
+
+def cut_samples(arm_folder: Path) -> None:
+    file = arm_folder / "samples.jsonl"
+    file.write_bytes(file.read_bytes()[:-40])
+
+
+def other_answer(arm_folder: Path) -> None:
+    file = arm_folder / "samples.jsonl"
+    file.write_text(file.read_text().replace("same: 3", "soma: 3"))
+
+
+def no_samples(arm_folder: Path) -> None:
+    (arm_folder / "samples.jsonl").unlink()
+
+
+def cut_log(arm_folder: Path) -> None:
+    (arm_folder / "server.log").write_text("")
+
+
+def unreadable_arm(arm_folder: Path) -> None:
+    (arm_folder / "arm.json").write_bytes(b"\xff{")
+
+
+def of_another_run(arm_folder: Path) -> None:
+    file = arm_folder / "arm.json"
+    kept = json.loads(file.read_text())
+    file.write_text(json.dumps({**kept, "run": "another"}))
+
+
+def of_another_arm(arm_folder: Path) -> None:
+    file = arm_folder / "arm.json"
+    kept = json.loads(file.read_text())
+    file.write_text(json.dumps({**kept, "name": "sync"}))
+
+
+def without_digests(arm_folder: Path) -> None:
+    file = arm_folder / "arm.json"
+    kept = json.loads(file.read_text())
+    file.write_text(json.dumps({**kept, "files": {}}))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut_samples, other_answer, no_samples, cut_log, unreadable_arm, of_another_run,
+        of_another_arm, without_digests,
+    ],
+)  # fmt: skip
+def test_a_damaged_arm_is_noticed_before_anything_is_asked(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    with open_run(tmp_path, config(), VERSIONS, fresh=False) as folder:
+        (folder.new_arm_folder("off") / "server.log").write_text("INFO ready\n")
+        folder.finish_arm(arm("off"), samples())
+    off = tmp_path / "small/arms/off"
+    with (off / "server.log").open("a") as log:
+        log.write("INFO stopped\n")
+    assert resumed(tmp_path, config())
+    damage(off)
+
+    message = "its finished arm off is damaged: .*Start again with --fresh, or remove .*arms/off"
+    with pytest.raises(RunFolderError, match=message):
+        resumed(tmp_path, config())
+    assert not resumed(tmp_path, config(), fresh=True)
+
+
+def test_an_arm_whose_folder_is_a_file_is_asked_again(tmp_path: Path) -> None:
+    with open_run(tmp_path, config(), VERSIONS, fresh=False) as folder:
+        (folder.path / "arms").mkdir()
+        folder.arm_folder("off").write_text("no folder")
+    with open_run(tmp_path, config(), VERSIONS, fresh=False) as folder:
+        assert folder.finished_arm("off") is None
+        assert folder.new_arm_folder("off").is_dir()
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "small"])
+def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path, name: str) -> None:
+    runs = tmp_path / "runs"
+    if name == "small":
+        runs.symlink_to(runs)
+
+    with (
+        pytest.raises(RunFolderError, match=f"cannot use .*{name}: (File name|Too many|File ex)"),
+        open_run(runs, config(name=name), VERSIONS, fresh=False),
+    ):
+        pass
+
+
+def test_arms_that_are_a_file_are_named(tmp_path: Path) -> None:
+    with open_run(tmp_path, config(), VERSIONS, fresh=False) as folder:
+        (folder.path / "arms").write_text("no folder")
+        with pytest.raises(RunFolderError, match=r"cannot use .*arms/off: .*--fresh"):
+            folder.new_arm_folder("off")
