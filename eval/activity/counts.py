@@ -39,13 +39,21 @@ class ModelActivity(BaseModel):
     """What became of the rearrangements of one model, or of its part on one pipeline stage."""
 
     model: str
+    """Its name."""
     model_index: int
+    """0: the served model, 1: a drafter."""
     stage: int
+    """Of the pipeline."""
     finished: int = 0
+    """Rearrangements of that outcome (docs/events.md), as the next four."""
     skipped: int = 0
+    """That would have gained nothing."""
     rejected: int = 0
+    """Whose placement was not used."""
     drained: int = 0
+    """Of which vLLM threw away what was not committed yet."""
     failed: int = 0
+    """That ended without their last layer, on any rank."""
     slots_changed: list[int] = []
     """For each of its MoE layers, over all commits."""
 

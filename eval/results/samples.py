@@ -10,19 +10,28 @@ class Sample(BaseModel):
     """One question and its answer: a line of ``samples.jsonl``."""
 
     task: TaskName
+    """``gsm8k`` or ``gsm_tiny``."""
     doc_id: int
     """Its index in the test set."""
     doc_hash: str
+    """Of the document, as lm-eval computes it."""
     prompt_hash: str
+    """Of the prompt, likewise."""
     target_hash: str
+    """Of the right answer, likewise."""
     prompt: str
+    """As sent."""
     stop: list[str]
     """An answer ends before the first of these."""
     text: str
     """The answer, as the server gave it."""
     target: str
+    """The right answer with its explanation."""
     strict_match: str
     """What the filter found in the answer."""
     strict_correct: bool
+    """Whether that is right."""
     flexible_extract: str
+    """What the other filter found."""
     flexible_correct: bool
+    """Whether that is right."""

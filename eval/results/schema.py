@@ -33,50 +33,68 @@ class Versions(BaseModel):
     """Installed releases; none: not installed beside the harness."""
 
     python: str
+    """That runs the harness, as all that follow but for vLLM, which is what the server's ``vllm-
+    eplb doctor`` says."""
     vllm_distribution: str | None
     """vLLM is distributed under several names."""
     vllm: str | None
+    """Its release."""
     vllm_eplb_plugin: str | None
+    """The plugin's."""
     lm_eval: str | None
+    """lm-eval's."""
     torch: str | None
+    """PyTorch's."""
     transformers: str | None
+    """That of transformers."""
 
 
 class Machine(BaseModel):
     """Where the servers ran."""
 
     processor: str
+    """Its name."""
     accelerators: list[str]
     """One name for each GPU; empty: a CPU run."""
     cores: int
     """Processor cores that this process may use."""
     memory_gib: float
+    """In GiB."""
 
 
 class Seeds(BaseModel):
     """Every seed that is set; answers are greedy, so only ``fewshot`` changes a prompt."""
 
     random: int
+    """Of Python."""
     numpy: int
+    """Of NumPy."""
     torch: int
+    """Of PyTorch."""
     fewshot: int
+    """Decides which solved questions stand before a question."""
     request: int
+    """Sent with each request; greedy decoding ignores it."""
 
 
 class OracleResult(BaseModel):
     """How many answers of arm ``off`` equal greedy decoding by transformers in float32."""
 
     prompts: int
+    """Compared."""
     identical: int
+    """Answers that are the same."""
     different: list[int]
     """Questions (``doc_id``) whose answers differ."""
     seconds: float
+    """That it took."""
 
 
 class TaskRun(BaseModel):
     """What one arm answered to one task."""
 
     name: TaskName
+    """Of the task."""
     scored: bool
     """False: the accuracy says nothing, because the model was not made for the task."""
     questions: int
@@ -84,12 +102,15 @@ class TaskRun(BaseModel):
     task_hash: str
     """As lm-eval computes it: equal when documents, prompts and targets are."""
     task_version: float
+    """That of lm-eval's task."""
     accuracy: float
     """Filter strict-match."""
     accuracy_stderr: float | None
+    """Its standard error."""
     accuracy_flexible: float
     """Filter flexible-extract."""
     accuracy_flexible_stderr: float | None
+    """Its standard error."""
 
 
 class TaskResult(TaskRun):
@@ -107,6 +128,7 @@ class ArmRun(Activity):
     run: str = ""
     """Identity of the run, as in ``run.json``; before schema 5 none."""
     name: str
+    """Of the arm."""
     tasks: Sequence[TaskRun]
     """In the order in which they were asked."""
     start_seconds: float
@@ -124,6 +146,7 @@ class ArmRun(Activity):
     tokens_per_second: float
     """Generated tokens, over ``seconds``."""
     command: list[str]
+    """The server's command line."""
     log: str
     """The server's."""
     files: Mapping[str, FileDigest] = {}
@@ -148,11 +171,15 @@ class RuleResult(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rule: str
+    """Its name (docs/gates.md)."""
     arm: str | None = None
     """None: about the whole run."""
     task: str | None = None
+    """None: about all tasks."""
     verdict: RuleVerdict
+    """``not tested``: the evidence is missing."""
     saw: str
+    """What it saw."""
     limit: str
     """What it allows."""
     detectable: str
@@ -165,7 +192,9 @@ class ControlResult(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
+    """The fault."""
     caught: bool
+    """Whether a rule did not pass that does pass without the fault (docs/controls.md)."""
     caught_by: list[str]
     """Rules that did not pass in the control's arm."""
     saw: list[str]
@@ -190,23 +219,33 @@ class Result(BaseModel):
     run: str = ""
     """Identity of the run, as in ``run.json``; before schema 5 none."""
     name: str
+    """Of the run."""
     verdict: Verdict
+    """See above."""
     reasons: list[str]
     """Why the verdict is not ``passed``."""
     rules: list[RuleResult] = []
     """Every rule that was applied."""
     controls: list[ControlResult] = []
+    """Whether faults that were put in on purpose were noticed."""
     started: datetime
     """Of the first attempt, when the run was resumed."""
     finished: datetime
+    """When this result was made."""
     versions: Versions
+    """What was installed."""
     machine: Machine
+    """Where it ran."""
     seeds: Seeds
+    """Those of lm-eval."""
     task_hashes: dict[str, str]
     """Of each task in arm ``off``; the same in every arm unless the verdict is ``invalid``."""
     config: Config
+    """The whole configuration, overrides and defaults included (docs/evaluation.md)."""
     config_sha256: str
+    """Its digest."""
     oracle: OracleResult | None
+    """Arm ``off`` against greedy decoding by transformers; none: not done."""
     left_out: dict[str, str] = {}
     """Tasks that are not scored and that no arm was asked, because their questions could not be
     had, and why; earlier runs have none."""

@@ -9,25 +9,22 @@ from pydantic import BaseModel
 
 from eval.config.loading import model_in
 from eval.config.schema import Config
-from eval.results.samples import Sample
 from eval.results.schema import EXIT_CODES, Result, Verdict
+from scripts import result_document
 from tests.builders.harness import REPOSITORY
 
 
-def fields(model: type[BaseModel]) -> Iterator[str]:
-    """Names as they stand in the JSON, of nested models too."""
-    for name, field in model.model_fields.items():
-        yield field.alias or name
-        nested = model_in(field.annotation)
-        if nested is not None and nested is not Config:
-            yield from fields(nested)
+def test_the_tables_of_fields_are_made_from_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = result_document.PAGE.read_text(encoding="utf-8")
+    assert result_document.document(written) == written, "run scripts/result_document.py"
+    assert result_document.main(["--check"]) == 0
 
+    class Other(Result):
+        added: int = 0
 
-@pytest.mark.parametrize("model", [Result, Sample])
-def test_every_field_of_the_result_is_documented(model: type[BaseModel]) -> None:
-    text = (REPOSITORY / "docs" / "result.md").read_text(encoding="utf-8")
-
-    assert [name for name in fields(model) if f"`{name}`" not in text] == []
+    monkeypatch.setitem(result_document.MODELS, "Result", Other)
+    with pytest.raises(ValueError, match=r"Other.added has no docstring"):
+        result_document.document(written)
 
 
 def test_every_key_of_the_configuration_is_documented() -> None:
