@@ -4,7 +4,7 @@
 import asyncio
 import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -81,25 +81,27 @@ class Completions(LocalCompletionsAPI):  # type: ignore[misc]  # lm-eval has no 
     def generate_until(self, instances: list[Any], disable_tqdm: bool = False) -> list[str]:
         """Ask, the longest prompt first, as lm-eval does; answers in the order of ``instances``."""
         self.started = time.time()
-        answers = asyncio.run(self._ask_all(instances, disable_tqdm))
+        # What is not given is read from the environment.
+        settings = {"disable": True} if disable_tqdm else {}
+        with tqdm(total=len(instances), desc="Requesting API", **settings) as bar:
+            answers = asyncio.run(self._ask_all(instances, bar.update))
         self.finished = time.time()
         return answers
 
-    async def _ask_all(self, instances: Sequence[Any], disable_tqdm: bool) -> list[str]:
+    async def _ask_all(self, instances: Sequence[Any], answered: Callable[[], object]) -> list[str]:
         order = sorted(range(len(instances)), key=lambda index: -len(instances[index].args[0]))
         waiting = iter(order)
         answers = [""] * len(instances)
         async with httpx.AsyncClient(
             headers=self._headers, timeout=None, trust_env=False
         ) as client:
-            with tqdm(total=len(order), desc="Requesting API", disable=disable_tqdm) as bar:
 
-                async def ask_on() -> None:
-                    for index in waiting:
-                        answers[index] = await self._ask(client, instances[index])
-                        bar.update()
+            async def ask_on() -> None:
+                for index in waiting:
+                    answers[index] = await self._ask(client, instances[index])
+                    answered()
 
-                await _until_done_or_failed([ask_on() for _ in range(self._at_once)])
+            await _until_done_or_failed([ask_on() for _ in range(self._at_once)])
         return answers
 
     async def _ask(self, client: httpx.AsyncClient, instance: Any) -> str:

@@ -5,6 +5,7 @@ import re
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from rich.console import Console
 from eval.errors import ServerError
 from eval.serving.endpoints import sum_of_metric
 from eval.serving.server import Server, choose_port
+from tests.builders.http_server import Request, answering, response
 
 EXPOSITION = """\
 # HELP vllm:generation_tokens_total Number of generation tokens processed.
@@ -66,6 +68,74 @@ def test_a_server_that_ended_is_not_healthy_because_another_answers_on_its_port(
         ended.wait()
         ended.wait_until_healthy(20, Console(quiet=True), "arm off")
     other.shutdown()
+
+
+def stranger(answers: dict[str, bytes]) -> Callable[[Request], bytes]:
+    """Something healthy on the port of a server that is still starting."""
+    healthy = {"/health": response(b"")}
+    return lambda request: {**healthy, **answers}.get(request.path, response(b"", "404 Not Found"))
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ({"/v1/models": response(b'{"data": [{"id": "other"}]}')}, "it has other. Stop"),
+        ({"/v1/models": response(b'{"data": []}')}, "it has none. Stop"),
+        ({"/v1/models": response(b"hello")}, "/v1/models answers cannot be read"),
+        ({}, "another one may answer on its port"),
+        ({"/v1/models": response(b"", "401 Unauthorized")}, "the server wants an API key"),
+    ],
+)
+def test_what_answers_for_a_server_that_is_starting_is_refused(
+    tmp_path: Path, answers: dict[str, bytes], said: str
+) -> None:
+    with answering(stranger(answers)) as other:
+        sleeping = [sys.executable, "-c", "import time; time.sleep(600)"]
+        server = Server(sleeping, {}, tmp_path / "log", other.server_port)
+        with server, pytest.raises(ServerError) as raised:
+            server.wait_until_healthy(20, Console(quiet=True), "arm off")
+
+    assert str(raised.value).startswith("arm off: ")
+    assert said in str(raised.value)
+
+
+def test_a_server_is_started_with_a_name_that_no_other_has(tmp_path: Path) -> None:
+    program = tmp_path / "vllm"
+    program.write_text('#!/bin/sh\necho "$@"\n')
+    program.chmod(0o755)
+    names = []
+    for number in range(2):
+        log = tmp_path / f"log{number}"
+        with Server([str(program), "serve", "some/model", "--seed", "1"], {}, log, 1) as server:
+            server.wait()
+            names.append(server.model_name)
+            told = f"serve some/model --seed 1 --served-model-name some/model {names[-1]}"
+            assert server.log.read_text().strip() == told
+    assert len(set(names)) == 2
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        (b"<html>{", "/metrics answers cannot be read"),
+        (b"\xff\xfe", "/metrics answers cannot be read"),
+        (b"vllm:generation_tokens_total NaN\n", "/metrics answers cannot be read"),
+        (b'a{engine="0 1\n', "/metrics answers cannot be read"),
+        (b"a 1\n" * 2**23, "no end after"),
+    ],
+)
+def test_metrics_that_cannot_be_read_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metrics: bytes, said: str
+) -> None:
+    monkeypatch.setattr("eval.serving.server._TIME_TO_END_SECONDS", 0)
+    with answering(stranger({"/metrics": response(metrics)})) as other:
+        sleeping = [sys.executable, "-c", "import time; time.sleep(600)"]
+        server = Server(sleeping, {}, tmp_path / "log", other.server_port)
+        with server, pytest.raises(ServerError) as raised:
+            server.generated_tokens()
+
+    assert said in str(raised.value)
+    assert len(str(raised.value)) < 1000
 
 
 def test_ports_of_servers_that_start_together_differ(monkeypatch: pytest.MonkeyPatch) -> None:
