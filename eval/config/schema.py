@@ -211,7 +211,8 @@ class Config(_Section):
     name: Name
     model: str
     """A folder or a name on the Hub."""
-    tasks: Annotated[list[Task], Field(min_length=1)]
+    tasks: list[Task]
+    """What every arm is asked; none: latency and stress make up what they ask."""
     serve: Serve = Serve()
     plugin: PluginSettings | None = {}
     """Settings of the plugin; the events folder is added. None: nothing is passed."""

@@ -10,6 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from eval.config.schema import CONTROL_PREFIX
+from eval.report.latency import LatencyView, latency_view
+from eval.report.load import load_rows
 from eval.results.schema import ArmResult, ControlResult, Result, RuleResult, TaskResult
 
 _COLUMNS_OF_RULES = 150
@@ -20,6 +22,10 @@ _COLOURS = {"passed": "green", "failed": "red"}
 
 def print_report(result: Result, console: Console) -> None:
     """Print everything but the answers themselves."""
+    if result.kind != "accuracy":
+        print_figures(result, console)
+        print_verdict(result, console)
+        return
     # Controls have a table of their own.
     arms = [arm for arm in result.arms if not arm.name.startswith(CONTROL_PREFIX)]
     if any(task.scored for arm in arms for task in arm.tasks):
@@ -29,6 +35,23 @@ def print_report(result: Result, console: Console) -> None:
         )
     if arms:
         console.print(counts_table(arms, list(result.left_out)))
+    print_verdict(result, console)
+
+
+def print_figures(result: Result, console: Console) -> None:
+    """Print what a latency or a stress run measured."""
+    view = latency_view(result)
+    if view.columns:
+        console.print(latency_table(view))
+    for line in view.conclusions():
+        console.print(line, soft_wrap=True, highlight=False)
+    for arm in result.arms:
+        if arm.load is not None:
+            console.print(load_table(arm))
+
+
+def print_verdict(result: Result, console: Console) -> None:
+    """Print rules, controls and what follows from them."""
     if result.rules:
         console.print(
             rules_table(result.rules)
@@ -67,6 +90,24 @@ def counts_table(arms: Sequence[ArmResult], left_out: Sequence[str] = ()) -> Tab
         table.add_column(arm.name, justify="right")
     for heading in columns[0]:
         table.add_row(heading, *(column[heading] for column in columns))
+    return table
+
+
+def latency_table(view: LatencyView) -> Table:
+    """One column an arm."""
+    table = Table("ms")
+    for column in view.columns:
+        table.add_column(column.name, justify="right")
+    for heading, cells in view.rows():
+        table.add_row(heading, *cells)
+    return table
+
+
+def load_table(arm: ArmResult) -> Table:
+    """What an arm was asked under load, and what became of it."""
+    table = Table("", arm.name)
+    for heading, cell in load_rows(arm):
+        table.add_row(heading, Text(cell))
     return table
 
 

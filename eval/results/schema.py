@@ -10,10 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from eval.activity.counts import Activity
 from eval.config.schema import Config, TaskName
 from eval.results.earlier import as_of_today
+from eval.results.latency import LatencyTimes, LatencyWorkload
+from eval.results.memory import MemoryUse
+from eval.results.stress import LoadResult, StressWorkload
 
 Verdict = Literal["passed", "failed", "not tested", "invalid", "interrupted", "could not run"]
 
 RuleVerdict = Literal["passed", "failed", "not tested"]
+
+RunKind = Literal["accuracy", "latency", "stress"]
+"""Which command made a run: ``run``, ``latency`` or ``stress``."""
 
 EXIT_CODES: dict[Verdict, int] = {
     "passed": 0,
@@ -116,6 +122,11 @@ class ArmRun(Activity):
     command: list[str]
     log: str
     """The server's."""
+    latency: LatencyTimes | None = None
+    """Of a latency run."""
+    load: LoadResult | None = None
+    """Of a stress run, as ``memory``."""
+    memory: MemoryUse | None = None
 
 
 class ArmResult(ArmRun):
@@ -169,6 +180,7 @@ class Result(BaseModel):
     schema_version: Literal[3, 4] = Field(4, alias="schema")
     """3: from before outcomes were told, and still read; there ``rearrangements`` has those that
     were rejected or changed nothing, too."""
+    kind: RunKind = "accuracy"
     name: str
     verdict: Verdict
     reasons: list[str]
@@ -181,12 +193,17 @@ class Result(BaseModel):
     finished: datetime
     versions: Versions
     machine: Machine
-    seeds: Seeds
-    task_hashes: dict[str, str]
+    seeds: Seeds | None = None
+    """None: nothing was asked that depends on one, as in the other kinds of runs."""
+    task_hashes: dict[str, str] = {}
     """Of each task in arm ``off``; the same in every arm unless the verdict is ``invalid``."""
     config: Config
     config_sha256: str
-    oracle: OracleResult | None
+    oracle: OracleResult | None = None
+    latency: LatencyWorkload | None = None
+    """What a latency run asked."""
+    stress: StressWorkload | None = None
+    """What a stress run asked."""
     left_out: dict[str, str] = {}
     """Tasks that are not scored and that no arm was asked, because their questions could not be
     had, and why; earlier runs have none."""
