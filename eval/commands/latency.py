@@ -18,6 +18,7 @@ from eval.commands.latency_setup import ArmName, Setup
 from eval.config.schema import BASELINE
 from eval.errors import ConfigError
 from eval.report.figure import require_plot
+from eval.report.files import write_reports
 from eval.report.latency_plot import write_plot
 from eval.report.terminal import print_report
 from eval.results.machine import this_machine
@@ -108,7 +109,8 @@ def latency(
         # typer's own exit code for this is 1, which here says that a rule failed.
         raise typer.Exit(2) from None
     print_report(result, Console())
-    console.print(f"everything is in {kept}")
+    write_reports([kept], kept / "report.md", kept / "report.html")
+    console.print(f"report: {kept / 'report.html'}; everything is in {kept}")
     copy_result(kept, json)
     if plot is not None and result.arms:
         write_plot(result, plot)

@@ -13,6 +13,7 @@ from eval.commands.stress_run import stress
 from eval.config.loading import load_config
 from eval.errors import ConfigError
 from eval.report.figure import require_plot
+from eval.report.files import write_reports
 from eval.report.memory_plot import write_plot
 from eval.report.terminal import print_report
 from eval.results.schema import EXIT_CODES
@@ -64,7 +65,8 @@ def stress_command(
         # typer's own exit code for this is 1, which here says that something broke.
         raise typer.Exit(2) from None
     print_report(result, Console())
-    console.print(f"everything is in {kept}")
+    write_reports([kept], kept / "report.md", kept / "report.html")
+    console.print(f"report: {kept / 'report.html'}; everything is in {kept}")
     copy_result(kept, json)
     if plot is not None and result.arms:
         write_plot(result.arms[0], plot)

@@ -26,7 +26,11 @@ def latency_rules(
     off = next((arm for arm in arms if arm.name == BASELINE), None)
     for arm in arms:
         yield _answers(workload, arm)
-        yield _rearrangements_began(arm) if arm.name in moving else no_rearrangements(arm)
+        if arm.name in moving:
+            yield _rearrangements_began(arm)
+            yield _step_times(arm)
+        else:
+            yield no_rearrangements(arm)
         if workload.most_p99 is not None and arm.name != BASELINE:
             yield _p99_between_tokens(arm, off, workload.most_p99)
 
@@ -68,6 +72,19 @@ def _rearrangements_began(arm: ArmRun) -> RuleResult:
         "streamed",
         limit="at least 1",
         detectable="a load balancer that does nothing",
+        arm=arm.name,
+    )
+
+
+def _step_times(arm: ArmRun) -> RuleResult:
+    times = arm.latency.state_manager if arm.latency else None
+    timed = times.count if times else 0
+    return outcome(
+        "step_times",
+        True if timed else None,
+        f"{plural(timed, 'step')} timed that rearranged while all completions were under way",
+        limit="at least 1",
+        detectable="times that are not those of a rearrangement",
         arm=arm.name,
     )
 

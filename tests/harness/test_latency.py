@@ -183,6 +183,7 @@ def verdicts(result: Result) -> dict[tuple[str, str], str]:
 
 
 def test_a_run_in_which_experts_moved_where_they_should_passes(servers: Servers) -> None:
+    servers.steps = [(50, 0.3, True)]
     found = run(servers.folder, ArmName.off, ArmName.async_)
     assert found.verdict == "passed"
     assert verdicts(found) == {
@@ -190,23 +191,30 @@ def test_a_run_in_which_experts_moved_where_they_should_passes(servers: Servers)
         ("off", "no_rearrangements"): "passed",
         ("async", "answers"): "passed",
         ("async", "rearrangements"): "passed",
+        ("async", "step_times"): "passed",
     }
 
 
 @pytest.mark.parametrize(
-    ("began", "missing", "rule", "verdict"),
+    ("began", "missing", "steps", "rule", "verdict"),
     [
-        ({"off": 1}, 0, ("off", "no_rearrangements"), "failed"),
-        ({"off": 0, "async": 0}, 0, ("async", "rearrangements"), "not tested"),
-        ({"off": 0}, 1, ("async", "answers"), "failed"),
+        ({"off": 1}, 0, [(50, 0.3, True)], ("off", "no_rearrangements"), "failed"),
+        ({"off": 0, "async": 0}, 0, [(50, 1, True)], ("async", "rearrangements"), "not tested"),
+        ({"off": 0}, 1, [(50, 0.3, True)], ("async", "answers"), "failed"),
         # Not even as many as are left out.
-        ({"off": 0}, 80, ("async", "answers"), "failed"),
+        ({"off": 0}, 80, [(50, 0.3, True)], ("async", "answers"), "failed"),
+        ({"off": 0}, 0, [(50, 0.3, False), (9, 9, True)], ("async", "step_times"), "not tested"),
     ],
 )
 def test_each_rule_has_its_own_verdict(
-    began: dict[str, int], missing: int, rule: tuple[str, str], verdict: str, servers: Servers
+    began: dict[str, int],
+    missing: int,
+    steps: list[tuple[float, float, bool]],
+    rule: tuple[str, str],
+    verdict: str,
+    servers: Servers,
 ) -> None:
-    servers.began, servers.missing = began, missing
+    servers.began, servers.missing, servers.steps = began, missing, steps
     found = run(servers.folder, ArmName.off, ArmName.async_)
     assert verdicts(found)[rule] == verdict
     assert found.verdict == verdict
@@ -310,6 +318,10 @@ def test_a_run_is_written_with_what_it_used(eight_gpus: Servers, tmp_path: Path)
     assert json.loads((tmp_path / "copy.json").read_text())["kind"] == "latency"
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
     assert "EplbState.step, p50" in done.output and "latency: passed" in done.output
+    page = (tmp_path / "latency/report.html").read_text()
+    assert "EPLB latency latency" in page and "<svg" in page and "stock-async" in page
+    text = (tmp_path / "latency/report.md").read_text()
+    assert "| between tokens, p99 |" in text and "python -m eval latency --arm off" in text
 
 
 def test_what_an_earlier_run_left_is_moved_aside(eight_gpus: Servers, tmp_path: Path) -> None:

@@ -312,6 +312,10 @@ def test_an_arm_under_load_passes(run: Any, tmp_path: Path) -> None:
     assert counted == sorted(counted)
     assert 3 <= counted[-1] <= one["rearrangements"]
     assert "stress: passed" in output
+    page = (tmp_path / "runs/stress/report.html").read_text()
+    assert "Arm async under load" in page and "<svg" in page
+    text = (tmp_path / "runs/stress/report.md").read_text()
+    assert "| host memory |" in text and "python -m eval stress stress.yaml" in text
 
 
 @pytest.mark.parametrize(
