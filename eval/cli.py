@@ -18,6 +18,7 @@ from eval.judging.kept import judge_again
 from eval.judging.power import PairedTest
 from eval.judging.power_table import power_table
 from eval.preflight.look import findings_table, preflight
+from eval.report.earlier import print_earlier
 from eval.report.files import write_reports
 from eval.report.junit import write_junit, write_junit_of_no_run
 from eval.report.terminal import print_report
@@ -146,7 +147,10 @@ def report_command(
     """Report runs again: to the terminal, or several in one file. Exit code 2: cannot be read."""
     if markdown is None and html is None:
         for folder in folders:
-            print_report(read_result(folder), Console())
+            if folder.is_file():
+                print_earlier(folder, Console())
+            else:
+                print_report(read_result(folder), Console())
         return
     write_reports(folders, markdown, html)
 

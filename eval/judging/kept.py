@@ -97,6 +97,11 @@ def _arms(left: _Left) -> list[JudgedArm]:
 
 def _read(path: Path) -> _Left:
     result = read_result(path)
+    if result.kind != "accuracy":
+        raise GateError(
+            f"{path} is a {result.kind} run: what it was judged by stands in its report, and only "
+            "runs of `python -m eval run` are judged again"
+        )
     folder = RunFolder(path, read_state(path))
     runs, samples = [], {}
     for arm in result.config.arms:

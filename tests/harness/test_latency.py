@@ -288,6 +288,35 @@ def test_kept_results_can_be_read(file: Path) -> None:
     assert seen.loopback is (seen.gpus < 2)
 
 
+EVIDENCE = sorted((Path(__file__).parents[2] / "docs/evidence").glob("*/stress.json"))
+
+
+@pytest.mark.parametrize("file", [*BENCHMARKS, *EVIDENCE], ids=lambda file: file.parent.name)
+def test_kept_results_of_before_are_tabulated(file: Path) -> None:
+    done = CliRunner().invoke(app, ["report", str(file)])
+    assert done.exit_code == 0, done.exception
+    assert "between tokens, p99" in done.output or "weights" in done.output
+
+
+def test_a_file_that_is_no_result_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text("{}")
+    done = CliRunner().invoke(app, ["report", str(tmp_path / "other.json")])
+    assert "is no result of an earlier latency or stress run" in str(done.exception)
+
+
+def test_only_an_evaluation_is_judged_again_and_reported_beside_others(
+    servers: Servers, tmp_path: Path
+) -> None:
+    run(servers.folder, ArmName.off)
+    kept = str(tmp_path / "latency")
+    assert "is a latency run" in str(CliRunner().invoke(app, ["gate", kept]).exception)
+    html = ["--html", str(tmp_path / "report.html")]
+    beside = CliRunner().invoke(app, ["report", kept, kept, *html])
+    assert "has a report of its own" in str(beside.exception)
+    assert CliRunner().invoke(app, ["report", kept, *html]).exit_code == 0
+    assert "latency: passed" in CliRunner().invoke(app, ["report", kept]).output
+
+
 def command(folder: Path, *options: str) -> Done:
     return CliRunner().invoke(app, ["latency", *options, "--folder", str(folder / "latency")])
 
@@ -319,7 +348,7 @@ def test_a_run_is_written_with_what_it_used(eight_gpus: Servers, tmp_path: Path)
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
     assert "EplbState.step, p50" in done.output and "latency: passed" in done.output
     page = (tmp_path / "latency/report.html").read_text()
-    assert "EPLB latency latency" in page and "<svg" in page and "stock-async" in page
+    assert "EPLB latency run latency" in page and "<svg" in page and "stock-async" in page
     text = (tmp_path / "latency/report.md").read_text()
     assert "| between tokens, p99 |" in text and "python -m eval latency --arm off" in text
 
