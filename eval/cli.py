@@ -212,7 +212,12 @@ def report_command(
         from eval.results.folder import read_result
 
         for folder in folders:
-            print_report(read_result(folder), PlainConsole())
+            if folder.is_file():
+                from eval.report.earlier import print_earlier
+
+                print_earlier(folder, PlainConsole())
+            else:
+                print_report(read_result(folder), PlainConsole())
         return
     from eval.report.files import write_reports
 

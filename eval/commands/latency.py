@@ -8,19 +8,21 @@ from typing import Annotated, Any
 
 import typer
 
-from eval.commands.latency_arms import FIRST_TOKENS, measure_arms
+from eval.commands.keeping import copy_result, place, require_numbers, require_writable
+from eval.commands.latency_arms import FIRST_TOKENS
 from eval.commands.latency_gpus import RANKS, choose_gpus
-from eval.commands.latency_model import SHAPES, ShapeName, write_model
+from eval.commands.latency_model import SHAPES, ShapeName
+from eval.commands.latency_run import measure
 from eval.commands.latency_setup import ArmName, Setup
-from eval.errors import EvaluationError
-from eval.interrupts import interrupts_raise
+from eval.config.schema import BASELINE
+from eval.errors import ConfigError
 from eval.report.console import PlainConsole
-from eval.report.figure import require_matplotlib
+from eval.report.figure import require_plot
+from eval.report.files import write_reports
 from eval.report.latency_plot import write_plot
-from eval.results.latency import LatencyResult
-from eval.results.lock import alone_in
-from eval.results.machine import installed_versions, this_machine
-from eval.secrets import SECRETS
+from eval.report.terminal import print_report
+from eval.results.machine import this_machine
+from eval.results.schema import EXIT_CODES
 from eval.serving.command import find_executable
 
 _DEFAULT_ARMS = (ArmName.off, ArmName.stock_async, ArmName.async_)
@@ -61,75 +63,79 @@ def latency(
         int,
         typer.Option(min=1, help="Started together, and measured one after another: sooner done."),
     ] = 1,
-    folder: Annotated[Path, typer.Option(help="For servers' logs and step times.")] = Path(
-        "runs/latency"
-    ),
-    json: Annotated[Path | None, typer.Option("--json", help="Write everything here, too.")] = None,
+    most_p99: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            metavar="TIMES",
+            help="Fail if the p99 between tokens is more than so many times that of off.",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of the run, kept in runs/NAME.", show_default="latency")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Instead of runs/NAME.", show_default=False)
+    ] = None,
+    json: Annotated[Path | None, typer.Option("--json", help="Write the result here, too.")] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="Write a plot (.png) here.")] = None,
 ) -> None:
     """Time between tokens, and inside EPLB's state manager, while experts move all the time.
 
     A random model is served by two EP ranks: without EPLB, with vLLM's own and with the plugin's,
     sync or async. Two GPUs are used if there are two, else one in loopback, else the CPU.
+
+    Exit code 0: passed; 1: failed; 2: could not run; 3: not tested.
     """
     changes = {"moe_layers": moe_layers, "experts": experts, "redundant": redundant}
     sizes = SHAPES[shape].model_copy(
-        update={name: value for name, value in changes.items() if value is not None}
+        update={what: value for what, value in changes.items() if value is not None}
     )
     machine = this_machine()
-    model = folder / "model"
+    runs, name = place("latency", name, folder)
     used = choose_gpus(gpus, len(machine.accelerators), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    model = runs / name / "model"
     setup = Setup(find_executable(None), model, sizes, used, graphs, streams, tokens)
     names = arms or list(_DEFAULT_ARMS)
-    _refuse_what_cannot_be_measured(setup, names, json, plot)
+    _refuse_what_cannot_be_measured(setup, names, most_p99)
+    require_numbers(most_p99=most_p99)
+    require_writable(json, plot)
     if plot is not None:
-        require_matplotlib()
+        require_plot(plot)
     console = PlainConsole(highlight=False, soft_wrap=True)
-    result = LatencyResult(
-        model=sizes,
-        streams=streams,
-        tokens=tokens,
-        loopback=setup.loopback,
-        gpus=len(used),
-        servers_at_once=servers_at_once,
-        machine=machine,
-        versions=installed_versions(),
-        arms=[],
-    )
-    with interrupts_raise(), alone_in(folder, "give this one another --folder"):
-        write_model(sizes, model)
-        for arm in measure_arms(names, setup, folder, servers_at_once, console):
-            # After each: the next one may fail.
-            result.arms.append(arm)
-            result = SECRETS.hide_in_model(result)
-            result.write(folder / "latency.json")
-    console.print(result.table())
-    for line in result.conclusions():
-        console.print(line)
-    if json is not None:
-        result.write(json)
-    if plot is not None:
+    try:
+        result, kept = measure(setup, names, servers_at_once, most_p99, runs, name, console)
+    except KeyboardInterrupt:
+        # typer's own exit code for this is 1, which here says that a rule failed.
+        raise typer.Exit(2) from None
+    print_report(result, PlainConsole())
+    write_reports([kept], kept / "report.md", kept / "report.html")
+    console.print(f"report: {kept / 'report.html'}; everything is in {kept}")
+    copy_result(kept, json)
+    if plot is not None and result.arms:
         write_plot(result, plot)
+    raise typer.Exit(EXIT_CODES[result.verdict])
 
 
 def _refuse_what_cannot_be_measured(
-    setup: Setup, names: Sequence[ArmName], *files: Path | None
+    setup: Setup, names: Sequence[ArmName], most_p99: float | None
 ) -> None:
     if len(set(names)) < len(names):
         given = ", ".join(name.value for name in names)
-        raise EvaluationError(f"--arm {given}: each has one folder. Give each once")
+        raise ConfigError(f"--arm {given}: each has one folder. Give each once")
+    if most_p99 is not None and ArmName.off not in names:
+        raise ConfigError(
+            f"--most-p99 {most_p99:g} compares with arm {BASELINE}: add --arm {BASELINE}"
+        )
     shape = setup.shape
     slots = shape.experts + shape.redundant
     if slots % RANKS:
-        raise EvaluationError(
+        raise ConfigError(
             f"{shape.experts} experts and {shape.redundant} redundant are {slots} slots, "
             "which two ranks cannot share evenly: make them an even number together"
         )
     if setup.graphs and setup.loopback:
-        raise EvaluationError(
+        raise ConfigError(
             "--graphs: CUDA graphs cannot capture loopback's collectives, and with "
             f"{len(setup.gpus)} of {RANKS} GPUs it is loopback. Use two, or leave --graphs out"
         )
-    for file in files:
-        if file is not None and not file.parent.is_dir():
-            raise EvaluationError(f"{file} cannot be written: there is no folder {file.parent}")

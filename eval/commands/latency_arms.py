@@ -3,7 +3,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,93 +11,120 @@ import numpy as np
 from rich.console import Console
 
 from eval.activity.vllm_log import count_rearrangements
-from eval.commands.latency_setup import ArmName, Setup, arm_command
+from eval.config.schema import Arm, Config
 from eval.errors import ServerError
-from eval.load.streams import stream_together
-from eval.results.latency import ArmLatency, Distribution
+from eval.load.completions import CompletionError
+from eval.load.streams import Stream, stream_together
+from eval.results.folder import RunFolder
+from eval.results.latency import Distribution, LatencyTimes, LatencyWorkload
+from eval.results.schema import ArmRun
+from eval.secrets import SECRETS
+from eval.serving.arm import ServedArm, serve
 from eval.serving.memory import gpu_memory_of_devices_mib
-from eval.serving.server import Server, choose_port
+from eval.serving.server import Server
 
 FIRST_TOKENS = 32
 """Of each completion, which are not counted: prompts are read meanwhile."""
 
 
-class _ArmServer:
-    """The server of one arm, with what it writes in a folder of its own."""
-
-    def __init__(self, name: ArmName, setup: Setup, folder: Path, taken: Sequence[int]) -> None:
-        self.name = name
-        self.setup = setup
-        self.steps = (folder / "steps").absolute()
-        self.port = choose_port(None, taken)
-        command = arm_command(name, setup, self.port, self.steps)
-        self.server = Server(command, setup.environment(), folder / "server.log", self.port)
-
-
 def measure_arms(
-    names: Sequence[ArmName], setup: Setup, folder: Path, at_once: int, console: Console
-) -> Iterator[ArmLatency]:
-    """Serve the arms and stream completions from one after another.
+    config: Config,
+    arms: Sequence[Arm],
+    workload: LatencyWorkload,
+    folder: RunFolder,
+    console: Console,
+) -> Iterator[ArmRun]:
+    """Serve arms of ``config`` and stream completions from one after another.
 
     Args:
-        names: Which.
-        setup: What is served and asked.
-        folder: Has one for each arm, for its log and its step times.
-        at_once: So many servers run at the same time; all but one of them have nothing to do.
+        config: What is served; names the ``vllm``.
+        arms: Which of it.
+        workload: What is asked, and how many servers run at the same time; all but one of them
+            have nothing to do.
+        folder: Gets a folder for each arm, for its log and its step times.
         console: For what goes on.
 
     Raises:
         EvaluationError: A server did not start or stopped answering.
     """
     # Before any server: the memory of one that was just stopped is not free at once.
-    others = gpu_memory_of_devices_mib() if setup.gpus else None
-    for first in range(0, len(names), at_once):
-        with ExitStack() as running:
-            arms: list[_ArmServer] = []
-            for name in names[first : first + at_once]:
-                taken = [arm.port for arm in arms]
-                arms.append(_ArmServer(name, setup, _emptied(folder / name.value), taken))
-                running.enter_context(arms[-1].server)
-            started = [arm.server.wait_until_healthy(1200, console, arm.name.value) for arm in arms]
-            for arm, seconds in zip(arms, started, strict=True):
-                console.print(f"{arm.name.value}: server ready after {seconds:.1f} s, streaming")
-                yield _measure(arm, seconds, others if len(arms) == 1 else None)
+    others = gpu_memory_of_devices_mib() if workload.gpus else None
+    for first in range(0, len(arms), workload.servers_at_once):
+        together = [
+            (arm, folder.new_arm_folder(arm.name))
+            for arm in arms[first : first + workload.servers_at_once]
+        ]
+        # Without events: nothing but the model and its EPLB is to be timed.
+        with serve(config, together, config.serve.executable or "", console, tells=False) as served:
+            for one in served:
+                console.print(f"{one.label}: server ready after {one.ready_after:.1f} s, streaming")
+                alone = others if len(served) == 1 else None
+                yield _measure(one, workload, alone)
 
 
-def _measure(arm: _ArmServer, start_seconds: float, others_mib: int | None) -> ArmLatency:
-    setup, server = arm.setup, arm.server
-    _stream(arm, FIRST_TOKENS)
+def _measure(one: ServedArm, workload: LatencyWorkload, others_mib: int | None) -> ArmRun:
+    server = one.server
+    _stream(one, workload.streams, FIRST_TOKENS)
     log_start = server.log.stat().st_size
-    arrived = _stream(arm, setup.tokens)
-    rearrangements = count_rearrangements(server.log, log_start)
-    counted = [times[FIRST_TOKENS:] for times in arrived]
-    between = [after - before for times in counted for before, after in pairwise(times)]
-    start, end = max(times[0] for times in counted), min(times[-1] for times in counted)
-    inside = [step for step in _steps(arm.steps) if start <= step["time"] <= end]
-    rearranging = [step["seconds"] for step in inside if step["rearranging"]]
-    tokens = Distribution.of(between)
-    assert tokens is not None
-    return ArmLatency(
-        name=arm.name.value,
-        start_seconds=round(start_seconds, 1),
-        rearrangements=rearrangements,
-        rearranging_steps=round(len(rearranging) / len(inside), 4) if inside else 0.0,
-        state_manager=Distribution.of(rearranging),
-        between_tokens=tokens,
-        slow=round(float((np.array(between) > 2 * np.median(between)).mean()), 6),
-        gpu_memory_mib=_gpu_memory_mib(server, others_mib),
-        # As anyone would type it: without this machine's paths.
-        command=["vllm", *arm_command(arm.name, setup, arm.port, Path("steps"))[1:]],
+    streams = _stream(one, workload.streams, workload.tokens)
+    began = count_rearrangements(server.log, log_start)
+    asked_from, asked_until = streams[0].asked, max(stream.ended for stream in streams)
+    generated = sum(stream.generated for stream in streams)
+    return ArmRun(
+        name=one.arm.name,
+        tasks=[],
+        start_seconds=round(one.ready_after, 1),
+        asked_from=asked_from,
+        asked_until=asked_until,
+        logged_rearrangements=began,
+        seconds=asked_until - asked_from,
+        tokens_per_second=generated / (asked_until - asked_from),
+        command=SECRETS.hide_in_command(one.command),
+        log=str(server.log),
+        latency=_times(streams, one.folder / "steps", _gpu_memory_mib(server, others_mib)),
     )
 
 
-def _stream(arm: _ArmServer, tokens: int) -> list[list[float]]:
+def _stream(one: ServedArm, streams: int, tokens: int) -> list[Stream]:
     try:
-        model, headers = str(arm.setup.model), arm.server.headers
-        return stream_together(arm.server.url, model, arm.setup.streams, tokens, headers)
-    except ServerError as error:
-        stopped = f"{arm.name.value}: the server stopped answering"
-        raise arm.server.stopped_answering(stopped, str(error)) from error
+        server = one.server
+        return stream_together(server.url, server.model_name, streams, tokens, server.headers)
+    except CompletionError as error:
+        stopped = f"{one.label}: the server stopped answering"
+        raise one.server.stopped_answering(stopped, str(error)) from error
+
+
+def _times(streams: Sequence[Stream], steps: Path, gpu_memory_mib: int | None) -> LatencyTimes:
+    counted = [stream.arrived[FIRST_TOKENS:] for stream in streams]
+    between = [after - before for times in counted for before, after in pairwise(times)]
+    inside = list(_steps_inside(steps, counted))
+    rearranging = [step["seconds"] for step in inside if step["rearranging"]]
+    slow = (np.array(between) > 2 * np.median(between)).mean() if between else 0.0
+    return LatencyTimes(
+        rearranging_steps=round(len(rearranging) / len(inside), 4) if inside else 0.0,
+        state_manager=Distribution.of(rearranging),
+        between_tokens=Distribution.of(between),
+        slow=round(float(slow), 6),
+        gpu_memory_mib=gpu_memory_mib,
+        completions=[stream.generated for stream in streams],
+    )
+
+
+def _steps_inside(folder: Path, counted: Sequence[Sequence[float]]) -> Iterator[dict[str, Any]]:
+    """Engine steps while every completion was under way; none if one did not get that far."""
+    if not all(counted):
+        return
+    start, end = max(times[0] for times in counted), min(times[-1] for times in counted)
+    for file in sorted(folder.glob("steps*.jsonl")):
+        # The last line may be one that is still being written.
+        for number, line in enumerate(file.read_text(encoding="utf-8").split("\n")[:-1], 1):
+            try:
+                step = json.loads(line)
+                inside = start <= step["time"] <= end
+            except (ValueError, TypeError, KeyError) as error:
+                raise ServerError(f"{file}, line {number} is no step time: {error!r}") from error
+            if inside:
+                yield step
 
 
 def _gpu_memory_mib(server: Server, others_mib: int | None) -> int | None:
@@ -111,17 +137,3 @@ def _gpu_memory_mib(server: Server, others_mib: int | None) -> int | None:
         return own
     now = gpu_memory_of_devices_mib()
     return None if now is None else now - others_mib
-
-
-def _emptied(folder: Path) -> Path:
-    """What an earlier run left would be counted with this one's."""
-    for file in [folder / "server.log", *folder.glob("steps/steps*.jsonl")]:
-        file.unlink(missing_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _steps(folder: Path) -> Iterator[dict[str, Any]]:
-    for file in sorted(folder.glob("steps*.jsonl")):
-        lines: Sequence[str] = file.read_text(encoding="utf-8").split("\n")
-        yield from (json.loads(line) for line in lines[:-1])

@@ -6,33 +6,10 @@ import shutil
 from enum import Enum
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from eval.results.latency import ModelShape
 
 _GSM_TINY = Path(__file__).parents[1] / "models" / "gsm-tiny"
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
-
-
-class ModelShape(BaseModel):
-    """The sizes of a DeepSeek-V2.
-
-    The default is thin and wide: many layers and experts, hardly any arithmetic. Its hidden sizes
-    are the smallest that vLLM's CPU experts take; its attention heads have DeepSeek's own sizes,
-    which GPU kernels want.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    moe_layers: PositiveInt = 58
-    experts: PositiveInt = 256
-    redundant: PositiveInt = 32
-    experts_per_token: PositiveInt = 8
-    hidden_size: PositiveInt = 64
-    intermediate_size: PositiveInt = 64
-    moe_intermediate_size: PositiveInt = 32
-    shared_experts: PositiveInt = 1
-    attention_heads: PositiveInt = 2
-    vocabulary: PositiveInt = 1024
-    max_positions: PositiveInt = 16384
 
 
 class ShapeName(str, Enum):

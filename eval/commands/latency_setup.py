@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The arms, and the command line of each one's server."""
+"""What the latency benchmark serves, as a configuration."""
 
-import json
+from collections.abc import Sequence
 from enum import Enum
-from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from pydantic import JsonValue
 
 from eval.commands.latency_gpus import RANKS
-from eval.commands.latency_model import ModelShape
+from eval.config.schema import Arm, Config, Eplb
+from eval.config.serve import Serve
+from eval.results.latency import ModelShape
 from eval.serving.command import HOST
 
 _STEP_INTERVAL = {
@@ -57,6 +60,7 @@ class Setup(NamedTuple):
     """What all arms have in common."""
 
     executable: str
+    """The ``vllm`` that serves."""
     model: Path
     shape: ModelShape
     gpus: tuple[str, ...]
@@ -76,36 +80,63 @@ class Setup(NamedTuple):
         return {**_ENVIRONMENT, **visible, **({} if self.gpus else _CPU_ENVIRONMENT)}
 
 
-def arm_command(name: ArmName, setup: Setup, port: int, steps: Path) -> list[str]:
-    """Program and arguments of one arm's server, which writes its step times into ``steps``."""
-    options: dict[str, Any] = {
-        "host": HOST,
-        "port": port,
+def latency_config(name: str, setup: Setup, arms: Sequence[ArmName], arms_folder: Path) -> Config:
+    """What is served, as a configuration like any other; its tasks are none.
+
+    Args:
+        name: Of the run.
+        setup: What all arms have in common.
+        arms: Those to measure. The baseline is told of even where it is not among them.
+        arms_folder: Has a folder for each, into whose ``steps`` its step times are written.
+    """
+    known = dict.fromkeys([ArmName.off, *arms])
+    return Config(
+        name=name,
+        model=str(setup.model),
+        tasks=[],
+        serve=Serve(
+            executable=setup.executable,
+            start_timeout=1200,
+            options=_options(setup),
+            environment=setup.environment(),
+        ),
+        plugin={"loopback": True} if setup.loopback else {},
+        arms=[_arm(one, setup, arms_folder / one.value / "steps") for one in known],
+    )
+
+
+def _options(setup: Setup) -> dict[str, JsonValue]:
+    options: dict[str, JsonValue] = {
         "load-format": "dummy",
         "dtype": "bfloat16" if setup.gpus else "float32",
         "max-model-len": 4096,
         "max-num-seqs": setup.streams,
         "data-parallel-size": RANKS,
         "api-server-count": 1,
+        "enable-expert-parallel": True,
     }
     if setup.gpus:
         # A cache of one size in every arm: what else differs in memory is EPLB's.
         cache = max(_KV_CACHE_BYTES, setup.streams * _KV_CACHE_BYTES_A_STREAM)
         # Of the share vLLM then only checks that it is free when a server starts.
         options |= {"kv-cache-memory-bytes": cache, "gpu-memory-utilization": 0.1}
-    if setup.graphs:
-        # Graphs of decoding without torch.compile, whose minutes this benchmark does not need.
-        sizes = [size for size in (1, 2, 4, 8, 16, 32) if size <= setup.streams]
-        graphs = {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY", "cudagraph_capture_sizes": sizes}
-        options |= {"compilation-config": json.dumps(graphs)}
-    plugin: dict[str, Any] = {"loopback": True} if setup.loopback else {}
-    flags = ["--enable-expert-parallel", *([] if setup.graphs else ["--enforce-eager"])]
-    if name != ArmName.off:
-        plugin |= {"step_times_dir": str(steps), "enabled": not name.stock}
-        interval = _STEP_INTERVAL[name.mode]
-        eplb: dict[str, Any] = {"window_size": interval, "step_interval": interval}
-        eplb |= {"use_async": name.mode == "async", "num_redundant_experts": setup.shape.redundant}
-        flags += ["--enable-eplb", "--eplb-config", json.dumps(eplb)]
-    options |= {"additional-config": json.dumps({"eplb_plugin": plugin})}
-    pairs = chain.from_iterable((f"--{option}", str(value)) for option, value in options.items())
-    return [setup.executable, "serve", str(setup.model), *pairs, *flags]
+    if not setup.graphs:
+        return {**options, "enforce-eager": True}
+    # Graphs of decoding without torch.compile, whose minutes this benchmark does not need.
+    sizes: list[JsonValue] = [size for size in (1, 2, 4, 8, 16, 32) if size <= setup.streams]
+    graphs: dict[str, JsonValue] = {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}
+    return {**options, "compilation-config": {**graphs, "cudagraph_capture_sizes": sizes}}
+
+
+def _arm(name: ArmName, setup: Setup, steps: Path) -> Arm:
+    if name is ArmName.off:
+        return Arm(name=name.value)
+    interval = _STEP_INTERVAL[name.mode]
+    eplb = Eplb(
+        window_size=interval,
+        step_interval=interval,
+        use_async=name.mode == "async",
+        num_redundant_experts=setup.shape.redundant,
+    )
+    plugin: dict[str, JsonValue] = {"step_times_dir": str(steps), "enabled": not name.stock}
+    return Arm(name=name.value, eplb=eplb, plugin=plugin)

@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """``python -m eval stress``."""
 
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from eval.commands.stress_arm import stress
+from eval.commands.keeping import copy_result, place, require_numbers, require_writable
+from eval.commands.stress_run import stress
 from eval.config.find import find_config
 from eval.config.loading import load_config
-from eval.errors import ConfigError, EvaluationError
-from eval.interrupts import interrupts_raise
+from eval.errors import ConfigError
 from eval.report.console import PlainConsole
-from eval.report.figure import require_matplotlib
+from eval.report.figure import require_plot
+from eval.report.files import write_reports
 from eval.report.memory_plot import write_plot
-from eval.results.lock import alone_in
-from eval.secrets import SECRETS
+from eval.report.terminal import print_report
+from eval.results.schema import EXIT_CODES
+from eval.results.stress import StressWorkload
 
 
 def stress_command(
@@ -31,38 +34,41 @@ def stress_command(
         list[str] | None,
         typer.Option("--set", metavar="KEY.PATH=VALUE", help="Another value, in YAML; repeatable."),
     ] = None,
-    folder: Annotated[Path, typer.Option(help="For log, events and result.")] = Path("runs/stress"),
+    name: Annotated[
+        str | None, typer.Option(help="Of the run, kept in runs/NAME.", show_default="stress")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Instead of runs/NAME.", show_default=False)
+    ] = None,
     json: Annotated[Path | None, typer.Option("--json", help="Write the result here, too.")] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="Write a plot (.png) here.")] = None,
 ) -> None:
     """Keep one arm of an evaluation under load while EPLB moves experts all the time.
 
-    Exit code 0: nothing broke; 1: something did; 2: could not run.
+    Exit code 0: nothing broke; 1: something did; 2: could not run; 3: not tested.
     """
-    for file in (json, plot):
-        if file is not None and not file.parent.is_dir():
-            raise EvaluationError(f"{file} cannot be written: there is no folder {file.parent}")
+    require_numbers(seconds=seconds, hang_seconds=hang_seconds)
+    require_writable(json, plot)
     if plot is not None:
-        require_matplotlib()
-    config = load_config(find_config(config_file), settings or [])
+        require_plot(plot)
+    runs, name = place("stress", name, folder)
+    config = load_config(find_config(config_file), [*(settings or []), f"name={dumps(name)}"])
     names = [one.name for one in config.arms]
     if arm not in names:
         raise ConfigError(f"--arm {arm}: {config_file} has no such arm, it has {', '.join(names)}")
+    workload = StressWorkload(
+        seconds=seconds, streams=streams, hang_seconds=hang_seconds, rearrangements=rearrangements
+    )
     console = PlainConsole(highlight=False, soft_wrap=True)
     try:
-        with interrupts_raise(), alone_in(folder, "give this one another --folder"):
-            result = stress(
-                config, arm, seconds, streams, hang_seconds, rearrangements, folder, console
-            )
+        result, kept = stress(config, arm, workload, runs, console)
     except KeyboardInterrupt:
         # typer's own exit code for this is 1, which here says that something broke.
         raise typer.Exit(2) from None
-    result = SECRETS.hide_in_model(result)
-    for file in (folder / "stress.json", json):
-        if file is not None:
-            result.write(file)
-    console.print(result.table())
-    console.print("passed" if result.passed else "failed")
-    if plot is not None and result.memory:
-        write_plot(result, plot)
-    raise typer.Exit(0 if result.passed else 1)
+    print_report(result, PlainConsole())
+    write_reports([kept], kept / "report.md", kept / "report.html")
+    console.print(f"report: {kept / 'report.html'}; everything is in {kept}")
+    copy_result(kept, json)
+    if plot is not None and result.arms:
+        write_plot(result.arms[0], plot)
+    raise typer.Exit(EXIT_CODES[result.verdict])

@@ -104,10 +104,13 @@ def _find(container: Any, part: str, override: str) -> Any:
 
 def _validate(values: dict[str, Any], path: Path) -> Config:
     try:
-        return Config.model_validate(values)
+        config = Config.model_validate(values)
     except ValidationError as error:
         problems = "\n".join(f"  {_describe(problem)}" for problem in error.errors())
         raise ConfigError(f"wrong configuration {path}:\n{problems}") from error
+    if not config.tasks:
+        raise ConfigError(f"wrong configuration {path}:\n  tasks: List should have at least 1 item")
+    return config
 
 
 def _refuse_controls(config: Config) -> None:

@@ -151,7 +151,8 @@ class Config(Section):
             raise ValueError("must be a folder or a name on the Hub")
         return model
 
-    tasks: Annotated[list[Task], Field(min_length=1)]
+    tasks: list[Task]
+    """What every arm is asked; none: latency and stress make up what they ask."""
     serve: Serve = Serve()
     plugin: PluginSettings | None = Field(default_factory=dict)
     """Settings of the plugin; the events folder is added. None: nothing is passed."""

@@ -124,6 +124,11 @@ def _left_out(first: _Kept, others: Sequence[_Kept]) -> dict[str, str]:
 
 def _read(path: Path) -> _Kept:
     result = read_result(path)
+    if result.kind != "accuracy":
+        raise GateError(
+            f"{path} is a {result.kind} run: what it was judged by stands in its report, and only "
+            "runs of `python -m eval run` are judged again"
+        )
     folder = RunFolder(path, read_state(path))
     require_untouched(folder, result)
     config = result.config.without_tasks(result.left_out)

@@ -56,10 +56,29 @@ def read_arm(folder: RunFolder, config: Config, arm: Arm, schema: int) -> ArmToJ
     _require_this_arm(folder, config, arm, run)
     samples = folder.samples(arm.name)
     _require_answers(here, run, samples)
+    judged = with_activity(here, config, arm, run, samples)
+    if schema > 3:  # which counted otherwise
+        _require_counts(here, run, judged.run)
+    return judged
+
+
+def with_activity(
+    here: Path, config: Config, arm: Arm, run: ArmRun, samples: Sequence[Sample]
+) -> ArmToJudge:
+    """An arm with what the events and the log in its folder say.
+
+    Args:
+        here: The folder.
+        config: Has the arm.
+        arm: How it was configured.
+        run: What became of it; what events tell is counted again.
+        samples: Its answers.
+
+    Raises:
+        EventsError: A file of events cannot be read.
+    """
     files = read_rank_files(here / "events")
     activity = count_activity(files, run.asked_from, run.asked_until)
-    if schema > 3:  # which counted otherwise
-        _require_counts(here, run, activity)
     stages = config.serve.degree("pipeline-parallel-size")
     agreement = agree(files, config.serve.ranks, stages, run.asked_until)
     log = read_log(here / "server.log")

@@ -2,66 +2,61 @@
 """Completions streamed side by side, and when each of their tokens arrived."""
 
 import asyncio
-import json
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import httpx
 
-from eval.errors import ServerError
+from eval.load.completions import new_client, stream_completion, until_all_are_done
+
+_TIMEOUT_SECONDS = 600
+
+
+@dataclass
+class Stream:
+    """One completion."""
+
+    prompt: str
+    arrived: list[float] = field(default_factory=list)
+    """When its tokens did, in Unix seconds; tokens that came together, as they do when this
+    process is late, count as one."""
+    generated: int = 0
+    """Tokens that the server says it has."""
+    asked: float = 0.0
+    ended: float = 0.0
 
 
 def stream_together(
     url: str, model: str, streams: int, tokens: int, headers: Mapping[str, str] | None = None
-) -> list[list[float]]:
-    """Ask for completions of a fixed length, all at once; ``headers`` are sent with each request.
+) -> list[Stream]:
+    """Ask for completions of a fixed length, all at once.
 
-    Returns:
-        For each of them when its tokens arrived, in Unix seconds; tokens that came together, as
-        they do when this process is late, count as one.
+    Args:
+        url: Of the server.
+        model: Its name there.
+        streams: Completions at the same time.
+        tokens: Of each; a server may end one earlier.
+        headers: Sent with every request.
 
     Raises:
-        ServerError: A request failed or brought fewer tokens.
+        CompletionError: One did not come, or not as one.
     """
-    try:
-        return asyncio.run(_stream_together(url, model, streams, tokens, headers))
-    except httpx.HTTPError as error:
-        raise ServerError(f"a streamed completion failed: {error!r}") from error
+    asked = [Stream(f"Question {number}:") for number in range(streams)]
+
+    async def ask() -> None:
+        async with new_client(url, headers, _TIMEOUT_SECONDS) as client:
+            await until_all_are_done([_ask(client, model, one, tokens) for one in asked])
+
+    asyncio.run(ask())
+    return asked
 
 
-async def _stream_together(
-    url: str, model: str, streams: int, tokens: int, headers: Mapping[str, str] | None
-) -> list[list[float]]:
-    async with httpx.AsyncClient(
-        base_url=url, headers=headers, timeout=600, trust_env=False
-    ) as client:
-        prompts = (f"Question {number}:" for number in range(streams))
-        return await asyncio.gather(*(_stream(client, model, one, tokens) for one in prompts))
-
-
-async def _stream(client: httpx.AsyncClient, model: str, prompt: str, tokens: int) -> list[float]:
-    request = {
-        "model": model,
-        "prompt": prompt,
-        "max_tokens": tokens,
-        "temperature": 0,
-        "ignore_eos": True,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    arrived, generated = [], 0
-    async with client.stream("POST", "/v1/completions", json=request) as response:
-        response.raise_for_status()
-        async for line in response.aiter_lines():
-            if not line.startswith("data: {"):
-                continue
-            chunk = json.loads(line.removeprefix("data: "))
-            if chunk["choices"]:
-                arrived.append(time.time())
-            else:
-                generated = chunk["usage"]["completion_tokens"]
-    if generated < tokens:
-        raise ServerError(
-            f"a streamed completion has {generated} of {tokens} tokens: the server ended it"
-        )
-    return arrived
+async def _ask(client: httpx.AsyncClient, model: str, stream: Stream, tokens: int) -> None:
+    stream.asked = time.time()
+    stream.generated = await stream_completion(
+        client,
+        {"model": model, "prompt": stream.prompt, "max_tokens": tokens, "temperature": 0},
+        lambda: stream.arrived.append(time.time()),
+    )
+    stream.ended = time.time()

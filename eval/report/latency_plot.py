@@ -3,8 +3,8 @@
 
 from pathlib import Path
 
-from eval.report.figure import finish_axes, new_figure
-from eval.results.latency import LatencyResult
+from eval.report.figure import finish_axes, new_figure, save
+from eval.results.schema import Result
 
 # Sync is a shade lighter than async.
 _COLORS = {
@@ -20,7 +20,7 @@ _PANELS = (
 )
 
 
-def write_plot(result: LatencyResult, file: Path) -> None:
+def write_plot(result: Result, file: Path) -> None:
     """Draw how much of the time stays below what, towards the slowest.
 
     Raises:
@@ -29,7 +29,7 @@ def write_plot(result: LatencyResult, file: Path) -> None:
     figure = new_figure(11, 4.2)
     for axes, (part, title) in zip(figure.subplots(1, 2), _PANELS, strict=True):
         for arm in result.arms:
-            found = getattr(arm, part)
+            found = getattr(arm.latency, part, None)
             if found is None:
                 continue
             # Of the last percents, the distance to 100 on a logarithmic scale.
@@ -48,4 +48,4 @@ def write_plot(result: LatencyResult, file: Path) -> None:
         axes.set_ylabel("stay below, ms")
         finish_axes(axes, title)
         axes.legend(frameon=False)
-    figure.savefig(file, dpi=120)
+    save(figure, file)

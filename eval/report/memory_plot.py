@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from eval.errors import EvaluationError
-from eval.report.figure import finish_axes, new_figure
-from eval.results.stress import StressResult
+from eval.report.figure import finish_axes, new_figure, save
+from eval.results.memory import MemoryUse
+from eval.results.schema import ArmRun
 
 
 class _Panel(NamedTuple):
@@ -24,17 +25,18 @@ _PANELS = (
 )
 
 
-def write_plot(result: StressResult, file: Path) -> None:
+def write_plot(arm: ArmRun, file: Path) -> None:
     """Draw what the server's processes had, and how often experts had moved by then.
 
     Raises:
         EvaluationError: matplotlib is not installed.
     """
-    points = {panel: _points(result, panel) for panel in _PANELS}
+    memory = arm.memory
+    points = {panel: _points(memory, panel) if memory else [] for panel in _PANELS}
     drawn = [panel for panel in _PANELS if points[panel]]
-    if not drawn:
+    if memory is None or not drawn:
         raise EvaluationError("--plot: the server ended before its memory was sampled")
-    growth = {"gpu": result.gpu_growth_mib, "host": result.host_growth_mib}
+    growth = {"gpu": memory.gpu_growth_mib, "host": memory.host_growth_mib}
     figure = new_figure(4.6 * len(drawn), 3.6)
     for axes, panel in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
         axes.plot(*zip(*points[panel], strict=True), color="#2f6f9f", lw=1.8)
@@ -43,13 +45,13 @@ def write_plot(result: StressResult, file: Path) -> None:
         grown = growth.get(panel.part)
         more = "" if grown is None else f" ({grown:+.0f} MiB)"
         finish_axes(axes, f"{panel.title}{more}")
-    figure.savefig(file, dpi=120)
+    save(figure, file)
 
 
-def _points(result: StressResult, panel: _Panel) -> list[tuple[float, float]]:
+def _points(memory: MemoryUse, panel: _Panel) -> list[tuple[float, float]]:
     """Minutes and values; empty if there are none."""
     return [
         (sample.seconds / 60, value / panel.unit)
-        for sample in result.memory
+        for sample in memory.samples
         if (value := getattr(sample, panel.part)) is not None
     ]

@@ -103,7 +103,7 @@ def environment(results: Sequence[Result]) -> Iterator[tuple[str, list[str]]]:
             for r in results
         ]
         yield f"{task.name}, hash", hashes
-    yield "seeds", [", ".join(f"{k} {v}" for k, v in r.seeds) for r in results]
+    yield "seeds", [", ".join(f"{k} {v}" for k, v in r.seeds or ()) or "none" for r in results]
     yield "configuration, sha256", [r.config_sha256[:16] for r in results]
     yield "started", [f"{r.started:%Y-%m-%d %H:%M} UTC" for r in results]
     yield "took", [f"{(r.finished - r.started).total_seconds() / 60:.1f} min" for r in results]

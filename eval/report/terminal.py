@@ -9,9 +9,11 @@ from rich.text import Text
 
 from eval.report import wording
 from eval.report.console import shown
+from eval.report.latency import LatencyView, latency_view
+from eval.report.load import load_rows
 from eval.report.view import ArmAccuracy, ArmCounts, RunView
 from eval.report.viewing import view_of_result
-from eval.results.schema import ControlResult, Result, RuleResult
+from eval.results.schema import ArmResult, ControlResult, Result, RuleResult
 
 _COLUMNS_OF_RULES = 150
 """A terminal with fewer gets a list instead of the table of rules."""
@@ -27,9 +29,23 @@ def print_report(result: Result, console: Console) -> None:
         console: One that takes strings as they are (`eval.report.console`).
     """
     run = view_of_result(result)
+    if result.kind != "accuracy":
+        print_figures(result, console)
     for table in _tables(run, console.width):
         console.print(table)
     console.print(summary(run), soft_wrap=True)
+
+
+def print_figures(result: Result, console: Console) -> None:
+    """Print what a latency or a stress run measured."""
+    view = latency_view(result)
+    if view.columns:
+        console.print(latency_table(view))
+    for line in view.conclusions():
+        console.print(line, soft_wrap=True, highlight=False)
+    for arm in result.arms:
+        if arm.load is not None:
+            console.print(load_table(arm))
 
 
 def _tables(run: RunView, width: int) -> Iterator[RenderableType]:
@@ -64,6 +80,24 @@ def counts_table(arms: Sequence[ArmCounts]) -> Table:
         table.add_column(arm.arm, justify="right")
     for heading in dict.fromkeys(heading for arm in arms for heading in arm.rows):
         table.add_row(heading, *(arm.rows.get(heading, "not asked") for arm in arms))
+    return table
+
+
+def latency_table(view: LatencyView) -> Table:
+    """One column an arm."""
+    table = Table("ms")
+    for column in view.columns:
+        table.add_column(column.name, justify="right")
+    for heading, cells in view.rows():
+        table.add_row(heading, *cells)
+    return table
+
+
+def load_table(arm: ArmResult) -> Table:
+    """What an arm was asked under load, and what became of it."""
+    table = Table("", arm.name)
+    for heading, cell in load_rows(arm):
+        table.add_row(heading, Text(cell))
     return table
 
 

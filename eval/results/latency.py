@@ -1,18 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was measured of each arm, and how it is written."""
+"""What the latency benchmark asks and measures: parts of a result."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel
-from rich.table import Table
-
-from eval.commands.latency_model import ModelShape
-from eval.results.schema import Machine, Versions
+from pydantic import BaseModel, ConfigDict, PositiveInt
 
 _PERCENTS = np.append(np.arange(0, 99, 1.0), np.arange(99, 100.01, 0.05)).round(2)
+
+
+class ModelShape(BaseModel):
+    """The sizes of a DeepSeek-V2.
+
+    The default is thin and wide: many layers and experts, hardly any arithmetic. Its hidden sizes
+    are the smallest that vLLM's CPU experts take; its attention heads have DeepSeek's own sizes,
+    which GPU kernels want.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    moe_layers: PositiveInt = 58
+    experts: PositiveInt = 256
+    redundant: PositiveInt = 32
+    experts_per_token: PositiveInt = 8
+    hidden_size: PositiveInt = 64
+    intermediate_size: PositiveInt = 64
+    moe_intermediate_size: PositiveInt = 32
+    shared_experts: PositiveInt = 1
+    attention_heads: PositiveInt = 2
+    vocabulary: PositiveInt = 1024
+    max_positions: PositiveInt = 16384
 
 
 class Distribution(BaseModel):
@@ -37,100 +54,37 @@ class Distribution(BaseModel):
         return cls(count=len(milliseconds), p50=p50, p99=p99, max=most, curve=curve)
 
 
-class ArmLatency(BaseModel):
-    """One server, measured while all completions were streamed."""
+class LatencyWorkload(BaseModel):
+    """What was served and asked, besides what the configuration says."""
 
-    name: str
-    start_seconds: float
-    """Until it was found ready; of servers started together, after those before it."""
-    rearrangements: int
-    """That rank 0 said it began."""
-    rearranging_steps: float
-    """Share of the engine steps in which a rearrangement began or was under way."""
-    state_manager: Distribution | None
-    """For how long `EplbState.step` held the thread that runs the model, in these steps: in sync
-    mode, the stall of a whole rearrangement."""
-    between_tokens: Distribution
-    """Between two tokens of one completion."""
-    slow: float
-    """Share of these that are more than twice the median."""
-    gpu_memory_mib: int | None
-    """In use at the end by the server, on all its GPUs together; None: not known."""
-    command: list[str]
-
-
-class LatencyResult(BaseModel):
-    """One run."""
-
-    schema_version: Literal[2] = 2
-    model: ModelShape
+    shape: ModelShape
+    """Of the random model."""
     streams: int
+    """Completions at the same time."""
     tokens: int
+    """Of each."""
     loopback: bool
     gpus: int
     """That the servers used; 0: they ran on the CPU."""
     servers_at_once: int
     """Started together; each was measured while the others had nothing to do."""
-    machine: Machine
-    versions: Versions
-    arms: list[ArmLatency]
+    most_p99: float | None
+    """So many times the p99 between tokens of arm ``off`` are allowed; none: any."""
 
-    def arm(self, name: str) -> ArmLatency | None:
-        """One of them."""
-        return next((arm for arm in self.arms if arm.name == name), None)
 
-    def write(self, file: Path) -> None:
-        """Everything, as JSON."""
-        file.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+class LatencyTimes(BaseModel):
+    """Of one server, measured while all completions were streamed."""
 
-    def table(self) -> Table:
-        """One column an arm."""
-        table = Table("ms")
-        for arm in self.arms:
-            table.add_column(arm.name, justify="right")
-        for heading, part in (
-            ("EplbState.step", "state_manager"),
-            ("between tokens", "between_tokens"),
-        ):
-            for value in ("p50", "p99", "max"):
-                found = (getattr(arm, part) for arm in self.arms)
-                cells = ("-" if one is None else f"{getattr(one, value):.3f}" for one in found)
-                table.add_row(f"{heading}, {value}", *cells)
-        table.add_row("slower than twice the median", *(f"{arm.slow:.2%}" for arm in self.arms))
-        table.add_row("rearrangements begun", *(str(arm.rearrangements) for arm in self.arms))
-        table.add_row("steps rearranging", *(f"{arm.rearranging_steps:.0%}" for arm in self.arms))
-        if any(arm.gpu_memory_mib for arm in self.arms):
-            memory = (arm.gpu_memory_mib for arm in self.arms)
-            table.add_row("GPU memory, MiB", *("-" if one is None else str(one) for one in memory))
-        return table
-
-    def conclusions(self) -> list[str]:
-        """What the arms say when they are set beside each other."""
-        names = ("off", "stock-sync", "sync", "stock-async", "async")
-        off, stock_sync, sync, stock_async, async_ = (self.arm(name) for name in names)
-        lines = []
-        if stock_sync and sync and stock_sync.state_manager and sync.state_manager:
-            stall, stock = sync.state_manager.p50, stock_sync.state_manager.p50
-            lines.append(
-                f"stall of a sync rearrangement, p50: {stall:.1f} ms, vLLM's own {stock:.1f} ms"
-            )
-        if stock_async and async_ and stock_async.state_manager and async_.state_manager:
-            ratio = stock_async.state_manager.p99 / async_.state_manager.p99
-            lines.append(
-                f"time inside EplbState.step, async, p99: {ratio:.1f} times less than vLLM's own"
-            )
-        for arm in (stock_sync, sync, stock_async, async_):
-            if off and arm:
-                more = arm.between_tokens.p99 / off.between_tokens.p99 - 1
-                lines.append(f"between tokens, p99, {arm.name} against off: {more:+.1%}")
-        if any(arm and arm.state_manager for arm in (stock_sync, sync)):
-            lines.append(
-                "In sync mode all of a rearrangement happens inside one step: the time inside "
-                "EplbState.step is for how long it stalls the model, and every completion."
-            )
-        if self.loopback:
-            lines.append(
-                "In loopback, collectives over gloo slow every step, and hide part of what EPLB "
-                "adds to the time between tokens."
-            )
-        return lines
+    rearranging_steps: float
+    """Share of the engine steps in which a rearrangement began or was under way."""
+    state_manager: Distribution | None
+    """For how long `EplbState.step` held the thread that runs the model, in these steps: in sync
+    mode, the stall of a whole rearrangement."""
+    between_tokens: Distribution | None
+    """Between two tokens of one completion; none: no completion got that far."""
+    slow: float
+    """Share of these that are more than twice the median."""
+    gpu_memory_mib: int | None
+    """In use at the end by the server, on all its GPUs together; None: not known."""
+    completions: list[int] = []
+    """Tokens of each completion, as the server says; results of schema 2 have none."""

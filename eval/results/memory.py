@@ -7,7 +7,7 @@ from statistics import median
 
 from pydantic import BaseModel, ConfigDict
 
-from eval.serving.memory import gpu_memory_mib, gpu_memory_of_devices_mib, host_memory_mib
+_MOST_SAMPLES = 300
 
 
 class MemorySample(BaseModel):
@@ -24,25 +24,26 @@ class MemorySample(BaseModel):
     """Finished by then; none: without the plugin nothing tells of their end."""
 
 
-class MemoryProbe:
-    """Samples a server's memory: of its processes, or of the GPUs if the driver names none."""
+class MemoryUse(BaseModel):
+    """Of one server while it was under load."""
 
-    def __init__(self, session: int, on_gpus: bool) -> None:
-        self._session = session
-        self._on_gpus = on_gpus
-        self.of_processes = on_gpus and gpu_memory_mib(session) is not None
-        self.samples: list[MemorySample] = []
+    samples: list[MemorySample]
+    of_processes: bool
+    """False: the GPU memory is that of the GPUs, whoever uses it."""
+    gpu_growth_mib: float | None
+    """From the second fifth of the time to the last, as the next; none: too few samples."""
+    host_growth_mib: float | None
 
-    def sample(self, seconds: float) -> None:
-        """Take one."""
-        gpu = self._gpu()
-        host = host_memory_mib(self._session)
-        self.samples.append(MemorySample(seconds=round(seconds, 1), host=host, gpu=gpu))
-
-    def _gpu(self) -> int | None:
-        if self.of_processes:
-            return gpu_memory_mib(self._session)
-        return gpu_memory_of_devices_mib() if self._on_gpus else None
+    @classmethod
+    def of(cls, samples: list[MemorySample], of_processes: bool) -> "MemoryUse":
+        """Of all samples, of which those that are kept leave a file short."""
+        gpu = [sample.gpu for sample in samples if sample.gpu is not None]
+        return cls(
+            samples=samples[:: -(-len(samples) // _MOST_SAMPLES) or 1],
+            of_processes=of_processes,
+            gpu_growth_mib=growth_mib(gpu),
+            host_growth_mib=growth_mib([sample.host for sample in samples]),
+        )
 
 
 def with_rearrangements(

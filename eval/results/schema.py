@@ -11,13 +11,19 @@ from eval.activity.counts import Activity
 from eval.config.schema import Config, TaskName
 from eval.results.digests import FileDigest
 from eval.results.earlier import as_of_today
+from eval.results.latency import LatencyTimes, LatencyWorkload
+from eval.results.memory import MemoryUse
+from eval.results.stress import LoadResult, StressWorkload
 
 Verdict = Literal["passed", "failed", "not tested", "invalid", "interrupted", "could not run"]
 
 RuleVerdict = Literal["passed", "failed", "not tested"]
 
 SCHEMA_VERSION: Literal[5] = 5
-"""Of ``result.json``; that of stress and latency results is another."""
+"""Of ``result.json``."""
+
+RunKind = Literal["accuracy", "latency", "stress"]
+"""Which command made a run: ``run``, ``latency`` or ``stress``."""
 
 EXIT_CODES: dict[Verdict, int] = {
     "passed": 0,
@@ -158,6 +164,12 @@ class ArmRun(Activity):
         told = self.rearrangements_started or self.ended
         return self.rearrangements if told else self.logged_rearrangements
 
+    latency: LatencyTimes | None = None
+    """Of a latency run."""
+    load: LoadResult | None = None
+    """Of a stress run, as ``memory``."""
+    memory: MemoryUse | None = None
+
 
 class ArmResult(ArmRun):
     """One arm beside the others."""
@@ -216,6 +228,7 @@ class Result(BaseModel):
     schema_version: Literal[3, 4, 5] = Field(SCHEMA_VERSION, alias="schema")
     """3 and 4 are still read, and nothing ties the files of such a run together. 3 is from before
     outcomes were told: ``rearrangements`` has those that were rejected or changed nothing, too."""
+    kind: RunKind = "accuracy"
     run: str = ""
     """Identity of the run, as in ``run.json``; before schema 5 none."""
     name: str
@@ -236,16 +249,20 @@ class Result(BaseModel):
     """What was installed."""
     machine: Machine
     """Where it ran."""
-    seeds: Seeds
-    """Those of lm-eval."""
-    task_hashes: dict[str, str]
+    seeds: Seeds | None = None
+    """Those of lm-eval; none: nothing was asked that depends on one, as in the other kinds."""
+    task_hashes: dict[str, str] = {}
     """Of each task in arm ``off``; the same in every arm unless the verdict is ``invalid``."""
     config: Config
     """The whole configuration, overrides and defaults included (docs/evaluation.md)."""
     config_sha256: str
     """Its digest."""
-    oracle: OracleResult | None
+    oracle: OracleResult | None = None
     """Arm ``off`` against greedy decoding by transformers; none: not done."""
+    latency: LatencyWorkload | None = None
+    """What a latency run asked."""
+    stress: StressWorkload | None = None
+    """What a stress run asked."""
     left_out: dict[str, str] = {}
     """Tasks that are not scored and that no arm was asked, because their questions could not be
     had, and why; earlier runs have none."""

@@ -161,6 +161,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def stream(self, tokens: int) -> None:
         self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
         self.end_headers()
         chunks: list[dict[str, Any]] = [{"choices": [{"text": "a"}]}] * tokens
         for chunk in [*chunks, {"choices": [], "usage": {"completion_tokens": tokens}}]:

@@ -2,32 +2,38 @@
 """The latency benchmark: what it serves, what it asks, what it makes of the answers."""
 
 import json
+import os
+import signal
 import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result as Done
 from rich.console import Console
 from typer.testing import CliRunner
 
 from eval.cli import app
-from eval.commands import latency_arms as arms
+from eval.commands import latency_arms
 from eval.commands.latency_arms import FIRST_TOKENS
-from eval.commands.latency_model import ModelShape
+from eval.commands.latency_run import measure
 from eval.commands.latency_setup import ArmName, Setup
-from eval.errors import RunFolderError, ServerError
-from eval.load.streams import stream_together
+from eval.errors import RunFolderError
+from eval.judging.latency_rules import latency_rules
+from eval.load.completions import CompletionError
+from eval.load.streams import Stream
+from eval.report.latency import latency_view
 from eval.report.latency_plot import write_plot
-from eval.results.latency import ArmLatency, Distribution, LatencyResult
+from eval.results.folder import read_result
+from eval.results.latency import Distribution, LatencyTimes, ModelShape
+from eval.results.latency_of_schema_2 import LatencyResult
 from eval.results.lock import alone_in
-from eval.results.schema import Machine, Versions
-from eval.serving.server import Server
+from eval.results.schema import Result
+from eval.serving import arm as serving
+from tests.builders.latency import distribution, latency_result
 
 BENCHMARKS = sorted((Path(__file__).parents[2] / "docs/benchmarks").glob("itl*.json"))
-SETUP = Setup("/somewhere/vllm", Path("model"), ModelShape(), (), False, 2, 100)
+MODELS = ModelShape()
 
 
 class Servers:
@@ -37,7 +43,10 @@ class Servers:
         self.folder = folder
         self.noted: list[str] = []
         self.steps: list[tuple[float, float, bool]] = []
+        self.lines: list[str] = []
         self.memory_of_processes: int | None = None
+        self.began = {"off": 0}
+        self.missing = 0
 
     def __call__(self, command: list[str], _: Any, log: Path, port: int) -> Any:
         servers, name = self, log.parent.name
@@ -70,7 +79,8 @@ class Servers:
                     json.dumps({"time": time, "seconds": seconds, "rearranging": rearranging})
                     for time, seconds, rearranging in servers.steps
                 ]
-                (folder / "steps0.jsonl").write_text("\n".join([*lines, '{"time": 9']))
+                lines = [*lines, *servers.lines, '{"time": 9']
+                (folder / "steps0.jsonl").write_text("\n".join(lines))
 
         stand = Stand()
         if "step_times_dir" in settings:
@@ -79,40 +89,52 @@ class Servers:
 
     def stream(
         self, url: str, _: str, streams: int, tokens: int, headers: dict[str, str]
-    ) -> list[list[float]]:
+    ) -> list[Stream]:
         """A token each second; the first ones are not noted."""
         if tokens > FIRST_TOKENS:
             self.noted.append(url)
-            with (self.folder / url / "server.log").open("a") as log:
-                log.write("Rearranging experts (sync mode) ...\n" * 2)
-        return [[float(second) for second in range(tokens)]] * streams
+            with (self.folder / "latency/arms" / url / "server.log").open("a") as log:
+                log.write("Rearranging experts (sync mode) ...\n" * self.began.get(url, 2))
+        seconds = [float(second) for second in range(tokens)]
+        generated = tokens - self.missing
+        return [Stream("", seconds[:generated], generated, 0.0, tokens)] * streams
 
 
 @pytest.fixture
 def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Servers:
     made_up = Servers(tmp_path)
-    monkeypatch.setattr(arms, "Server", made_up)
-    monkeypatch.setattr(arms, "stream_together", made_up.stream)
+    monkeypatch.setattr(serving, "Server", made_up)
+    monkeypatch.setattr(latency_arms, "stream_together", made_up.stream)
     return made_up
 
 
-def measure(
-    servers: Servers, *names: ArmName, at_once: int = 1, gpus: tuple[str, ...] = ()
-) -> list[ArmLatency]:
-    setup = SETUP._replace(gpus=gpus)
-    return list(arms.measure_arms(names, setup, servers.folder, at_once, Console(quiet=True)))
+def run(
+    folder: Path,
+    *names: ArmName,
+    at_once: int = 1,
+    gpus: tuple[str, ...] = (),
+    most_p99: float | None = None,
+    executable: str = "vllm",
+) -> Result:
+    setup = Setup(executable, folder / "latency/model", MODELS, gpus, False, 2, 100)
+    quiet = Console(quiet=True)
+    return measure(setup, names, at_once, most_p99, folder, "latency", quiet)[0]
+
+
+def measured(result: Result) -> list[LatencyTimes]:
+    return [arm.latency for arm in result.arms if arm.latency is not None]
 
 
 def test_servers_are_started_together_and_measured_one_after_another(servers: Servers) -> None:
     names = (ArmName.off, ArmName.sync, ArmName.async_)
-    measured = measure(servers, *names, at_once=2)
-    assert [arm.name for arm in measured] == ["off", "sync", "async"]
+    found = run(servers.folder, *names, at_once=2)
+    assert [arm.name for arm in found.arms] == ["off", "sync", "async"]
     together = ["+off", "+sync", "off", "sync", "-sync", "-off"]
     assert servers.noted == [*together, "+async", "async", "-async"]
 
 
 def test_one_at_a_time_is_stopped_before_the_next_starts(servers: Servers) -> None:
-    measure(servers, ArmName.off, ArmName.async_)
+    run(servers.folder, ArmName.off, ArmName.async_)
     assert servers.noted == ["+off", "off", "-off", "+async", "async", "-async"]
 
 
@@ -122,12 +144,21 @@ def test_steps_that_rearrange_while_all_completions_are_streamed_are_the_stall(
     # Counted from the token after the first ones, at second 32, to the last, at second 99.
     servers.steps = [(31, 9, True), (40, 0.001, False), (50, 0.3, True), (60, 0.5, True)]
     servers.steps += [(70, 0.001, False), (100, 9, True)]
-    (arm,) = measure(servers, ArmName.sync)
-    assert arm.state_manager is not None
-    assert (arm.state_manager.count, arm.state_manager.p50, arm.state_manager.max) == (2, 400, 500)
-    assert arm.rearranging_steps == 0.5
-    assert arm.rearrangements == 2
-    assert (arm.between_tokens.count, arm.between_tokens.p50) == (2 * 67, 1000)
+    found = run(servers.folder, ArmName.sync)
+    (times,) = measured(found)
+    assert times.state_manager is not None and times.between_tokens is not None
+    seen = times.state_manager
+    assert (seen.count, seen.p50, seen.max) == (2, 400, 500)
+    assert times.rearranging_steps == 0.5
+    assert found.arms[0].logged_rearrangements == 2
+    assert (times.between_tokens.count, times.between_tokens.p50) == (2 * 67, 1000)
+
+
+def test_a_line_that_is_no_step_time_is_told_of_by_its_number(servers: Servers) -> None:
+    servers.lines = ['{"time": "soon", "seconds": 1, "rearranging": true}']
+    found = run(servers.folder, ArmName.sync)
+    assert found.verdict == "could not run"
+    assert "steps0.jsonl, line 1 is no step time" in found.reasons[0]
 
 
 @pytest.mark.parametrize(
@@ -142,59 +173,54 @@ def test_memory_is_that_of_processes_or_of_the_only_server(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     servers.memory_of_processes = of_processes
-    monkeypatch.setattr(arms, "gpu_memory_of_devices_mib", lambda: 1000 if servers.noted else 100)
+    monkeypatch.setattr(
+        latency_arms, "gpu_memory_of_devices_mib", lambda: 1000 if servers.noted else 100
+    )
     names = (ArmName.off, ArmName.async_)
-    measured = measure(servers, *names, at_once=at_once, gpus=("0", "1"))
-    assert [arm.gpu_memory_mib for arm in measured] == expected
+    found = measured(run(servers.folder, *names, at_once=at_once, gpus=("0", "1")))
+    assert [times.gpu_memory_mib for times in found] == expected
 
 
-class Completions(BaseHTTPRequestHandler):
-    """Streams tokens, two of them together; ``short`` ends one too early."""
-
-    short = False
-
-    def do_POST(self) -> None:
-        length = int(self.headers["Content-Length"])
-        tokens = json.loads(self.rfile.read(length))["max_tokens"] - self.short
-        self.send_response(200)
-        self.end_headers()
-        chunks: list[dict[str, Any]] = [{"choices": [{"text": "a"}]} for _ in range(tokens - 1)]
-        chunks.append({"choices": [], "usage": {"completion_tokens": tokens}})
-        for chunk in chunks:
-            self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
-        self.wfile.write(b"data: [DONE]\n\n")
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+def verdicts(result: Result) -> dict[tuple[str, str], str]:
+    return {(rule.arm or "", rule.rule): rule.verdict for rule in result.rules}
 
 
-@pytest.fixture
-def url() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Completions)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+def test_a_run_in_which_experts_moved_where_they_should_passes(servers: Servers) -> None:
+    servers.steps = [(50, 0.3, True)]
+    found = run(servers.folder, ArmName.off, ArmName.async_)
+    assert found.verdict == "passed"
+    assert verdicts(found) == {
+        ("off", "answers"): "passed",
+        ("off", "no_rearrangements"): "passed",
+        ("async", "answers"): "passed",
+        ("async", "rearrangements"): "passed",
+        ("async", "step_times"): "passed",
+    }
 
 
-def test_every_stream_tells_when_its_tokens_came(url: str) -> None:
-    arrived = stream_together(url, "model", streams=3, tokens=10)
-    assert [len(times) for times in arrived] == [9] * 3
-    assert all(times == sorted(times) for times in arrived)
-
-
-def test_a_completion_that_ends_early_is_no_measurement(
-    url: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("began", "missing", "steps", "rule", "verdict"),
+    [
+        ({"off": 1}, 0, [(50, 0.3, True)], ("off", "no_rearrangements"), "failed"),
+        ({"off": 0, "async": 0}, 0, [(50, 1, True)], ("async", "rearrangements"), "not tested"),
+        ({"off": 0}, 1, [(50, 0.3, True)], ("async", "answers"), "failed"),
+        # Not even as many as are left out.
+        ({"off": 0}, 80, [(50, 0.3, True)], ("async", "answers"), "failed"),
+        ({"off": 0}, 0, [(50, 0.3, False), (9, 9, True)], ("async", "step_times"), "not tested"),
+    ],
+)
+def test_each_rule_has_its_own_verdict(
+    began: dict[str, int],
+    missing: int,
+    steps: list[tuple[float, float, bool]],
+    rule: tuple[str, str],
+    verdict: str,
+    servers: Servers,
 ) -> None:
-    monkeypatch.setattr(Completions, "short", True)
-    with pytest.raises(ServerError, match="has 9 of 10 tokens: the server ended it"):
-        stream_together(url, "model", streams=1, tokens=10)
-
-
-def distribution(factor: float) -> Distribution:
-    found = Distribution.of([factor * number / 1000 for number in range(1, 101)])
-    assert found is not None
-    return found
+    servers.began, servers.missing, servers.steps = began, missing, steps
+    found = run(servers.folder, ArmName.off, ArmName.async_)
+    assert verdicts(found)[rule] == verdict
+    assert found.verdict == verdict
 
 
 def test_a_distribution_is_in_milliseconds() -> None:
@@ -205,44 +231,12 @@ def test_a_distribution_is_in_milliseconds() -> None:
     assert Distribution.of([]) is None
 
 
-def result(loopback: bool) -> LatencyResult:
-    def arm(name: str, factor: float, steps: float | None) -> ArmLatency:
-        return ArmLatency(
-            name=name,
-            start_seconds=1,
-            rearrangements=3,
-            rearranging_steps=1,
-            state_manager=None if steps is None else distribution(steps),
-            between_tokens=distribution(factor),
-            slow=0.01,
-            gpu_memory_mib=None if loopback else 700,
-            command=[],
-        )
-
-    nothing = dict.fromkeys(Versions.model_fields)
-    return LatencyResult(
-        model=ModelShape(),
-        streams=1,
-        tokens=100,
-        loopback=loopback,
-        gpus=0 if loopback else 2,
-        servers_at_once=1,
-        machine=Machine(processor="p", accelerators=[], cores=1, memory_gib=1),
-        versions=Versions(**{**nothing, "python": "3"}),
-        arms=[
-            arm("off", 1, None),
-            arm("stock-sync", 2, 300),
-            arm("sync", 2, 200),
-            arm("stock-async", 3, 40),
-            arm("async", 1.05, 2),
-        ],
-    )
-
-
 @pytest.mark.parametrize("loopback", [True, False])
 def test_arms_are_set_beside_each_other(loopback: bool, tmp_path: Path) -> None:
-    seen = result(loopback)
-    assert seen.conclusions()[:6] == [
+    seen = latency_result(loopback=loopback)
+    view = latency_view(seen)
+    conclusions = list(view.conclusions())
+    assert conclusions[:6] == [
         "stall of a sync rearrangement, p50: 10100.0 ms, vLLM's own 15150.0 ms",
         "time inside EplbState.step, async, p99: 20.0 times less than vLLM's own",
         "between tokens, p99, stock-sync against off: +100.0%",
@@ -250,23 +244,44 @@ def test_arms_are_set_beside_each_other(loopback: bool, tmp_path: Path) -> None:
         "between tokens, p99, stock-async against off: +200.0%",
         "between tokens, p99, async against off: +5.0%",
     ]
-    assert "for how long it stalls the model" in seen.conclusions()[6]
-    rows = [str(cell) for cell in seen.table().columns[0].cells]
-    assert ("GPU memory, MiB" in rows) is not loopback
-    assert ("loopback" in " ".join(seen.conclusions())) is loopback
-    seen.write(tmp_path / "latency.json")
-    assert LatencyResult.model_validate_json((tmp_path / "latency.json").read_text()) == seen
+    assert "for how long it stalls the model" in conclusions[6]
+    assert ("GPU memory, MiB" in [row.heading for row in view.rows()]) is not loopback
+    assert ("loopback" in " ".join(conclusions)) is loopback
     write_plot(seen, tmp_path / "latency.png")
     assert (tmp_path / "latency.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_without_its_counterpart_an_arm_is_not_compared() -> None:
-    seen = result(loopback=False)
-    alone = {name: [arm for arm in seen.arms if arm.name == name] for name in ("sync", "async")}
-    sync, async_ = (seen.model_copy(update={"arms": arms}) for arms in alone.values())
-    assert len(sync.conclusions()) == 1
-    assert "for how long it stalls the model" in sync.conclusions()[0]
-    assert async_.conclusions() == []
+    sync, async_ = (
+        list(latency_view(latency_result(name, loopback=False)).conclusions())
+        for name in ("sync", "async")
+    )
+    assert len(sync) == 1
+    assert "for how long it stalls the model" in sync[0]
+    assert async_ == []
+
+
+@pytest.mark.parametrize(
+    ("most_p99", "times", "verdict"),
+    [(1.1, 1.05, "passed"), (1.05, 1.05, "passed"), (1.04, 1.05, "failed"), (None, 9, None)],
+)
+def test_times_are_judged_only_against_a_limit_that_was_given(
+    most_p99: float | None, times: float, verdict: str | None
+) -> None:
+    seen = latency_result("off", "async", most_p99=most_p99, times=times)
+    assert seen.latency is not None
+    found = {
+        rule.rule: rule.verdict for rule in latency_rules(seen.config, seen.latency, seen.arms)
+    }
+    assert found.get("p99_between_tokens") == verdict
+
+
+def test_a_percentile_of_few_times_is_no_evidence() -> None:
+    seen = latency_result("off", "async", most_p99=2, count=99)
+    assert seen.latency is not None
+    rules = {rule.rule: rule for rule in latency_rules(seen.config, seen.latency, seen.arms)}
+    assert rules["p99_between_tokens"].verdict == "not tested"
+    assert "fewer than 100 times" in rules["p99_between_tokens"].saw
 
 
 @pytest.mark.parametrize("file", BENCHMARKS, ids=lambda file: file.stem)
@@ -276,31 +291,85 @@ def test_kept_results_can_be_read(file: Path) -> None:
     assert seen.loopback is (seen.gpus < 2)
 
 
-def test_a_run_is_written_with_what_it_used(
-    servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+EVIDENCE = sorted((Path(__file__).parents[2] / "docs/evidence").glob("*/stress.json"))
+
+
+@pytest.mark.parametrize("file", [*BENCHMARKS, *EVIDENCE], ids=lambda file: file.parent.name)
+def test_kept_results_of_before_are_tabulated(file: Path) -> None:
+    done = CliRunner().invoke(app, ["report", str(file)])
+    assert done.exit_code == 0, done.exception
+    assert "between tokens, p99" in done.output or "weights" in done.output
+
+
+def test_a_file_that_is_no_result_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text("{}")
+    done = CliRunner().invoke(app, ["report", str(tmp_path / "other.json")])
+    assert "is no result of an earlier latency or stress run" in str(done.exception)
+
+
+def test_only_an_evaluation_is_judged_again_and_reported_beside_others(
+    servers: Servers, tmp_path: Path
 ) -> None:
+    run(servers.folder, ArmName.off)
+    kept = str(tmp_path / "latency")
+    assert "is a latency run" in str(CliRunner().invoke(app, ["gate", kept]).exception)
+    html = ["--html", str(tmp_path / "report.html")]
+    beside = CliRunner().invoke(app, ["report", kept, kept, *html])
+    assert "has a report of its own" in str(beside.exception)
+    assert CliRunner().invoke(app, ["report", kept, *html]).exit_code == 0
+    assert "latency: passed" in CliRunner().invoke(app, ["report", kept]).output
+
+
+def command(folder: Path, *options: str) -> Done:
+    return CliRunner().invoke(app, ["latency", *options, "--folder", str(folder / "latency")])
+
+
+@pytest.fixture
+def eight_gpus(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Servers:
     servers.steps = [(50, 0.3, True)]
     monkeypatch.setattr("eval.results.machine._accelerators", lambda: ["H100"] * 8)
     monkeypatch.setattr("eval.commands.latency.find_executable", lambda _: "vllm")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
+    return servers
+
+
+def test_a_run_is_written_with_what_it_used(eight_gpus: Servers, tmp_path: Path) -> None:
     options = ["--graphs", "--servers-at-once", "3", "--shape", "deepseek-v2-lite"]
-    done = CliRunner().invoke(app, ["latency", *options, "--folder", str(tmp_path)])
-    assert done.exception is None, done.exception
-    seen = LatencyResult.model_validate_json((tmp_path / "latency.json").read_text())
-    assert (seen.gpus, seen.servers_at_once, seen.loopback) == (2, 3, False)
+    files = ["--json", str(tmp_path / "copy.json"), "--plot", str(tmp_path / "plot.png")]
+    done = command(tmp_path, *options, *files)
+    assert done.exit_code == 0, done.output
+    seen = read_result(tmp_path / "latency")
+    assert (seen.kind, seen.verdict, seen.name) == ("latency", "passed", "latency")
+    asked = seen.latency
+    assert asked is not None
+    assert (asked.gpus, asked.servers_at_once, asked.loopback) == (2, 3, False)
     assert [arm.name for arm in seen.arms] == ["off", "stock-async", "async"]
-    assert (seen.model.moe_layers, seen.model.redundant) == (26, 16)
-    assert servers.noted[:4] == ["+off", "+stock-async", "+async", "off"]
+    assert (asked.shape.moe_layers, asked.shape.redundant) == (26, 16)
+    assert eight_gpus.noted[:4] == ["+off", "+stock-async", "+async", "off"]
+    assert seen.config_sha256 == seen.config.sha256()
+    assert json.loads((tmp_path / "copy.json").read_text())["kind"] == "latency"
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    assert "EplbState.step, p50" in done.output and "latency: passed" in done.output
+    page = (tmp_path / "latency/report.html").read_text()
+    assert "EPLB latency run latency" in page and "<svg" in page and "stock-async" in page
+    text = (tmp_path / "latency/report.md").read_text()
+    assert "| between tokens, p99 |" in text and "python -m eval latency --arm off" in text
+
+
+def test_what_an_earlier_run_left_is_moved_aside(eight_gpus: Servers, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert command(tmp_path, "--arm", "off").exit_code == 0
+    assert len([one for one in tmp_path.glob("latency*") if one.is_dir()]) == 2
 
 
 def test_another_run_of_a_folder_in_use_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eval.commands.latency.measure_arms", lambda *_: pytest.fail("started"))
-    with alone_in(tmp_path, ""):
-        done = CliRunner().invoke(app, ["latency", "--gpus", "0", "--folder", str(tmp_path)])
+    monkeypatch.setattr("eval.commands.latency_run.measure_arms", lambda *_: pytest.fail("started"))
+    with alone_in(tmp_path / "latency", ""):
+        done = command(tmp_path, "--gpus", "0")
     assert isinstance(done.exception, RunFolderError)
-    assert not list(tmp_path.iterdir())
+    assert not (tmp_path / "latency").exists()
 
 
 @pytest.mark.parametrize(
@@ -309,11 +378,16 @@ def test_another_run_of_a_folder_in_use_is_refused(
         (["--experts", "8", "--redundant", "3"], 0, "are 11 slots, which two ranks cannot share"),
         (["--graphs"], 0, "CUDA graphs cannot capture loopback's collectives"),
         (["--json", "nowhere/latency.json"], 0, "there is no folder nowhere"),
+        (["--json", "."], 0, "it is a folder"),
+        (["--plot", "plot.bmp"], 0, "its name has to end with one of"),
         (["--graphs"], 1, "CUDA graphs cannot capture loopback's collectives"),
         (["--graphs", "--gpus", "1"], 2, "CUDA graphs cannot capture loopback's collectives"),
         (["--gpus", "2"], 1, "--gpus 2: nvidia-smi lists 1"),
         (["--shape", "deepseek-v2-lite", "--redundant", "3"], 0, "64 experts and 3 redundant"),
         (["--arm", "async", "--arm", "async"], 0, "--arm async, async: each has one folder"),
+        (["--arm", "async", "--most-p99", "1.2"], 0, "--most-p99 1.2 compares with arm off"),
+        (["--most-p99", "inf"], 0, "--most-p99 inf: give a number that is finite"),
+        (["--name", "other"], 0, "--name other is runs/other, --folder"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_before_anything_starts(
@@ -321,29 +395,77 @@ def test_what_cannot_be_measured_is_refused_before_anything_starts(
 ) -> None:
     monkeypatch.setattr("eval.results.machine._accelerators", lambda: ["H100"] * gpus)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr("eval.commands.latency.measure_arms", lambda *_: pytest.fail("started"))
-    done = CliRunner().invoke(app, ["latency", *options, "--folder", str(tmp_path)])
+    monkeypatch.setattr("eval.commands.latency_run.measure_arms", lambda *_: pytest.fail("started"))
+    done = command(tmp_path, *options)
     assert rule in str(done.exception)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_server_that_dies_while_it_is_measured_says_why(
+@pytest.mark.parametrize(
+    ("name", "rule"), [("../up", "a run is named by"), ("", "a run is named by")]
+)
+def test_a_name_that_is_no_folder_s_is_refused(
+    name: str, rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eval.commands.latency.measure", lambda *_: pytest.fail("started"))
+    done = CliRunner().invoke(app, ["latency", "--gpus", "0", "--name", name])
+    assert rule in str(done.exception)
+
+
+def test_a_folder_of_something_else_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stream(*_: Any) -> list[list[float]]:
-        raise ServerError("a streamed completion failed: reset")
+    monkeypatch.setattr("eval.commands.latency.measure", lambda *_: pytest.fail("started"))
+    (tmp_path / "latency").mkdir()
+    (tmp_path / "latency/thesis.tex").touch()
+    done = command(tmp_path, "--gpus", "0")
+    assert "is there and is not that of a run" in str(done.exception)
+    assert (tmp_path / "latency/thesis.tex").exists()
 
-    class Healthy(Server):
+
+@pytest.fixture
+def a_server_that_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Found healthy, as one that dies while it is measured is."""
+
+    def stream(*_: Any) -> list[Stream]:
+        raise CompletionError("a request failed: reset")
+
+    class Healthy(serving.Server):
         def wait_until_healthy(self, *_: Any) -> float:
             self.wait()
             return 1.0
 
-    monkeypatch.setattr(arms, "stream_together", stream)
-    monkeypatch.setattr(arms, "Server", Healthy)
+    monkeypatch.setattr(latency_arms, "stream_together", stream)
+    monkeypatch.setattr(serving, "Server", Healthy)
     program = tmp_path / "vllm"
     program.write_text(f"#!{sys.executable}\nraise ValueError('out of memory')\n")
     program.chmod(0o755)
-    setup = SETUP._replace(executable=str(program))
+    return str(program)
 
-    with pytest.raises(ServerError, match="off: the server stopped answering .*: ValueError: out"):
-        list(arms.measure_arms([ArmName.off], setup, tmp_path, 1, Console(quiet=True)))
+
+def test_a_server_that_dies_while_it_is_measured_says_why_and_the_run_is_kept(
+    tmp_path: Path, a_server_that_ends: str
+) -> None:
+    found = run(tmp_path, ArmName.off, executable=a_server_that_ends)
+    assert found.verdict == "could not run"
+    assert "arm off: the server stopped answering" in found.reasons[0]
+    assert "ValueError: out of memory" in found.reasons[0]
+    assert read_result(tmp_path / "latency") == found
+
+
+@pytest.mark.usefixtures("default_signals")
+@pytest.mark.parametrize("interrupted", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_keeps_the_arms_that_were_measured(
+    interrupted: int, eight_gpus: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stream(url: str, *rest: Any) -> list[Stream]:
+        if url == "async":
+            os.kill(os.getpid(), interrupted)
+        return eight_gpus.stream(url, *rest)
+
+    monkeypatch.setattr(latency_arms, "stream_together", stream)
+    done = command(tmp_path, "--arm", "off", "--arm", "async")
+    assert done.exit_code == 2
+    kept = read_result(tmp_path / "latency")
+    assert (kept.verdict, [arm.name for arm in kept.arms]) == ("interrupted", ["off"])
+    assert "interrupted during arm async" in done.output

@@ -1,81 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stress run: its load, what ends it early, what it measures and how it judges."""
 
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from rich.console import Console
 from typer.testing import CliRunner
 
 from eval.activity.counts import Activity
 from eval.activity.finished import finished_after
 from eval.cli import app
+from eval.config.schema import Config
 from eval.errors import RunFolderError
+from eval.judging.stress_rules import stress_rules
 from eval.load.churn import Load, keep_asking
+from eval.report.load import load_rows
 from eval.report.memory_plot import write_plot
 from eval.results.lock import alone_in
-from eval.results.memory import MemorySample, growth_mib, with_rearrangements
-from eval.results.schema import Machine, Versions
-from eval.results.stress import StressResult, StressRule, growths, judge, thinned
+from eval.results.memory import MemorySample, MemoryUse, growth_mib, with_rearrangements
+from eval.results.schema import EXIT_CODES, ArmRun, RuleResult
+from eval.results.stress import LoadResult, StressWorkload
+from eval.results.stress_of_schema_3 import StressResult
 from eval.serving.memory import host_memory_mib
+from tests.builders.arms import arm
+from tests.builders.completions import MALFORMED, Completions, completions_server
 from tests.builders.events import finished, told, write_events
 from tests.builders.harness import Harness, small_config
 from vllm_eplb_plugin.observe.events import Source
 
-
-class Completions(BaseHTTPRequestHandler):
-    """Streams tokens, two of them together; after ``good`` requests it fails in some way."""
-
-    good = 10**9
-    then = ""
-    asked: list[dict[str, Any]] = []  # noqa: RUF012
-
-    def do_POST(self) -> None:
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.asked.append(request)
-        bad = len(self.asked) > self.good
-        if bad and self.then == "refuses":
-            self.send_error(500, "engine dead")
-            return
-        self.send_response(200)
-        self.end_headers()
-        if bad and self.then == "hangs":
-            time.sleep(5)
-            return
-        tokens = request["max_tokens"] - (bad and self.then == "ends early")
-        chunks: list[dict[str, Any]] = [{"choices": [{"text": "a"}]}] * (tokens - 1)
-        chunks.append({"choices": [], "usage": {"completion_tokens": tokens}})
-        if bad and self.then == "errs":
-            chunks = [{"error": {"message": "engine dead"}}]
-        for chunk in chunks:
-            self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
-        self.wfile.write(b"data: [DONE]\n\n")
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+NOT_TESTED = EXIT_CODES["not tested"]
+EVIDENCE = sorted((Path(__file__).parents[2] / "docs/evidence").glob("*/stress.json"))
 
 
 @pytest.fixture
-def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setattr(Completions, "asked", [])
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Completions)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+def server() -> Iterator[Completions]:
+    with completions_server() as served:
+        yield served
 
 
 def ask(url: str, seconds: float, hang_seconds: float = 60) -> tuple[Load, int]:
@@ -86,24 +54,24 @@ def ask(url: str, seconds: float, hang_seconds: float = 60) -> tuple[Load, int]:
     return load, len(watched)
 
 
-def test_completions_of_all_lengths_are_asked_for_until_the_end(url: str) -> None:
-    load, watched = ask(url, 1.0)
+def test_completions_of_all_lengths_are_asked_for_until_the_end(server: Completions) -> None:
+    load, watched = ask(server.url, 1.0)
     assert load.problem is None
-    assert load.requests == len(Completions.asked) >= 3
-    assert load.tokens == sum(request["max_tokens"] for request in Completions.asked)
-    assert len({request["max_tokens"] for request in Completions.asked}) >= 3
-    assert len({len(request["prompt"]) for request in Completions.asked}) >= 3
+    assert load.requests == len(server.asked) >= 3
+    assert load.tokens == sum(request["max_tokens"] for request in server.asked)
+    assert len({request["max_tokens"] for request in server.asked}) >= 3
+    assert len({len(request["prompt"]) for request in server.asked}) >= 3
     assert watched >= 1
 
 
-def test_two_runs_ask_the_same(url: str) -> None:
-    ask(url, 0.3)
-    first, Completions.asked[:] = list(Completions.asked), []
-    ask(url, 0.3)
+def test_two_runs_ask_the_same(server: Completions) -> None:
+    ask(server.url, 0.3)
+    first, server.asked[:] = list(server.asked), []
+    ask(server.url, 0.3)
     for stream in range(3):
         of_stream = [
             [one for one in asked if one["prompt"].startswith(f"{stream} ")]
-            for asked in (first, Completions.asked)
+            for asked in (first, server.asked)
         ]
         length = min(map(len, of_stream))
         assert length > 0
@@ -114,17 +82,14 @@ def test_two_runs_ask_the_same(url: str) -> None:
     ("then", "problem"),
     [
         ("refuses", "a request failed with 500"),
-        ("errs", "engine dead"),
+        (MALFORMED["an error"], "engine dead"),
         ("ends early", "tokens: the server ended it"),
         ("hangs", "no token of any completion for"),
     ],
 )
-def test_what_goes_wrong_ends_it_at_once(
-    then: str, problem: str, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Completions, "good", 5)
-    monkeypatch.setattr(Completions, "then", then)
-    load, _ = ask(url, 60, hang_seconds=1)
+def test_what_goes_wrong_ends_it_at_once(then: str, problem: str, server: Completions) -> None:
+    server.good, server.then = 5, then
+    load, _ = ask(server.url, 60, hang_seconds=1)
     assert load.problem is not None
     assert problem in load.problem
 
@@ -184,101 +149,103 @@ def test_memory_of_a_session_is_that_of_all_its_processes() -> None:
         parent.communicate(b"\n\n", timeout=10)
 
 
-def result(**changes: Any) -> StressResult:
-    nothing = dict.fromkeys(Versions.model_fields)
-    samples = [MemorySample(seconds=2 * one, host=9000, gpu=2000) for one in range(20)]
-    values = {
-        "name": "cpu",
-        "arm": "async",
-        "started": datetime.now(timezone.utc),
-        "seconds": 40,
-        "streams": 3,
-        "requests": 50,
-        "tokens": 4000,
-        "problem": None,
-        "evidence": Activity(
-            rearrangements=9, weight_checks=90, map_checks=90, checking_ranks=[0, 1]
-        ),
-        "ranks": 2,
-        "logged_rearrangements": 9,
-        "memory": samples,
-        "memory_of_processes": True,
-        "gpu_growth_mib": 0.0,
-        "host_growth_mib": 0.0,
-        "machine": Machine(processor="p", accelerators=[], cores=1, memory_gib=1),
-        "versions": Versions(**{**nothing, "python": "3"}),
-        "config_sha256": "",
-        "command": [],
-    }
-    return StressResult(**{**values, **changes})
+CONFIG = Config.model_validate(small_config())
+WORKLOAD = StressWorkload(seconds=40, streams=3, hang_seconds=60, rearrangements=5)
+SAMPLES = [MemorySample(seconds=2 * one, host=9000, gpu=2000) for one in range(20)]
+LOAD = LoadResult(requests=50, tokens=4000, problem=None)
 
 
-def failed(plugin: bool = True, **changes: Any) -> list[str]:
-    rules = judge(result(**changes), plugin, plugin, 5, 60)
-    return [rule.rule for rule in rules if not rule.passed]
+def rules(
+    name: str = "async",
+    config: Config = CONFIG,
+    memory: MemoryUse | None = None,
+    load: LoadResult = LOAD,
+    **changes: Any,
+) -> dict[str, RuleResult]:
+    memory = memory or MemoryUse.of(SAMPLES, True)
+    run = arm(name, **{"tasks": [], "load": load, "memory": memory, **changes})
+    return {rule.rule: rule for rule in stress_rules(config, WORKLOAD, run)}
+
+
+def not_passed(**changes: Any) -> dict[str, str]:
+    found = rules(**changes)
+    return {name: rule.verdict for name, rule in found.items() if rule.verdict != "passed"}
+
+
+def grown(**changes: float | None) -> MemoryUse:
+    return MemoryUse.of(SAMPLES, True).model_copy(update=changes)
 
 
 @pytest.mark.parametrize(
-    ("changes", "rule"),
+    ("changes", "rule", "verdict"),
     [
-        ({"problem": "the server hangs"}, "answers"),
-        ({"requests": 0}, "answers"),
-        ({"gpu_growth_mib": 65.0}, "gpu_memory"),
-        ({"gpu_growth_mib": None}, "gpu_memory"),
-        ({"host_growth_mib": 600.0}, "host_memory"),
+        ({"load": LOAD.model_copy(update={"problem": "hangs"})}, "answers", "failed"),
+        ({"load": LOAD.model_copy(update={"requests": 0})}, "answers", "not tested"),
+        ({"memory": grown(gpu_growth_mib=65.0)}, "gpu_memory", "failed"),
+        ({"memory": grown(gpu_growth_mib=None)}, "gpu_memory", "not tested"),
+        ({"memory": grown(host_growth_mib=600.0)}, "host_memory", "failed"),
+        ({"memory": grown(host_growth_mib=None)}, "host_memory", "not tested"),
+        ({"rearrangements": 4}, "rearrangements", "not tested"),
+        ({"failed": 1}, "no_failed_rearrangements", "failed"),
+        ({"under_way_seconds": 61.0}, "no_stall", "failed"),
+        ({"placements_rejected": 1}, "no_rejected_placements", "failed"),
+        ({"weight_mismatches": 1}, "weights", "failed"),
+        ({"weight_checks": 0}, "weights", "not tested"),
+        ({"checking_ranks": [0]}, "weights", "not tested"),
+        ({"map_mismatches": 1}, "maps", "failed"),
+        ({"modes": ["sync"]}, "mode", "not tested"),
+        ({"slots_changed": [4, 0, 4, 4]}, "slots_changed", "not tested"),
     ],
 )
-def test_each_rule_fails_alone(changes: dict[str, Any], rule: str) -> None:
-    assert failed() == []
-    assert failed(**changes) == [rule]
+def test_each_rule_alone_decides(changes: dict[str, Any], rule: str, verdict: str) -> None:
+    assert not_passed() == {}
+    assert not_passed(**changes) == {rule: verdict}
 
 
-@pytest.mark.parametrize(
-    ("changes", "rule"),
-    [
-        ({"rearrangements": 4}, "rearrangements"),
-        ({"failed": 1}, "no_failed_rearrangements"),
-        ({"under_way_seconds": 61.0}, "no_stall"),
-        ({"placements_rejected": 1}, "no_rejected_placements"),
-        ({"weight_mismatches": 1}, "weights"),
-        ({"weight_checks": 0}, "weights"),
-        ({"checking_ranks": [0]}, "every_rank_checked"),
-        ({"map_mismatches": 1}, "maps"),
-    ],
-)
-def test_each_rule_of_events_fails_alone(changes: dict[str, Any], rule: str) -> None:
-    evidence = result().evidence.model_copy(update=changes)
-    assert failed(evidence=evidence) == [rule]
+def test_an_arm_without_eplb_fails_if_experts_moved() -> None:
+    assert not_passed(name="off") == {}
+    assert not_passed(name="off", logged_rearrangements=1) == {"no_rearrangements": "failed"}
+    assert not_passed(name="off", rearrangements_started=1) == {"no_rearrangements": "failed"}
 
 
 def test_on_a_cpu_memory_is_told_and_not_judged() -> None:
-    on_cpu = [MemorySample(seconds=2 * one, host=9000, gpu=None) for one in range(20)]
-    assert failed(memory=on_cpu, host_growth_mib=600.0, gpu_growth_mib=None) == []
-    rows = result(memory=on_cpu, host_growth_mib=600.0).table().columns
-    assert list(rows[0].cells)[-1] == "host memory"
-    assert list(rows[2].cells)[-1] == "+600 MiB"
+    on_cpu = [MemorySample(seconds=2 * one, host=9000 + 40 * one, gpu=None) for one in range(20)]
+    memory = MemoryUse.of(on_cpu, False)
+    assert memory.host_growth_mib == 480
+    found = rules(memory=memory)
+    assert not {"host_memory", "gpu_memory"} & found.keys()
+    shown = dict(load_rows(ArmRun.model_validate({**dict(arm("async")), "memory": memory})))
+    assert shown["host memory"] == "+480 MiB"
 
 
 def test_without_the_plugin_vllm_s_log_counts() -> None:
-    assert failed(plugin=False, evidence=Activity()) == []
-    assert failed(plugin=False, evidence=Activity(), logged_rearrangements=4) == ["rearrangements"]
+    stock = small_config()
+    stock["arms"][2]["plugin"] = {"enabled": False}
+    config = Config.model_validate(stock)
+    nothing = Activity().model_dump()
+    assert not_passed(config=config, **nothing | {"logged_rearrangements": 5}) == {}
+    assert not_passed(config=config, **nothing | {"logged_rearrangements": 4}) == {
+        "rearrangements": "not tested"
+    }
 
 
 def test_memory_of_whole_gpus_is_said_to_be_so() -> None:
-    rules = judge(result(memory_of_processes=False), True, True, 5, 60)
-    (gpu,) = [rule for rule in rules if rule.rule == "gpu_memory"]
-    assert "of the GPUs, whoever uses them" in gpu.saw
+    found = rules(memory=MemoryUse.of(SAMPLES, False))
+    assert "of the GPUs, whoever uses them" in found["gpu_memory"].saw
 
 
-def test_a_result_can_be_read_again_and_drawn(tmp_path: Path) -> None:
-    samples = with_rearrangements(result().memory, [3.0, 9.0])
-    seen = result(memory=thinned(samples * 100))
-    assert 250 < len(seen.memory) <= 300
-    assert growths(seen.memory) == (0.0, 0.0)
-    seen.write(tmp_path / "stress.json")
-    assert StressResult.model_validate_json((tmp_path / "stress.json").read_text()) == seen
-    write_plot(seen, tmp_path / "stress.png")
+def test_a_long_run_keeps_few_samples_and_can_be_drawn(tmp_path: Path) -> None:
+    memory = MemoryUse.of(with_rearrangements(SAMPLES, [3.0, 9.0]) * 100, True)
+    assert 250 < len(memory.samples) <= 300
+    assert (memory.gpu_growth_mib, memory.host_growth_mib) == (0.0, 0.0)
+    write_plot(arm("async", memory=memory), tmp_path / "stress.png")
     assert (tmp_path / "stress.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("file", EVIDENCE, ids=lambda file: file.parent.name)
+def test_kept_results_of_before_can_be_read(file: Path) -> None:
+    seen = StressResult.model_validate_json(file.read_text())
+    assert seen.rules and all(rule.passed for rule in seen.rules)
 
 
 @pytest.mark.parametrize(
@@ -290,6 +257,9 @@ def test_a_result_can_be_read_again_and_drawn(tmp_path: Path) -> None:
         ),
         (["--set", "arms.async.eplb.windw_size=1"], "unknown key, the nearest is 'window_size'"),
         (["--json", "nowhere/stress.json"], "there is no folder nowhere"),
+        (["--hang-seconds", "inf"], "--hang-seconds inf: give a number that is finite"),
+        (["--name", "a/b"], "--name a/b: a run is named by"),
+        (["--folder", "docs"], "docs is there and is not that of a run"),
     ],
 )
 def test_what_cannot_run_is_said_before_anything_starts(options: list[str], rule: str) -> None:
@@ -317,74 +287,85 @@ def run(
         done = CliRunner().invoke(app, command)
         if done.exception is not None and not isinstance(done.exception, SystemExit):
             raise done.exception
-        found = json.loads((tmp_path / "runs/stress/stress.json").read_text())
+        found = json.loads((tmp_path / "runs/stress/result.json").read_text())
         return done.exit_code, found, done.output
 
     return run
 
 
-def rules_failed(found: dict[str, Any]) -> list[str]:
-    return [rule["rule"] for rule in found["rules"] if not rule["passed"]]
+def rules_broken(found: dict[str, Any]) -> list[str]:
+    return [rule["rule"] for rule in found["rules"] if rule["verdict"] != "passed"]
 
 
 def test_an_arm_under_load_passes(run: Any, tmp_path: Path) -> None:
     # One answer of the stand-in takes a moment, so that its events stay few.
     behaviour = {"seconds_per_request": 0.05}
     code, found, output = run("--json", "copy.json", "--plot", "plot.png", **behaviour)
-    assert (code, rules_failed(found)) == (0, []), output
+    assert (code, rules_broken(found)) == (0, []), output
     assert found == json.loads((tmp_path / "copy.json").read_text())
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
-    assert found["requests"] >= 16
-    assert found["ranks"] == 2 and found["evidence"]["checking_ranks"] == [0, 1]
-    counted = [sample["rearrangements"] for sample in found["memory"]]
+    assert (found["kind"], found["verdict"], found["stress"]["streams"]) == ("stress", "passed", 16)
+    (one,) = found["arms"]
+    assert one["load"]["requests"] >= 16
+    assert one["checking_ranks"] == [0, 1]
+    counted = [sample["rearrangements"] for sample in one["memory"]["samples"]]
     assert counted == sorted(counted)
-    assert 3 <= counted[-1] <= found["evidence"]["rearrangements"]
-    assert "every_rank_checked" in output
+    assert 3 <= counted[-1] <= one["rearrangements"]
+    assert "stress: passed" in output
+    page = (tmp_path / "runs/stress/report.html").read_text()
+    assert "Arm async under load" in page and "<svg" in page
+    text = (tmp_path / "runs/stress/report.md").read_text()
+    assert "| host memory |" in text and "python -m eval stress stress.yaml" in text
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "rule", "said"),
+    ("behaviour", "rule", "said", "expected"),
     [
-        ({"hang_after": 20}, "answers", "no token of any completion for"),
-        ({"exit_after": 20}, "answers", "RuntimeError: the engine core died"),
-        ({"mismatched_slots": [3]}, "weights", "wrong"),
-        ({"rearrangements": 1}, "rearrangements", "0, at least 3 were wanted"),
+        ({"hang_after": 20}, "answers", "no token of any completion for", 1),
+        ({"exit_after": 20}, "answers", "RuntimeError: the engine core died", 1),
+        ({"mismatched_slots": [3]}, "weights", "other weights", 1),
+        ({"rearrangements": 1}, "rearrangements", "0 rearrangements finished", NOT_TESTED),
     ],
 )
-def test_what_breaks_under_load_fails_and_says_why(
-    behaviour: dict[str, Any], rule: str, said: str, run: Any
+def test_what_breaks_under_load_is_told_with_its_reason(
+    behaviour: dict[str, Any], rule: str, said: str, expected: int, run: Any
 ) -> None:
     code, found, _ = run(seconds_per_request=0.05, **behaviour)
-    assert code == 1
-    assert rule in rules_failed(found)
+    assert code == expected
+    assert rule in rules_broken(found)
     (saw,) = [one["saw"] for one in found["rules"] if one["rule"] == rule]
     assert said in saw
     if rule == "answers":
         assert "The end of its log" in saw
 
 
+def test_a_server_that_does_not_start_leaves_a_result(run: Any) -> None:
+    code, found, output = run(die="no space left")
+    assert (code, found["verdict"], found["arms"]) == (2, "could not run", [])
+    assert "no space left" in found["reasons"][0]
+    assert "stress: could not run" in output
+
+
 def test_an_arm_without_eplb_owes_no_rearrangements(run: Any) -> None:
     code, found, output = run(arm="off", seconds_per_request=0.05)
-    assert (code, rules_failed(found)) == (0, []), output
-    assert all(sample["rearrangements"] is None for sample in found["memory"])
+    assert (code, rules_broken(found)) == (0, []), output
+    samples = found["arms"][0]["memory"]["samples"]
+    assert all(sample["rearrangements"] is None for sample in samples)
     assert "weights" not in {rule["rule"] for rule in found["rules"]}
 
 
 def test_another_run_of_a_folder_in_use_is_refused(run: Any, tmp_path: Path) -> None:
-    kept = tmp_path / "runs" / "stress" / "stress.json"
-    kept.parent.mkdir(parents=True)
-    kept.touch()
     with (
-        alone_in(kept.parent, ""),
-        pytest.raises(RunFolderError, match="runs/stress: wait for it, or give .* --folder"),
+        alone_in(tmp_path / "runs/stress", ""),
+        pytest.raises(RunFolderError, match="runs/stress: wait for it, or give .* --name"),
     ):
         run()
-    assert kept.exists()
+    assert not (tmp_path / "runs/stress").exists()
 
 
 @pytest.mark.usefixtures("default_signals")
-def test_an_interrupted_run_has_no_verdict(run: Any, tmp_path: Path) -> None:
-    log, ended = tmp_path / "runs/stress/server.log", threading.Event()
+def test_an_interrupted_run_is_kept_as_such(run: Any, tmp_path: Path) -> None:
+    log, ended = tmp_path / "runs/stress/arms/async/server.log", threading.Event()
 
     def interrupt_once_started() -> None:
         while not log.exists() and not ended.wait(0.05):
@@ -395,24 +376,14 @@ def test_an_interrupted_run_has_no_verdict(run: Any, tmp_path: Path) -> None:
     interrupt = threading.Thread(target=interrupt_once_started)
     interrupt.start()
     try:
-        with pytest.raises(FileNotFoundError):
-            run("--seconds", "60", seconds_per_request=0.05)
+        code, found, _ = run("--seconds", "60", seconds_per_request=0.05)
     finally:
         ended.set()
         interrupt.join()
-    assert log.exists()
+    assert (code, found["verdict"], found["rules"]) == (2, "interrupted", [])
 
 
 def test_a_load_that_is_made_up_needs_no_questions(harness: Harness, run: Any) -> None:
     harness.environment["GSM8K_DIR"] = "nowhere"
     code, found, output = run(seconds_per_request=0.05)
-    assert (code, rules_failed(found)) == (0, []), output
-
-
-def test_brackets_of_a_log_are_shown() -> None:
-    problem = "RuntimeError: [/pytorch/gloo/pair.cc:553] lost"
-    console = Console(width=200, record=True, file=io.StringIO())
-    broken = result(problem=problem)
-    broken.rules = [StressRule(rule="answers", passed=False, saw=problem)]
-    console.print(broken.table())
-    assert problem in console.export_text()
+    assert (code, rules_broken(found)) == (0, []), output

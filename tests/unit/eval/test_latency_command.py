@@ -9,22 +9,57 @@ from typing import Any
 import pytest
 
 from eval.commands.latency_gpus import choose_gpus
-from eval.commands.latency_model import SHAPES, ModelShape, ShapeName, write_model
-from eval.commands.latency_setup import ArmName, Setup, arm_command
+from eval.commands.latency_model import SHAPES, ShapeName, write_model
+from eval.commands.latency_setup import ArmName, Setup, latency_config
+from eval.config.schema import Config
 from eval.errors import EvaluationError
+from eval.results.latency import ModelShape
+from eval.serving.command import server_command
 
 CPU: tuple[str, ...] = ()
 ONE, TWO = ("0",), ("0", "1")
+EARLIER: dict[str, Any] = json.loads(
+    (Path(__file__).parent / "latency_servers/by_a_builder_of_their_own.json").read_text()
+)
 
 
 def setup(gpus: tuple[str, ...], streams: int = 8) -> Setup:
     """CUDA graphs where they are possible."""
     graphs = gpus == TWO
-    return Setup("/somewhere/vllm", Path("model"), ModelShape(), gpus, graphs, streams, 100)
+    return Setup("vllm", Path("model"), ModelShape(), gpus, graphs, streams, 100)
 
 
-def commands(gpus: tuple[str, ...]) -> dict[str, list[str]]:
-    return {arm.value: arm_command(arm, setup(gpus), 1234, Path("steps")) for arm in ArmName}
+def config(gpus: tuple[str, ...], streams: int = 8) -> Config:
+    return latency_config("latency", setup(gpus, streams), list(ArmName), Path("arms"))
+
+
+def commands(gpus: tuple[str, ...], streams: int = 8) -> dict[str, list[str]]:
+    served = config(gpus, streams)
+    return {arm.name: server_command(served, arm, "vllm", 1234, None) for arm in served.arms}
+
+
+def options(command: list[str]) -> dict[str, Any]:
+    """What a command line says, in whatever order and spelling of JSON."""
+    found: dict[str, Any] = {"": command[:3]}
+    for word in command[3:]:
+        if word.startswith("--"):
+            found[word] = True
+        else:
+            found[list(found)[-1]] = json.loads(word) if word[0] == "{" else word
+    return found
+
+
+@pytest.mark.parametrize("gpus", [CPU, ONE, TWO], ids=list(EARLIER))
+def test_servers_get_what_their_own_builder_gave_them(gpus: tuple[str, ...]) -> None:
+    before = EARLIER[["cpu", "one-gpu", "two-gpus"][len(gpus)]]
+    now = {name: options(command) for name, command in commands(gpus).items()}
+    assert now == {name: options(command) for name, command in before["commands"].items()}
+    assert config(gpus).serve.environment == before["environment"]
+
+
+def test_arms_that_are_not_measured_are_not_told_of_but_for_the_baseline() -> None:
+    served = latency_config("latency", setup(CPU), [ArmName.sync], Path("arms"))
+    assert [arm.name for arm in served.arms] == ["off", "sync"]
 
 
 def value(command: list[str], option: str) -> Any:
@@ -98,7 +133,7 @@ def test_arms_differ_in_eplb_alone(gpus: tuple[str, ...]) -> None:
     }
     off = arms.pop("off")
     assert "--enable-eplb" not in off
-    assert all(plugin[name]["step_times_dir"] == "steps" for name in arms)
+    assert all(plugin[name]["step_times_dir"] == f"arms/{name}/steps" for name in arms)
     eplb = {name: value(command, "--eplb-config") for name, command in arms.items()}
     assert {name: one["use_async"] for name, one in eplb.items()} == {
         "stock-sync": False,
@@ -150,7 +185,7 @@ def test_every_arm_has_the_same_cache_whatever_its_weights_leave(gpus: tuple[str
 
 
 def test_the_cache_grows_with_the_streams() -> None:
-    command = arm_command(ArmName.off, setup(TWO, streams=32), 1234, Path("steps"))
+    command = commands(TWO, streams=32)["off"]
     assert value(command, "--kv-cache-memory-bytes") == 8 * 2**30
 
 

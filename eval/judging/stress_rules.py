@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules of a stress run: those of activity as in an evaluation, and those of load and memory."""
+
+from collections.abc import Iterator
+
+from eval.config.schema import Gate
+from eval.judging.activity_rules import evidence
+from eval.judging.arms import ArmToJudge, outcome
+from eval.results.memory import MemoryUse
+from eval.results.schema import ArmRun, RuleResult
+from eval.results.stress import StressWorkload
+
+_GPU_GROWTH_MIB = 64
+"""An allocator's segments are of 2 and 20 MiB, and one more or two are no leak; an expert or a map
+that stayed behind after each rearrangement would be many more."""
+_HOST_GROWTH_MIB = 512
+"""Python's heaps, prefix caches and logs of the server fill up while it is asked. On a CPU the
+workers' memory grows by hundreds of MiB a minute without any EPLB: there it is only told."""
+
+
+def stress_rules(gate: Gate, workload: StressWorkload, arm: ArmToJudge) -> Iterator[RuleResult]:
+    """Apply every rule to the arm that was kept under load.
+
+    Args:
+        gate: Of its configuration.
+        workload: What was asked for.
+        arm: What became of it.
+    """
+    run = arm.run
+    yield _answers(workload, run)
+    wanted = gate.model_copy(update={"rearrangements": workload.rearrangements})
+    yield from evidence(wanted, arm)
+    if run.memory and any(sample.gpu is not None for sample in run.memory.samples):
+        yield from _memory(run.name, run.memory)
+
+
+def _answers(workload: StressWorkload, run: ArmRun) -> RuleResult:
+    load = run.load
+    asked = (
+        f"{load.requests} completions of {load.tokens} tokens in {run.seconds:.0f} s"
+        if load
+        else "nothing was asked"
+    )
+    problem = load.problem if load else None
+    return outcome(
+        "answers",
+        False if problem else True if load and load.requests else None,
+        f"{asked}, then: {problem}" if problem else asked,
+        limit=f"every completion with all its tokens, and never {workload.hang_seconds:g} s "
+        "without any",
+        detectable="a single request that fails, and a server that hangs",
+        arm=run.name,
+    )
+
+
+def _memory(arm: str, memory: MemoryUse) -> Iterator[RuleResult]:
+    whose = "" if memory.of_processes else ", of the GPUs, whoever uses them"
+    yield _growth(arm, "gpu_memory", memory.gpu_growth_mib, _GPU_GROWTH_MIB, whose)
+    yield _growth(arm, "host_memory", memory.host_growth_mib, _HOST_GROWTH_MIB, "")
+
+
+def _growth(arm: str, rule: str, growth: float | None, most: int, whose: str) -> RuleResult:
+    return outcome(
+        rule,
+        None if growth is None else growth <= most,
+        "too few samples: let it run longer"
+        if growth is None
+        else f"{growth:+.0f} MiB from the second fifth of the time to the last{whose}",
+        limit=f"at most {most} MiB more",
+        detectable=f"a leak of more than {most} MiB in three fifths of the time",
+        arm=arm,
+    )

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Made-up latency runs."""
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+from eval.commands.latency_setup import ArmName, Setup, latency_config
+from eval.results.latency import Distribution, LatencyTimes, LatencyWorkload, ModelShape
+from eval.results.schema import ArmResult, Machine, Result
+from tests.builders.arms import VERSIONS
+
+_FACTORS = {
+    "off": (1, None),
+    "stock-sync": (2, 300),
+    "sync": (2, 200),
+    "stock-async": (3, 40),
+    "async": (1.05, 2),
+}
+"""Of times between tokens, and of those in the state manager."""
+
+
+def distribution(factor: float, count: int = 100) -> Distribution:
+    """From ``factor`` to a hundred times as many milliseconds."""
+    times = [factor * number / 1000 for number in range(1, count + 1)]
+    found = Distribution.of(times)
+    assert found is not None
+    return found
+
+
+def latency_result(
+    *names: str,
+    loopback: bool = True,
+    most_p99: float | None = None,
+    times: float | None = None,
+    count: int = 100,
+) -> Result:
+    """All arms, or those named; ``times`` is for how many times as long ``async`` takes."""
+    chosen = names or tuple(_FACTORS)
+    gpus = () if loopback else ("0", "1")
+    setup = Setup("vllm", Path("model"), ModelShape(), gpus, False, 2, 100)
+    config = latency_config("latency", setup, [ArmName(name) for name in chosen], Path("arms"))
+
+    def arm(name: str) -> ArmResult:
+        factor, steps = _FACTORS[name]
+        if times is not None and name == "async":
+            factor = times
+        return ArmResult(
+            name=name,
+            tasks=[],
+            start_seconds=1,
+            asked_from=0,
+            asked_until=1,
+            logged_rearrangements=0 if name == "off" else 3,
+            seconds=1,
+            tokens_per_second=200,
+            command=["vllm", "serve", "model"],
+            log="server.log",
+            latency=LatencyTimes(
+                rearranging_steps=1,
+                state_manager=None if steps is None else distribution(steps),
+                between_tokens=distribution(factor, count),
+                slow=0.01,
+                gpu_memory_mib=None if loopback else 700,
+                completions=[100, 100],
+            ),
+        )
+
+    return Result(
+        kind="latency",
+        name="latency",
+        verdict="passed",
+        reasons=[],
+        started=datetime(2026, 1, 1, tzinfo=timezone.utc),
+        finished=datetime(2026, 1, 1, tzinfo=timezone.utc),
+        versions=VERSIONS,
+        machine=Machine(processor="p", accelerators=[], cores=1, memory_gib=1),
+        config=config,
+        config_sha256=config.sha256(),
+        latency=LatencyWorkload(
+            shape=setup.shape,
+            streams=2,
+            tokens=100,
+            loopback=loopback,
+            gpus=len(gpus),
+            servers_at_once=1,
+            most_p99=most_p99,
+        ),
+        arms=[arm(name) for name in chosen],
+    )
