@@ -61,7 +61,7 @@ def find_on_hub(model: str, environment: Mapping[str, str]) -> str:
     return f"{model}, on the Hub: the first server downloads it"
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Of its message, which may have many."""
     text = str(error).strip()
     return text.splitlines()[0] if text else repr(error)

@@ -173,8 +173,13 @@ def _parse(model: type[_Model], text: bytes, where: str) -> _Model:
 def write_atomically(file: Path, text: str) -> None:
     """Write ``text`` so that ``file`` is never there in part."""
     partial = file.with_name(f"{file.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(file)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(file)
+    except OSError as error:
+        # On a full disk, what says so needs the room.
+        partial.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(file)) from error
 
 
 def _resumable(path: Path, new: RunState) -> RunState | None:
