@@ -9,8 +9,8 @@ from eval.interrupts import interrupts_end_at_once
 from eval.output import keep_output
 
 _REQUIRED = (
-    "aiohttp", "httpx", "jinja2", "lm_eval", "pydantic", "rich", "ruamel.yaml", "safetensors",
-    "scipy", "transformers", "typer",
+    "aiohttp", "filelock", "httpx", "httpx_sse", "jinja2", "lm_eval", "prometheus_client", "psutil",
+    "pydantic", "pynvml", "rich", "ruamel.yaml", "safetensors", "scipy", "transformers", "typer",
 )  # fmt: skip
 
 

@@ -21,6 +21,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from pydantic import BaseModel
 
 from eval.activity.counts import ModelActivity
+from eval.results.latency import Distribution, LatencyTimes, LatencyWorkload
+from eval.results.memory import MemorySample, MemoryUse
 from eval.results.samples import Sample
 from eval.results.schema import (
     ArmResult,
@@ -33,6 +35,7 @@ from eval.results.schema import (
     TaskResult,
     Versions,
 )
+from eval.results.stress import LoadResult, StressWorkload
 
 PAGE = Path(__file__).parents[1] / "docs" / "result.md"
 
@@ -40,7 +43,8 @@ MODELS: dict[str, type[BaseModel]] = {
     model.__name__: model
     for model in (
         Result, RuleResult, ControlResult, ArmResult, ModelActivity, TaskResult, OracleResult,
-        Versions, Machine, Seeds, Sample,
+        Versions, Machine, Seeds, Sample, LatencyWorkload, LatencyTimes, Distribution,
+        StressWorkload, LoadResult, MemoryUse, MemorySample,
     )
 }  # fmt: skip
 

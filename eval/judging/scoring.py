@@ -11,9 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from eval.config.schema import TaskName
+from eval.config.yaml_files import read_yaml
 from eval.results.samples import Sample
 
 _TASKS = Path(__file__).parents[1] / "load" / "tasks"
@@ -112,6 +111,6 @@ def _scoring(task: TaskName) -> _Scoring:
 
 
 def _definition(task: str) -> dict[str, Any]:
-    values: dict[str, Any] = yaml.safe_load((_TASKS / f"{task}.yaml").read_text(encoding="utf-8"))
+    values: dict[str, Any] = read_yaml(_TASKS / f"{task}.yaml")
     included = values.pop("include", None)
     return {**_definition(included.removesuffix(".yaml")), **values} if included else values

@@ -22,13 +22,17 @@ def task_manager() -> Any:
     return TaskManager(include_path=str(_FOLDER), include_defaults=False)
 
 
-def task_definition(manager: Any, task: Task, files: Mapping[str, Path] | None) -> dict[str, Any]:
+def task_definition(
+    manager: Any, task: Task, files: Mapping[str, Path] | None, cache: Path | None = None
+) -> dict[str, Any]:
     """The task's YAML with what the configuration says.
 
     Args:
         manager: From `task_manager`.
         task: How many shots and tokens.
         files: The file of each split; None: the questions come from the Hub.
+        cache: Where `datasets` may write what it makes of files; None: into the user's own cache,
+            which need not be there or writable.
     """
     definition = dict(manager.task_index[task.name].cfg)
     definition["num_fewshot"] = task.fewshot
@@ -40,6 +44,7 @@ def task_definition(manager: Any, task: Task, files: Mapping[str, Path] | None) 
         definition["dataset_path"] = "json"
         definition["dataset_name"] = None
         definition["dataset_kwargs"] = {
-            "data_files": {split: str(file) for split, file in files.items()}
+            "data_files": {split: str(file) for split, file in files.items()},
+            **({"cache_dir": str(cache)} if cache else {}),
         }
     return definition

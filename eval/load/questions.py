@@ -5,16 +5,20 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import lm_eval
+from datasets.exceptions import DatasetsError
 from lm_eval.utils import hash_string
 from pydantic import BaseModel
 
 from eval.config.schema import Task, TaskName
+from eval.errors import DatasetError
 from eval.load.lm_eval_tasks import task_definition, task_manager
 from eval.load.question_client import Completions, RequestError
 from eval.load.question_files import Files
+from eval.preflight.hub import first_line
 from eval.results.samples import Sample
 from eval.results.schema import Seeds, TaskRun
 from eval.secrets import SECRETS
@@ -62,11 +66,11 @@ def ask(
         name, url, headers, task.concurrency, task.request_timeout, SEEDS.request
     )
     manager = task_manager()
-    with _log_to(log):
+    with _log_to(log), TemporaryDirectory() as cache:
         try:
             output = lm_eval.simple_evaluate(
                 model=completions,
-                tasks=[task_definition(manager, task, files)],
+                tasks=[task_definition(manager, task, files, Path(cache))],
                 task_manager=manager,
                 limit=task.questions,
                 random_seed=SEEDS.random,
@@ -74,6 +78,11 @@ def ask(
                 torch_random_seed=SEEDS.torch,
                 fewshot_random_seed=SEEDS.fewshot,
             )
+        except DatasetsError as error:
+            reason = error.__cause__ or error
+            raise DatasetError(
+                f"{task.name}: the questions cannot be read ({first_line(reason)})"
+            ) from error
         except RequestError as error:
             raise RequestError(error.happened, f"{task.name}, {error}") from error
     return Answers(

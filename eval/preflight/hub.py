@@ -100,7 +100,7 @@ def problem_of_hub(ask: Callable[[], object]) -> str | None:
         return f"no answer within {HUB_SECONDS} s"
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Of its message, which may have many."""
     text = str(error).strip()
     return text.splitlines()[0] if text else repr(error)

@@ -36,9 +36,13 @@ class Distribution(BaseModel):
     """Of times in milliseconds."""
 
     count: int
+    """Of the times."""
     p50: float
+    """Their median."""
     p99: float
+    """What 99 of 100 stay below."""
     max: float
+    """The longest."""
     curve: list[tuple[float, float]]
     """Percent of the times, and what they stay below."""
 
@@ -64,6 +68,7 @@ class LatencyWorkload(BaseModel):
     tokens: int
     """Of each."""
     loopback: bool
+    """Whether ranks shared what they ran on."""
     gpus: int
     """That the servers used; 0: they ran on the CPU."""
     servers_at_once: int

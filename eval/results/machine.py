@@ -6,22 +6,22 @@ import importlib.util
 import os
 import platform
 import re
-import shutil
-import subprocess
 from importlib import metadata
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
+
 from eval.results.schema import Machine, Versions
+from eval.serving.gpus import gpu_names
 
 
 def this_machine() -> Machine:
     """Processor, accelerators, usable cores and memory of this machine."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Machine(
         processor=_processor(),
-        accelerators=_accelerators(),
+        accelerators=gpu_names(),
         cores=len(os.sched_getaffinity(0)),
-        memory_gib=round(memory / 2**30, 1),
+        memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
     )
 
 
@@ -82,16 +82,3 @@ def _processor() -> str:
     text = information.read_text(encoding="utf-8") if information.exists() else ""
     model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     return model[1] if model else platform.processor() or platform.machine()
-
-
-def _accelerators() -> list[str]:
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return []
-    listing = subprocess.run(
-        [program, "--query-gpu=name", "--format=csv,noheader"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return listing.stdout.splitlines() if listing.returncode == 0 else []

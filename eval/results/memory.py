@@ -18,6 +18,7 @@ class MemorySample(BaseModel):
     seconds: float
     """Since the load began."""
     host: int
+    """Of its processes, resident."""
     gpu: int | None
     """None: there is none, or the driver does not tell."""
     rearrangements: int | None = None
@@ -28,11 +29,13 @@ class MemoryUse(BaseModel):
     """Of one server while it was under load."""
 
     samples: list[MemorySample]
+    """Of the whole time, thinned out."""
     of_processes: bool
     """False: the GPU memory is that of the GPUs, whoever uses it."""
     gpu_growth_mib: float | None
     """From the second fifth of the time to the last, as the next; none: too few samples."""
     host_growth_mib: float | None
+    """Of the host's memory."""
 
     @classmethod
     def of(cls, samples: list[MemorySample], of_processes: bool) -> "MemoryUse":

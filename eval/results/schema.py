@@ -165,10 +165,11 @@ class ArmRun(Activity):
         return self.rearrangements if told else self.logged_rearrangements
 
     latency: LatencyTimes | None = None
-    """Of a latency run."""
+    """What a latency run measured; none in others."""
     load: LoadResult | None = None
-    """Of a stress run, as ``memory``."""
+    """What a stress run asked; none in others."""
     memory: MemoryUse | None = None
+    """Of its server in a stress run; none in others."""
 
 
 class ArmResult(ArmRun):
@@ -229,6 +230,7 @@ class Result(BaseModel):
     """3 and 4 are still read, and nothing ties the files of such a run together. 3 is from before
     outcomes were told: ``rearrangements`` has those that were rejected or changed nothing, too."""
     kind: RunKind = "accuracy"
+    """Which command made it: ``accuracy`` is that of `run`; files without it are of the first."""
     run: str = ""
     """Identity of the run, as in ``run.json``; before schema 5 none."""
     name: str

@@ -72,7 +72,8 @@ def test_a_lock_holds_on_every_python_it_names(lock: Path) -> None:
     assert names == sorted(set(names))
     [torch] = [pin for pin in pins if pin.startswith("torch==")]
     assert "+" not in torch, "the build is chosen where it is installed"
-    assert not [name for name in names if name.startswith(("nvidia-", "cuda-", "triton"))]
+    of_gpus = [name for name in names if name.startswith(("nvidia-", "cuda-", "triton"))]
+    assert set(of_gpus) <= {"nvidia-ml-py"}
 
 
 def test_uv_comes_by_pip_without_its_warnings(checkout: Checkout) -> None:

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever ends a run: a verdict, a result and a report, and no traceback."""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as Xml
+
+import pytest
+
+from tests.builders.harness import Harness
+
+
+def could_not_run(harness: Harness, ended: "subprocess.CompletedProcess[str]") -> str:
+    """The reason, which is the same in all that a run leaves."""
+    assert ended.returncode == 2, ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stderr
+    result = harness.result()
+    assert result["verdict"] == "could not run"
+    [reason] = result["reasons"]
+    assert isinstance(reason, str)
+    first = reason.splitlines()[0]
+    assert first in ended.stdout
+    error = Xml.parse(harness.folder / "junit.xml").getroot().find("testcase/error")
+    assert error is not None and first in str(error.text)
+    report = (harness.folder / "runs/small/report.md").read_text(encoding="utf-8")
+    assert report.startswith("## EPLB evaluation small: could not run")
+    return reason
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "said"),
+    [
+        ({"answers": {"body": "{}"}}, "the server gave an answer that cannot be read: gsm8k, que"),
+        ({"answers": {"body": r'{"choices": [{"text": "\ud800"}]}'}}, "hex escape"),
+        ({"answers": {"body": "busy", "status": 429}}, "the server refused a request: gsm8k, que"),
+        ({"metrics": "<html>{"}, "/metrics answers cannot be read"),
+    ],
+)
+def test_an_answer_that_is_none_ends_a_run(
+    harness: Harness, behaviour: dict[str, Any], said: str
+) -> None:
+    ended = harness.run("--junit", "junit.xml", **behaviour)
+
+    assert said in could_not_run(harness, ended)
+    assert harness.workers_alive() == []
+
+
+def test_a_cut_line_of_questions_ends_a_run(harness: Harness) -> None:
+    file = harness.folder / "gsm8k/test.jsonl"
+    file.write_text(file.read_text()[:-20])
+    ended = harness.run("--junit", "junit.xml")
+
+    assert "gsm8k" in could_not_run(harness, ended)
+
+
+def test_no_cache_of_datasets_is_needed_for_questions_in_files(harness: Harness) -> None:
+    harness.environment["HF_DATASETS_CACHE"] = "/dev/null/cache"
+    ended = harness.run("--only", "sync")
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_an_error_while_judging_is_a_result_without_arms(harness: Harness) -> None:
+    harness.run("--only", "sync", sync={"die": "no memory"})
+    samples = harness.folder / "runs/small/arms/off/samples.jsonl"
+    samples.write_text(samples.read_text()[:-40])
+    ended = harness.run("--only", "sync", "--junit", "junit.xml")
+
+    assert "samples.jsonl, line 12" in could_not_run(harness, ended)
+
+
+@pytest.fixture
+def small_disk(harness: Harness) -> Iterator[Callable[[int], None]]:
+    """Puts ``runs`` on a disk of so many KiB."""
+    folder = harness.folder / "runs"
+    folder.mkdir()
+
+    def mount(size: int) -> None:
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(folder)]
+        if subprocess.run(command, capture_output=True, text=True).returncode != 0:
+            pytest.skip("no tmpfs can be mounted here: only root may")
+
+    if shutil.which("mount") is None:
+        pytest.skip("there is no mount")
+    yield mount
+    subprocess.run(["umount", "--lazy", str(folder)], check=False)
+
+
+def test_a_disk_that_gets_full_in_the_middle_ends_a_run(
+    harness: Harness, small_disk: Callable[[int], None]
+) -> None:
+    # The result fits, the answers do not.
+    small_disk(24)
+    ended = harness.run("--set", "tasks.gsm8k.questions=20")
+
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    assert harness.result()["verdict"] == "could not run"
+    assert "samples.jsonl: No space left on device" in harness.result()["reasons"][0]
+
+
+def test_a_result_that_finds_no_room_is_told_in_one_line(
+    harness: Harness, small_disk: Callable[[int], None]
+) -> None:
+    small_disk(4)
+    ended = harness.run("--junit", "junit.xml")
+
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1].startswith("error: no result: ")
+    assert "No space left on device" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not Path(harness.folder / "runs/small/result.json").exists()
