@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which room of the package may import what, and how long and how alike its files may be.
+"""Which room of the plugin and of the harness may import what, and how long and alike files may be.
 
 scripts/lint runs it; it names every file that breaks a rule. CONTRIBUTING tells what the rooms are.
 """
@@ -43,6 +43,35 @@ MAY_IMPORT_FROM_OUTSIDE = {
 """What is tied to a server, with who may import it. Pure rooms can be tested, simulated and
 benchmarked without one; the guard asks the group that it is given."""
 
+HARNESS_MAY_IMPORT = {
+    "errors": "",
+    "interrupts": "",
+    "secrets": "",
+    "config": "errors secrets",
+    "activity": "errors",
+    "results": "activity config errors secrets",
+    "judging": "activity config errors results",
+    "report": "activity config errors judging results secrets",
+    "serving": "config errors interrupts secrets",
+    "load": "config errors results secrets",
+    "oracle": "config errors results serving",
+    "preflight": "config errors load secrets serving",
+    "commands": "activity config errors interrupts judging load oracle preflight report results "
+    "secrets serving",
+    "cli": "commands config errors judging preflight report results secrets",
+    "latency": "cli errors",
+    "stress": "cli errors",
+}
+"""The same of the harness: what judges and reports starts no server and asks nothing."""
+
+HARNESS_MAY_IMPORT_FROM_OUTSIDE = {
+    "vllm": set[str](),
+    "lm_eval": {"load"},
+    "torch": {"oracle"},
+    "transformers": {"oracle"},
+}
+"""It talks to servers and never imports vLLM; judging again what was kept takes no time to load."""
+
 SHARED = "observe.events"
 """What the harness imports of the package, so that an event is typed where it is read, too."""
 
@@ -70,17 +99,39 @@ class Module(NamedTuple):
     """Of anything; inside functions, too, but not for types alone."""
 
 
+class Rules(NamedTuple):
+    """What holds in one package."""
+
+    may_import: dict[str, str]
+    from_outside: dict[str, set[str]]
+
+
+PLUGIN = Rules(MAY_IMPORT, MAY_IMPORT_FROM_OUTSIDE)
+HARNESS = Rules(HARNESS_MAY_IMPORT, HARNESS_MAY_IMPORT_FROM_OUTSIDE)
+
+
 def problems(package: Path = PACKAGE) -> list[str]:
-    """Every broken rule as ``file:line: rule``; none: the house is in order."""
+    """Every broken rule as ``file:line: rule``; none: the houses are in order.
+
+    Args:
+        package: The plugin's; the harness is beside it.
+    """
+    harness = package.parent / "eval"
+    return [
+        *problems_of(package, PLUGIN),
+        *problems_of(harness, HARNESS),
+        *wrong_imports_of_harness(harness, package.name),
+    ]
+
+
+def problems_of(package: Path, rules: Rules) -> Iterator[str]:
+    """Those of one package by itself."""
     modules = read(package)
     inside = {name: own_imports(name, modules, package.name) for name in modules}
-    return [
-        *wrong_imports(modules, inside),
-        *circles(modules, inside),
-        *long_files(modules),
-        *names_alike(modules),
-        *wrong_imports_of_harness(package.parent / "eval", package.name),
-    ]
+    yield from wrong_imports(modules, inside, rules)
+    yield from circles(modules, inside)
+    yield from long_files(modules)
+    yield from names_alike(modules)
 
 
 def read(package: Path) -> dict[str, Module]:
@@ -131,31 +182,33 @@ def own_imports(name: str, modules: dict[str, Module], package: str) -> dict[str
     return found
 
 
-def wrong_imports(modules: dict[str, Module], inside: dict[str, dict[str, int]]) -> Iterator[str]:
+def wrong_imports(
+    modules: dict[str, Module], inside: dict[str, dict[str, int]], rules: Rules
+) -> Iterator[str]:
     """What a room may not import, of the package and from outside."""
     for name, module in modules.items():
-        if not name:
+        if name in ("", "__main__"):
             continue
-        if module.room not in MAY_IMPORT:
-            yield f"{module.file}: room {module.room} is not in MAY_IMPORT of scripts/house.py"
+        if module.room not in rules.may_import:
+            yield f"{module.file}: room {module.room} is not in the tables of scripts/house.py"
             continue
-        allowed = [module.room, *MAY_IMPORT[module.room].split()]
+        allowed = [module.room, *rules.may_import[module.room].split()]
         for other, line in inside[name].items():
             if not any(is_within(other, one) for one in allowed):
                 yield f"{module.file}:{line}: {module.room} may not import {other}"
-        for outside, rooms in MAY_IMPORT_FROM_OUTSIDE.items():
+        for outside, rooms in rules.from_outside.items():
             lines = [line for line, imported in module.imports if is_within(imported, outside)]
             if lines and not any(is_within(name, room) for room in rooms):
                 yield f"{module.file}:{min(lines)}: {module.room} may not import {outside}"
 
 
 def wrong_imports_of_harness(harness: Path, package: str) -> Iterator[str]:
-    """What the harness may not import: it talks to servers, and reads events by their types."""
+    """What of the plugin the harness may not import: it reads events by their types."""
     for file in sorted(harness.rglob("*.py")):
         where = file.relative_to(harness.parent)
         for line, name in imports_of(ast.parse(file.read_text(encoding="utf-8")), []):
             ours = is_within(name, package) and not is_within(name, f"{package}.{SHARED}")
-            if ours or is_within(name, "vllm"):
+            if ours:
                 yield f"{where}:{line}: eval may not import {name}"
 
 

@@ -99,7 +99,7 @@ def test_what_is_imported_for_types_alone_is_free(house: ModuleType, tmp_path: P
 
 def test_a_new_room_needs_its_rights(house: ModuleType, tmp_path: Path) -> None:
     [problem] = house.problems(build(tmp_path, cellar__wine=""))
-    assert problem.startswith("vllm_eplb_plugin/cellar/wine.py: room cellar is not in MAY_IMPORT")
+    assert problem.startswith("vllm_eplb_plugin/cellar/wine.py: room cellar is not in the tables")
 
 
 def test_imports_never_go_in_a_circle(house: ModuleType, tmp_path: Path) -> None:
@@ -164,12 +164,35 @@ def test_files_of_different_rooms_may_have_one_name(house: ModuleType, tmp_path:
     assert house.problems(build(tmp_path, engine__refusals="", loopback__refusals="")) == []
 
 
-@pytest.mark.parametrize("name", ["vllm", "vllm_eplb_plugin.settings", "vllm_eplb_plugin.observe"])
+def build_harness(package: Path, room: str, text: str) -> Path:
+    """One file in a room of the harness beside a package."""
+    file = package.parent / "eval" / room / "made_up.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    return package
+
+
+@pytest.mark.parametrize("name", ["vllm_eplb_plugin.settings", "vllm_eplb_plugin.observe"])
 def test_the_harness_shares_nothing_with_the_plugin_but_the_types_of_events(
     house: ModuleType, tmp_path: Path, name: str
 ) -> None:
-    package = build(tmp_path, observe__events="", settings="")
-    file = tmp_path / "eval" / "events.py"
-    file.parent.mkdir()
-    file.write_text(f"from vllm_eplb_plugin.observe.events import Event\nimport {name}\n")
-    assert house.problems(package) == [f"eval/events.py:2: eval may not import {name}"]
+    text = f"from vllm_eplb_plugin.observe.events import Event\nimport {name}\n"
+    package = build_harness(build(tmp_path, observe__events="", settings=""), "activity", text)
+    assert house.problems(package) == [f"eval/activity/made_up.py:2: eval may not import {name}"]
+
+
+@pytest.mark.parametrize("room", ["judging", "report", "results", "activity"])
+@pytest.mark.parametrize("name", ["vllm", "lm_eval", "torch", "transformers"])
+def test_what_judges_and_reports_loads_nothing_that_asks_or_decodes(
+    house: ModuleType, tmp_path: Path, room: str, name: str
+) -> None:
+    package = build_harness(build(tmp_path), room, f"import {name}\n")
+    assert house.problems(package) == [f"eval/{room}/made_up.py:1: {room} may not import {name}"]
+
+
+def test_what_judges_starts_no_server(house: ModuleType, tmp_path: Path) -> None:
+    package = build_harness(build(tmp_path), "serving", "")
+    build_harness(package, "judging", "from eval.serving import made_up\n")
+    assert house.problems(package) == [
+        "eval/judging/made_up.py:1: judging may not import serving.made_up"
+    ]
