@@ -6,8 +6,8 @@ import sys
 from importlib.util import find_spec
 
 _REQUIRED = (
-    "httpx", "jinja2", "lm_eval", "prometheus_client", "psutil", "pydantic", "pynvml", "rich", "scipy",
-    "transformers", "typer", "yaml",
+    "httpx", "jinja2", "lm_eval", "prometheus_client", "psutil", "pydantic", "pynvml", "rich",
+    "scipy", "transformers", "typer", "yaml",
 )  # fmt: skip
 
 if __name__ == "__main__":
