@@ -6,10 +6,10 @@ import sys
 from importlib.util import find_spec
 
 from eval.interrupts import interrupts_end_at_once
-from eval.output import keep_output
+from eval.standard_streams import keep_output
 
 _REQUIRED = (
-    "aiohttp", "filelock", "httpx", "httpx_sse", "jinja2", "lm_eval", "prometheus_client", "psutil",
+    "filelock", "httpx", "httpx_sse", "jinja2", "lm_eval", "prometheus_client", "psutil",
     "pydantic", "pynvml", "rich", "ruamel.yaml", "safetensors", "scipy", "transformers", "typer",
 )  # fmt: skip
 

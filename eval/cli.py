@@ -17,9 +17,9 @@ from eval.config.find import DEFAULT, find_config
 from eval.config.loading import load_config, load_gate
 from eval.errors import EvaluationError, PreflightError, run_to_its_end
 from eval.interrupts import interrupts_end_at_once
-from eval.output import output_is_lost
 from eval.preflight.outputs import require_file, require_folder
 from eval.report.console import PlainConsole
+from eval.standard_streams import output_is_lost
 
 _RUNS = Path("runs")
 
@@ -109,7 +109,7 @@ def run_command(
     config = load_config(find_config(config_file), overrides, only or [], gate)
     require_file(junit, "--junit", f"{config.name}.xml")
     require_folder(_RUNS / config.name)
-    from eval.commands.run import run
+    from eval.commands.accuracy import run
     from eval.judging.controls import add_controls
     from eval.report.files import write_reports
     from eval.report.junit import write_junit, write_junit_of_no_run
@@ -181,7 +181,7 @@ def check_command(
     """Look for everything that a run needs, as `run` does first. Exit code 2: some is missing."""
     config = load_config(find_config(config_file), settings or [])
     from eval.preflight.fitness import Finding
-    from eval.preflight.look import findings_table, preflight
+    from eval.preflight.preparation import findings_table, preflight
 
     console = PlainConsole()
     found = preflight(config, console)

@@ -4,7 +4,7 @@
 import sys
 
 from eval.cli import main
-from eval.output import keep_output
+from eval.standard_streams import keep_output
 
 if __name__ == "__main__":
     keep_output()

@@ -44,23 +44,27 @@ MAY_IMPORT_FROM_OUTSIDE = {
 benchmarked without one; the guard asks the group that it is given."""
 
 HARNESS_MAY_IMPORT = {
-    "errors": "",
+    "gpus": "",
     "interrupts": "",
     "secrets": "",
+    "standard_streams": "",
+    "visible": "",
+    "errors": "secrets visible",
     "config": "errors secrets",
     "activity": "errors",
-    "results": "activity config errors secrets",
+    "results": "activity config errors gpus secrets",
     "judging": "activity config errors results",
-    "report": "activity config errors judging results secrets",
-    "serving": "config errors interrupts secrets",
-    "load": "config errors results secrets",
+    "report": "activity config errors judging results secrets visible",
+    "serving": "config errors gpus interrupts results secrets visible",
+    "load": "config errors preflight results secrets serving",
     "oracle": "config errors results serving",
-    "preflight": "config errors load secrets serving",
+    "preflight": "config errors interrupts secrets serving",
     "commands": "activity config errors interrupts judging load oracle preflight report results "
     "secrets serving",
-    "cli": "commands config errors judging preflight report results secrets",
-    "latency": "cli errors",
-    "stress": "cli errors",
+    "cli": "commands config errors interrupts judging preflight report results secrets "
+    "standard_streams",
+    "latency": "cli errors standard_streams",
+    "stress": "cli errors standard_streams",
 }
 """The same of the harness: what judges and reports starts no server and asks nothing."""
 

@@ -20,22 +20,20 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
-from eval.activity.counts import ModelActivity
+from eval.activity.totals import ModelActivity
 from eval.results.latency import Distribution, LatencyTimes, LatencyWorkload
 from eval.results.memory import MemorySample, MemoryUse
 from eval.results.samples import Sample
 from eval.results.schema import (
     ArmResult,
     ControlResult,
-    Machine,
     OracleResult,
     Result,
     RuleResult,
-    Seeds,
     TaskResult,
-    Versions,
 )
 from eval.results.stress import LoadResult, StressWorkload
+from eval.results.surroundings import Machine, Seeds, Versions
 
 PAGE = Path(__file__).parents[1] / "docs" / "result.md"
 

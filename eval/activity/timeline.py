@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.activity.counts import Outcome, outcome_of
+from eval.activity.counts import outcome_of
 from eval.activity.events import Told, files_that_speak_for_all, read_events
 from eval.activity.moved_models import MovedModel
 from eval.activity.placements import Load, Placement, balancedness, rank_loads
+from eval.activity.totals import Outcome
 from eval.errors import EventsError
 from vllm_eplb_plugin.observe import events
 from vllm_eplb_plugin.observe.events import MapsChecked, ModelEvent, WeightsChecked

@@ -6,19 +6,20 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
-from eval.activity.counts import Activity, read_activity
+from eval.activity.counts import read_activity
 from eval.activity.events import DELIVERY_SECONDS
+from eval.activity.totals import Activity
 from eval.activity.vllm_log import count_rearrangements
 from eval.config.schema import Arm, Config, TaskName
 from eval.load.question_client import RequestError
-from eval.load.question_files import Files
 from eval.load.questions import Answers, ask
+from eval.preflight.question_files import Files
 from eval.report.arm_counts import rearrangements
 from eval.results.folder import RunFolder
 from eval.results.schema import ArmRun
 from eval.secrets import SECRETS
-from eval.serving.arm import ServedArm, serve
 from eval.serving.failure.refusals import FAILED, STOPPED_ANSWERING
+from eval.serving.served_arm import ServedArm, serve
 from eval.serving.server import Server
 
 

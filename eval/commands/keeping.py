@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from eval.commands.run import Ended
+from eval.commands.accuracy import Ended
 from eval.config.schema import Config, Name
 from eval.errors import ConfigError, EvaluationError, RunFolderError
 from eval.judging.verdict import reasons, verdict

@@ -19,8 +19,8 @@ from eval.results.folder import RunFolder
 from eval.results.latency import Distribution, LatencyTimes, LatencyWorkload
 from eval.results.schema import ArmRun
 from eval.secrets import SECRETS
-from eval.serving.arm import ServedArm, serve
 from eval.serving.memory import gpu_memory_of_devices_mib
+from eval.serving.served_arm import ServedArm, serve
 from eval.serving.server import Server
 
 FIRST_TOKENS = 32

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from eval.commands.latency_gpus import RANKS
 from eval.config.schema import Arm, Config, Eplb
-from eval.config.serve import Serve
+from eval.config.serve_section import Serve
 from eval.results.latency import ModelShape
 from eval.serving.command import HOST
 

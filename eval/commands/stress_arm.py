@@ -16,8 +16,8 @@ from eval.results.memory import MemoryUse, with_rearrangements
 from eval.results.schema import ArmRun
 from eval.results.stress import LoadResult, StressWorkload
 from eval.secrets import SECRETS
-from eval.serving.arm import ServedArm, serve
 from eval.serving.memory_probe import MemoryProbe
+from eval.serving.served_arm import ServedArm, serve
 
 
 def load_arm(

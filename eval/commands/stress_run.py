@@ -11,7 +11,7 @@ from eval.config.schema import Config
 from eval.interrupts import interrupts_raise, interrupts_wait
 from eval.judging.kept_arm import with_activity
 from eval.judging.stress_rules import stress_rules
-from eval.preflight.look import preflight
+from eval.preflight.preparation import preflight
 from eval.results.folder import open_run
 from eval.results.machine import installed_versions
 from eval.results.schema import ArmRun, Result

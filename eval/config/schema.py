@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from eval.config.section import Section
-from eval.config.serve import Serve
+from eval.config.serve_section import Serve
 from eval.secrets import Secrets
 
 # A name becomes a folder.

@@ -15,8 +15,9 @@ from eval.judging.kept_oracle import read_oracle
 from eval.judging.same_run import require_different_arms, require_different_runs
 from eval.judging.untouched import require_untouched
 from eval.judging.verdict import reasons, verdict
-from eval.results.folder import RunFolder, read_result, read_state
+from eval.results.folder import RunFolder, read_result
 from eval.results.schema import SCHEMA_VERSION, OracleResult, Result
+from eval.results.state import read_state
 
 _NOT_TIED = (
     "{name}: a run of schema {schema} has no digests, so nothing ties its files together: an edit "

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from eval.activity.agreement import agree
-from eval.activity.counts import Activity, count_activity
+from eval.activity.counts import count_activity
 from eval.activity.rank_files import read_rank_files
+from eval.activity.totals import Activity
 from eval.activity.vllm_log import count_rearrangements, read_log
 from eval.config.schema import Arm, Config
 from eval.errors import GateError

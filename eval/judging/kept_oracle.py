@@ -6,9 +6,9 @@ from pathlib import Path
 
 from eval.config.schema import Config
 from eval.errors import GateError
-from eval.oracle.decoding import OracleAnswers, OracleRequest
 from eval.results.folder import RunFolder
 from eval.results.json_files import read_model
+from eval.results.oracle_texts import OracleAnswers, OracleRequest
 from eval.results.samples import Sample
 from eval.results.schema import OracleResult
 

@@ -4,7 +4,7 @@
 import hashlib
 import json
 
-from eval.activity.counts import Activity
+from eval.activity.totals import Activity
 from eval.errors import GateError, RunFolderError
 from eval.results.digests import require_digests, run_files, values_digest
 from eval.results.folder import RunFolder

@@ -17,10 +17,11 @@ from eval.config.schema import Task, TaskName
 from eval.errors import DatasetError
 from eval.load.lm_eval_tasks import task_definition, task_manager
 from eval.load.question_client import Completions, RequestError
-from eval.load.question_files import Files
 from eval.preflight.hub import first_line
+from eval.preflight.question_files import Files
 from eval.results.samples import Sample
-from eval.results.schema import Seeds, TaskRun
+from eval.results.schema import TaskRun
+from eval.results.surroundings import Seeds
 from eval.secrets import SECRETS
 
 SEEDS = Seeds(random=0, numpy=1234, torch=1234, fewshot=1234, request=1234)
@@ -55,7 +56,7 @@ def ask(
         task: Which questions.
         url: Of the server.
         headers: Of every request.
-        files: Of this task, from `eval.load.question_files.find_questions`.
+        files: Of this task, from `eval.preflight.question_files.find_questions`.
         log: Gets what lm-eval has to say.
 
     Raises:

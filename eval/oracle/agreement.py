@@ -10,9 +10,10 @@ from rich.console import Console
 
 from eval.config.schema import Config
 from eval.errors import OracleError
-from eval.oracle.decoding import OracleAnswers, OracleRequest
+from eval.results.oracle_texts import OracleAnswers, OracleRequest
 from eval.results.samples import Sample
 from eval.results.schema import OracleResult
+from eval.serving.failure.cause import find_cause
 from eval.serving.process import ChildProcess, last_lines
 
 
@@ -61,9 +62,15 @@ def _decode(config: Config, samples: Sequence[Sample], folder: Path) -> list[str
     with ChildProcess(command, config.serve.environment, log) as process:
         status = process.wait()
     if status != 0:
-        raise OracleError(
-            f"oracle: decoding by transformers failed (exit status {status}). Set "
-            "oracle.prompts to 0 for a model that transformers cannot load\n"
-            f"The end of its log {log}:\n{last_lines(log)}"
-        )
+        raise OracleError(_why(status, log))
     return OracleAnswers.model_validate_json(answers_file.read_bytes()).texts
+
+
+def _why(status: int, log: Path) -> str:
+    cause = find_cause(log.read_text(encoding="utf-8", errors="replace"))
+    failed = f"oracle: decoding by transformers failed (exit status {status})"
+    next_step = "Set oracle.prompts to 0 for a model that transformers cannot load"
+    if cause is None:
+        return f"{failed}. {next_step}\nThe end of its log {log}:\n{last_lines(log)}"
+    where = f"Its log: {log}, line {cause.line}"
+    return "\n".join([f"{failed}: {cause.text}. {next_step}", where, *cause.context])

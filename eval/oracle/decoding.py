@@ -10,22 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
-
-class OracleRequest(BaseModel):
-    """What to decode."""
-
-    model: str
-    prompts: list[str]
-    stop: list[str]
-    max_tokens: int
-
-
-class OracleAnswers(BaseModel):
-    """One text for each prompt, ended before the first stop string."""
-
-    texts: list[str]
+from eval.results.oracle_texts import OracleAnswers, OracleRequest
 
 
 def decode(request: OracleRequest) -> OracleAnswers:

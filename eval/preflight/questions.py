@@ -10,8 +10,8 @@ import datasets
 
 from eval.config.schema import Task, TaskName
 from eval.errors import DatasetError
-from eval.load.question_files import Files, count_questions, find_questions
 from eval.preflight.fitness import Finding
+from eval.preflight.question_files import Files, count_questions, find_questions
 
 
 class Questions(NamedTuple):

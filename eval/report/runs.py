@@ -8,9 +8,10 @@ from pathlib import Path
 from eval.activity.timeline import Timeline, read_timelines
 from eval.config.schema import BASELINE, CONTROL_PREFIX
 from eval.errors import RunFolderError
-from eval.results.folder import UNFINISHED, RunFolder, read_result, read_state
+from eval.results.folder import UNFINISHED, RunFolder, read_result
 from eval.results.samples import Sample
 from eval.results.schema import ArmResult, Result
+from eval.results.state import read_state
 
 
 @dataclass(frozen=True)

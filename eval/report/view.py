@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from eval.activity.timeline import Timeline
 from eval.judging.comparison import Accuracy, PairedAnswers
-from eval.results.schema import ControlResult, RuleResult, RuleVerdict, Verdict, Versions
+from eval.results.schema import ControlResult, RuleResult, RuleVerdict, Verdict
+from eval.results.surroundings import Versions
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from eval.results.latency import Distribution, LatencyTimes, ModelShape
-from eval.results.schema import Machine, Versions
+from eval.results.surroundings import Machine, Versions
 
 
 class ArmLatency(LatencyTimes):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
-from eval.results.schema import Machine, Versions
-from eval.serving.gpus import gpu_names
+from eval.gpus import gpu_names
+from eval.results.surroundings import Machine, Versions
 
 
 def this_machine() -> Machine:

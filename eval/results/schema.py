@@ -7,13 +7,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from eval.activity.counts import Activity
+from eval.activity.totals import Activity
 from eval.config.schema import Config, TaskName
 from eval.results.digests import FileDigest
 from eval.results.earlier import as_of_today
 from eval.results.latency import LatencyTimes, LatencyWorkload
 from eval.results.memory import MemoryUse
 from eval.results.stress import LoadResult, StressWorkload
+from eval.results.surroundings import Machine, Seeds, Versions
 
 Verdict = Literal["passed", "failed", "not tested", "invalid", "interrupted", "could not run"]
 
@@ -33,54 +34,6 @@ EXIT_CODES: dict[Verdict, int] = {
     "interrupted": 2,
     "could not run": 2,
 }
-
-
-class Versions(BaseModel):
-    """Installed releases; none: not installed beside the harness."""
-
-    python: str
-    """That runs the harness, as all that follow but for vLLM, which is what the server's ``vllm-
-    eplb doctor`` says."""
-    vllm_distribution: str | None
-    """vLLM is distributed under several names."""
-    vllm: str | None
-    """Its release."""
-    vllm_eplb_plugin: str | None
-    """The plugin's."""
-    lm_eval: str | None
-    """lm-eval's."""
-    torch: str | None
-    """PyTorch's."""
-    transformers: str | None
-    """That of transformers."""
-
-
-class Machine(BaseModel):
-    """Where the servers ran."""
-
-    processor: str
-    """Its name."""
-    accelerators: list[str]
-    """One name for each GPU; empty: a CPU run."""
-    cores: int
-    """Processor cores that this process may use."""
-    memory_gib: float
-    """In GiB."""
-
-
-class Seeds(BaseModel):
-    """Every seed that is set; answers are greedy, so only ``fewshot`` changes a prompt."""
-
-    random: int
-    """Of Python."""
-    numpy: int
-    """Of NumPy."""
-    torch: int
-    """Of PyTorch."""
-    fewshot: int
-    """Decides which solved questions stand before a question."""
-    request: int
-    """Sent with each request; greedy decoding ignores it."""
 
 
 class OracleResult(BaseModel):

@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from eval.activity.counts import Activity
+from eval.activity.totals import Activity
 from eval.results.memory import MemorySample
-from eval.results.schema import Machine, Versions
+from eval.results.surroundings import Machine, Versions
 
 
 class StressRule(BaseModel):

@@ -5,7 +5,7 @@ import os
 
 import psutil  # type: ignore[import-untyped]
 
-from eval.serving.gpus import gpu_memory_of_devices_mib, gpu_processes
+from eval.gpus import gpu_memory_of_devices_mib, gpu_processes
 
 __all__ = ["gpu_memory_mib", "gpu_memory_of_devices_mib", "host_memory_mib"]
 

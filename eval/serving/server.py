@@ -26,6 +26,8 @@ from eval.serving.process import ChildProcess, last_lines
 _POLL_SECONDS = 0.5
 # From the failure of one process of a server to the end of the first, which waits for the others.
 _TIME_TO_END_SECONDS = 10
+# Of a log, its end: what failed first stands not far from there, and 8 MB take two seconds.
+_MOST_BYTES_READ = 2**23
 # vLLM chooses the ports of its ranks a minute or two before it listens on them, so that servers
 # which start together take them from each other now and then.
 _RESTARTS = 2
@@ -198,10 +200,13 @@ class Server(ChildProcess):
     def _cause(self) -> Cause | None:
         """What the log tells since the process was started; its line counts from the first."""
         written = self.log.read_bytes()
-        cause = find_cause(written[self._log_start :].decode(errors="replace"))
+        start = self._log_start
+        if len(written) - start > _MOST_BYTES_READ:
+            start = written.find(b"\n", len(written) - _MOST_BYTES_READ) + 1
+        cause = find_cause(written[start:].decode(errors="replace"))
         if cause is None or (self.running() and not cause.certain):
             return None
-        return cause._replace(line=cause.line + written[: self._log_start].count(b"\n"))
+        return cause._replace(line=cause.line + written[:start].count(b"\n"))
 
     def _end_of_log(self) -> str:
         lines = last_lines(self.log, start=self._log_start) or "(empty)"

@@ -6,7 +6,8 @@ from typing import Any
 from eval.config.schema import TaskName
 from eval.judging.scoring import digest, score
 from eval.results.samples import Sample
-from eval.results.schema import ArmRun, Versions
+from eval.results.schema import ArmRun
+from eval.results.surroundings import Versions
 
 VERSIONS = Versions(
     python="3", vllm_distribution=None, vllm="0.32.0", vllm_eplb_plugin=None, lm_eval=None,

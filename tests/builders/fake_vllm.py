@@ -32,6 +32,8 @@ def parse(arguments: list[str]) -> dict[str, str]:
 
 def names_in(arguments: list[str]) -> list[str]:
     """The names of the model that is served."""
+    if "--served-model-name" not in arguments:
+        return [arguments[2]]
     start = arguments.index("--served-model-name") + 1
     return list(takewhile(lambda one: not one.startswith("--"), arguments[start:]))
 

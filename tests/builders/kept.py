@@ -13,9 +13,9 @@ from eval.judging.comparison import arm_results
 from eval.judging.scoring import task_hash
 from eval.judging.verdict import verdict
 from eval.load.questions import SEEDS
-from eval.oracle.decoding import OracleAnswers, OracleRequest
 from eval.results.folder import RunFolder, open_run
 from eval.results.machine import this_machine
+from eval.results.oracle_texts import OracleAnswers, OracleRequest
 from eval.results.samples import Sample
 from eval.results.schema import ArmRun, OracleResult, Result, RuleResult, TaskRun
 from tests.builders.arms import VERSIONS, sample

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from eval.commands.latency_setup import ArmName, Setup, latency_config
 from eval.results.latency import Distribution, LatencyTimes, LatencyWorkload, ModelShape
-from eval.results.schema import ArmResult, Machine, Result
+from eval.results.schema import ArmResult, Result
+from eval.results.surroundings import Machine
 from tests.builders.arms import VERSIONS
 
 _FACTORS = {

@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from eval.oracle.decoding import OracleRequest, cut_at_stop, decode
+from eval.oracle.decoding import cut_at_stop, decode
+from eval.results.oracle_texts import OracleRequest
 
 PROMPTS = ["Question: What is 1 plus 2?\nAnswer:", "Why", "Some longer words, then 17 more."]
 

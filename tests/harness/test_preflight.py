@@ -11,7 +11,7 @@ from rich.console import Console
 
 from eval.config.schema import Config
 from eval.preflight.fitness import Finding
-from eval.preflight.look import preflight
+from eval.preflight.preparation import preflight
 from tests.builders.harness import INSTALLATION, Harness, gsm8k_task, small_config
 
 ANSWER = f"echo '{json.dumps(INSTALLATION)}'\n"

@@ -231,3 +231,19 @@ def test_a_server_that_still_runs_after_a_failed_request_is_said_to(
     assert "its process still runs 0 s later: it hangs, or is not done with shutting down" in text
     assert text.split("\n")[0].endswith(": reset")
     assert "The end of its log" in text
+
+
+def test_of_a_long_log_the_end_is_read_and_its_lines_are_counted_from_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eval.serving.server._MOST_BYTES_READ", 1000)
+    early = "Fatal Python error: Aborted\\n" + "line\\n" * 1000
+    program = f"print('{early}', flush=True)\n{RAISES.format('luck')}"
+    with failing(program, tmp_path / "log") as server:
+        server.wait()
+        text = str(server.failure("it ended"))
+
+    assert text.startswith("it ended (exit status 1): Broken: out of luck")
+    number = re.search(r"line (\d+):", text.split("\n")[1])
+    lines = (tmp_path / "log").read_text().split("\n")
+    assert number and lines[int(number[1]) - 1].endswith("Broken: out of luck")

@@ -19,7 +19,7 @@ def test_a_hub_that_does_not_answer_is_not_waited_for(tmp_path: Path) -> None:
         environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path)}
         environment.pop("HF_HUB_OFFLINE", None)
         program = (
-            "import eval.load.question_files as it\n"
+            "import eval.preflight.question_files as it\n"
             "it.hub.HUB_SECONDS = 0.2\n"
             "try:\n    it.download_gsm8k()\n"
             "except it.DatasetError as error:\n    print(error)\n"

@@ -15,8 +15,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from eval.activity.counts import Activity
 from eval.activity.finished import finished_after
+from eval.activity.totals import Activity
 from eval.cli import app
 from eval.config.schema import Config
 from eval.errors import RunFolderError

@@ -21,7 +21,7 @@ _MESSAGE_LENGTH = 600
 
 # Exceptions that say no more than that another process, or a person, ended this one.
 _TYPES = (
-    r"EngineDeadError|BrokenPipeError|CancelledError|KeyboardInterrupt|SystemExit|EOFError"
+    r"EngineDeadError|(?:Base)?ExceptionGroup|BrokenPipeError|CancelledError|KeyboardInterrupt|SystemExit|EOFError"
     r"|zmq\.error"
 )
 _CONSEQUENT_TYPE = re.compile(rf"(?:^|\.)(?:{_TYPES})(?:$|\.)")

@@ -14,6 +14,11 @@ _RECORD = re.compile(
 )
 
 
+# An ExceptionGroup's, which draws its exceptions as a tree.
+_GROUP = re.compile(r"^ +\+ Exception Group (?=Traceback \(most recent call last\):$)")
+_BRANCH = re.compile(r"^(?:  )+\| ?|^ +\+-[+-]*(?: (?:\d+|\.\.\.) -+)?$")
+
+
 class Line(NamedTuple):
     """One line without its prefixes."""
 
@@ -45,13 +50,14 @@ def _line(number: int, text: str) -> Line:
     process = _PROCESS.match(text)
     text = text[process.end() :] if process else text
     record = _RECORD.match(text)
+    text = text[record.end() :] if record else text
     return Line(
         number,
         process["name"] if process else "",
         process["pid"] if process else "",
         record["level"] if record else "",
         record["source"] if record else "",
-        text[record.end() :] if record else text,
+        _BRANCH.sub("", _GROUP.sub("", text)),
     )
 
 

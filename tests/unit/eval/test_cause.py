@@ -305,3 +305,24 @@ def test_colours_and_long_messages_are_cut() -> None:
 @pytest.mark.parametrize("log", ["", "line 1\nline 2\n", "Traceback (most recent call last):\n"])
 def test_a_log_without_an_error_has_no_cause(log: str) -> None:
     assert find_cause(log) is None
+
+
+@pytest.mark.parametrize("prefix", [PREFIX, ""])
+def test_the_exception_in_a_group_is_the_cause(prefix: str) -> None:
+    group = """\
+  + Exception Group Traceback (most recent call last):
+  |   File "/usr/lib/python3.11/asyncio/taskgroups.py", line 145, in __aexit__
+  |     raise me from None
+  | ExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception)
+  +-+---------------- 1 ----------------
+    | Traceback (most recent call last):
+    |   File "/x/site-packages/vllm/weights.py", line 3, in load
+    |     raise ValueError("out of luck")
+    | ValueError: out of luck
+    +------------------------------------
+"""
+    log = "".join(f"{prefix}{line}\n" for line in group.splitlines())
+    assert cause(log).text.startswith(
+        "ValueError: out of luck, raised at vllm/weights.py:3 in load"
+    )
+    assert cause(log).line == 9

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from eval.activity.counts import Activity, read_activity
+from eval.activity.counts import read_activity
 from eval.activity.events import read_events
 from eval.activity.timeline import read_timelines
+from eval.activity.totals import Activity
 from eval.errors import EventsError
 from eval.results.schema import Result
 from tests.builders.harness import REPOSITORY

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from eval.activity.counts import Activity, ModelActivity, read_activity
+from eval.activity.counts import read_activity
 from eval.activity.moved_models import MovedModel, labels
+from eval.activity.totals import Activity, ModelActivity
 from tests.builders.events import committed, finished, moment, started, told, write_events
 from vllm_eplb_plugin.observe.events import (
     EventsDropped,

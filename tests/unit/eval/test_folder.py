@@ -14,7 +14,8 @@ from eval.errors import RunFolderError
 from eval.load.questions import SEEDS
 from eval.results.folder import open_run, read_result
 from eval.results.machine import plugin_digest, this_machine
-from eval.results.schema import Result, Verdict, Versions
+from eval.results.schema import Result, Verdict
+from eval.results.surroundings import Versions
 from tests.builders.arms import VERSIONS, arm, samples
 from tests.builders.harness import gsm8k_task, small_config
 
@@ -277,15 +278,13 @@ def test_an_arm_whose_folder_is_a_file_is_asked_again(tmp_path: Path) -> None:
         assert folder.new_arm_folder("off").is_dir()
 
 
-@pytest.mark.parametrize("name", ["a" * 300, "small"])
-def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path, name: str) -> None:
+def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    if name == "small":
-        runs.symlink_to(runs)
+    runs.symlink_to(runs)
 
     with (
-        pytest.raises(RunFolderError, match=f"cannot use .*{name}: (File name|Too many|File ex)"),
-        open_run(runs, config(name=name), VERSIONS, fresh=False),
+        pytest.raises(RunFolderError, match="cannot use .*small: (Too many|File ex)"),
+        open_run(runs, config(), VERSIONS, fresh=False),
     ):
         pass
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from scipy.stats import binom
 
-from eval.activity.counts import ModelActivity
+from eval.activity.totals import ModelActivity
 from eval.config.schema import Config
 from eval.judging.recorded import RecordedAccuracy
 from eval.judging.verdict import (

@@ -16,7 +16,7 @@ from lm_eval.tasks import TaskManager
 from eval.config.schema import Task
 from eval.errors import DatasetError
 from eval.load.lm_eval_tasks import task_definition, task_manager
-from eval.load.question_files import count_questions, find_gsm8k, find_questions
+from eval.preflight.question_files import count_questions, find_gsm8k, find_questions
 from tests.builders.harness import REPOSITORY, write_gsm8k
 
 PACKAGED = Path(lm_eval.__file__).parent / "tasks" / "gsm8k"
@@ -125,7 +125,7 @@ def test_the_named_folder_wins_over_the_shared_one(tmp_path: Path) -> None:
 def test_questions_that_the_hub_does_not_give_say_what_to_do(tmp_path: Path) -> None:
     # The libraries read these variables once, when they are imported.
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    program = "from eval.load.question_files import download_gsm8k; download_gsm8k()"
+    program = "from eval.preflight.question_files import download_gsm8k; download_gsm8k()"
     ended = subprocess.run(
         [sys.executable, "-c", program],
         cwd=REPOSITORY,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from eval.config.serve import Serve
+from eval.config.serve_section import Serve
 from eval.config.vllm_options import check_options
 
 EPLB = "is to vLLM the beginning of 'enable-eplb'"

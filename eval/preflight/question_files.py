@@ -20,7 +20,7 @@ from eval.preflight.hub import first_line, problem_of_hub
 FOLDER_VARIABLE = "GSM8K_DIR"
 _SPLITS = ("train", "test")
 _ON_THE_HUB = "openai/gsm8k"
-_TASKS_FOLDER = Path(__file__).parent / "tasks"
+_TASKS_FOLDER = Path(__file__).parents[1] / "load" / "tasks"
 _SHARED_FOLDER = Path(__file__).resolve().parents[3] / "shared" / "gsm8k"
 _WHAT_TO_DO = (
     f"Set {FOLDER_VARIABLE} to a folder with train.jsonl and test.jsonl of GSM8K "

@@ -13,12 +13,12 @@ from rich.text import Text
 
 from eval.config.schema import Config, TaskName
 from eval.errors import EvaluationError, PreflightError
-from eval.load.question_files import Files
 from eval.preflight.all2all import problem_of_backend
 from eval.preflight.fitness import Finding, judge_installation
 from eval.preflight.hub import find_on_hub, folder_in_cache
 from eval.preflight.installation import Installation, examine, find_doctor
 from eval.preflight.model_files import check_model, is_folder
+from eval.preflight.question_files import Files
 from eval.preflight.questions import look_for_questions
 from eval.serving.command import find_executable
 from eval.serving.server import choose_port

@@ -16,10 +16,10 @@ from eval.judging.comparison import arm_results
 from eval.judging.controls import judge_with_controls
 from eval.judging.kept import read_evidence
 from eval.judging.verdict import reasons, verdict
-from eval.load.question_files import Files
 from eval.load.questions import SEEDS
 from eval.oracle.agreement import compare_with_oracle
-from eval.preflight.look import Preflight, preflight
+from eval.preflight.preparation import Preflight, preflight
+from eval.preflight.question_files import Files
 from eval.results.folder import RunFolder, open_run
 from eval.results.machine import installed_versions, this_machine
 from eval.results.schema import ControlResult, Result, RuleResult, Verdict

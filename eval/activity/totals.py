@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is counted of one arm's events."""
+
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, model_validator
+
+from eval.activity.moved_models import MovedModel, labels
+
+Outcome = Literal["finished", "skipped", "rejected", "drained", "failed"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+
+
+class ModelActivity(BaseModel):
+    """What became of the rearrangements of one model, or of its part on one pipeline stage."""
+
+    model: str
+    """Its name."""
+    model_index: int
+    """0: the served model, 1: a drafter."""
+    stage: int
+    """Of the pipeline."""
+    finished: int = 0
+    """Rearrangements of that outcome (docs/events.md), as the next four."""
+    skipped: int = 0
+    """That would have gained nothing."""
+    rejected: int = 0
+    """Whose placement was not used."""
+    drained: int = 0
+    """Of which vLLM threw away what was not committed yet."""
+    failed: int = 0
+    """That ended without their last layer, on any rank."""
+    slots_changed: list[int] = []
+    """For each of its MoE layers, over all commits."""
+
+
+class Activity(BaseModel):
+    """What moved while the questions were asked, and what went wrong at any time.
+
+    Faults count from a file's first event to its last: what rejected and failed rearrangements,
+    mismatches and dropped events say of a server does not depend on when they were told.
+    """
+
+    rearrangements: int = 0
+    """Rearrangements that finished and moved experts of some model."""
+    rearrangements_started: int = 0
+    """Rearrangements that started; one may still be under way at the last answer."""
+    skipped: int = 0
+    """By which nothing would have been gained; this and the next three are summed over models."""
+    placements_rejected: int = 0
+    """Results of a policy that were not used."""
+    drained: int = 0
+    """Of which vLLM threw away what was not committed yet."""
+    failed: int = 0
+    """That ended without their last layer, on any rank."""
+    failures: list[str] = []
+    """Why these did, each reason once."""
+    models: list[ModelActivity] = []
+    """The same for each model: the served one, stage by stage, and then a drafter."""
+    under_way_seconds: float | None = None
+    """How long questions were asked while one was under way that got no outcome; none: no such."""
+    usual_seconds: float | None = None
+    """Median time of the rearrangements that finished."""
+    modes: list[str] = []
+    """Modes of those that have an outcome: sync, async."""
+    layers_committed: int = 0
+    """Layers whose new placement became visible to the model."""
+    slots_changed: list[int] = []
+    """For each MoE layer, the slots that got another logical expert, over all commits."""
+    weight_checks: int = 0
+    """Slots whose weights were compared with those of their logical expert, all ranks."""
+    weight_mismatches: int = 0
+    """Of those, slots with other weights."""
+    checking_ranks: list[int] = []
+    """The EP ranks that compared weights, on every pipeline stage."""
+    map_checks: int = 0
+    """Logical experts that the router's maps were checked for, summed over ranks and commits."""
+    map_mismatches: int = 0
+    """Of those, logical experts with other slots than the placement gives."""
+    events_dropped: int = 0
+    """Events that ranks could not write: the other counts are of what is left."""
+    balancedness_before: float | None = None
+    """Mean over rearrangements, under the old placement; none: no rearrangement."""
+    balancedness_expected: float | None = None
+    """The same load under the new placement."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_schemas(cls, values: Any) -> Any:
+        """Results from before outcomes were told call what failed ``abandoned``."""
+        if isinstance(values, dict) and "abandoned" in values:
+            return {"failed": values["abandoned"]} | values
+        return values
+
+    @property
+    def ended(self) -> int:
+        """Outcomes, each model counted."""
+        others = self.skipped + self.placements_rejected + self.drained + self.failed
+        return (sum(one.finished for one in self.models) or self.rearrangements) + others
+
+    def other_outcomes(self) -> str:
+        """What did not finish, such as ``2 skipped, 1 failed``, model by model; empty: nothing."""
+        if len(self.models) < 2:
+            return _told(self.skipped, self.placements_rejected, self.drained, self.failed)
+        counts = [_told(one.skipped, one.rejected, one.drained, one.failed) for one in self.models]
+        found = zip(self.labels(), counts, strict=True)
+        return "; ".join(f"{label}: {told}" for label, told in found if told)
+
+    def labels(self) -> list[str]:
+        """By which people tell ``models`` apart."""
+        return labels([MovedModel(one.model_index, one.stage, one.model) for one in self.models])
+
+
+def _told(*counts: int) -> str:
+    """Of the outcomes after ``finished``, in their order."""
+    others = zip(counts, OUTCOMES[1:], strict=True)
+    return ", ".join(f"{number} {outcome}" for number, outcome in others if number)
