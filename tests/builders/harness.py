@@ -149,7 +149,7 @@ class Harness:
         result: dict[str, Any] = json.loads(text)
         return result
 
-    def workersalive(self) -> list[int]:
+    def workers_alive(self) -> list[int]:
         """Workers that servers of any run left behind."""
         logs = self.folder.glob("runs*/*/arms/*/server.log")
         lines = [line for log in logs for line in log.read_text().splitlines()]
