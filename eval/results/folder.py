@@ -8,8 +8,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from uuid import uuid4
 
-from pydantic import BaseModel
-
 from eval.config.schema import Config, TaskName
 from eval.errors import RunFolderError
 from eval.results.digests import (
@@ -25,24 +23,10 @@ from eval.results.lock import alone_in
 from eval.results.machine import files_digest, plugin_digest
 from eval.results.samples import Sample
 from eval.results.schema import ArmRun, OracleResult, Result, Versions
+from eval.results.state import RunState as RunState
+from eval.results.state import read_state as read_state
 
 UNFINISHED = ("interrupted", "could not run")
-
-
-class RunState(BaseModel):
-    """What a run was started with: ``run.json``. A rerun resumes when it is the same."""
-
-    config_sha256: str
-    model_files: str
-    """From `eval.results.machine.files_digest`."""
-    versions: Versions
-    plugin: str = ""
-    """From `eval.results.machine.plugin_digest`; earlier runs have none."""
-    left_out: dict[TaskName, str] = {}
-    """Tasks that no arm is asked, and why."""
-    started: datetime
-    id: str = ""
-    """Of this run and no other; earlier runs have none."""
 
 
 class RunFolder:
@@ -130,8 +114,12 @@ class RunFolder:
 
     def oracle(self) -> OracleResult | None:
         """The comparison with transformers, if it is done."""
-        file = self._oracle_path(".json")
-        return read_model(OracleResult, file) if file.exists() else None
+        return read_model(OracleResult, self.oracle_file) if self.oracle_file.exists() else None
+
+    @property
+    def oracle_file(self) -> Path:
+        """Where that comparison is kept."""
+        return self._oracle_path(".json")
 
     def oracle_texts(self) -> tuple[Path, Path]:
         """What transformers was asked, and what it answered."""
@@ -205,15 +193,6 @@ def read_result(path: Path) -> Result:
         RunFolderError: It is not there, cut off, or of another schema.
     """
     return read_model(Result, path / "result.json")
-
-
-def read_state(path: Path) -> RunState:
-    """What the run in a folder was started with.
-
-    Raises:
-        RunFolderError: It is not there or cut off.
-    """
-    return read_model(RunState, path / "run.json")
 
 
 def _resumable(path: Path, new: RunState) -> RunState | None:
