@@ -48,12 +48,7 @@ def read_arm(folder: RunFolder, config: Config, arm: Arm, schema: int) -> ArmToJ
             others; names the file.
     """
     here = folder.arm_folder(arm.name)
-    run = folder.finished_arm(arm.name)
-    if run is None:
-        raise GateError(
-            f"{folder.path}: arm {arm.name} is missing: there is no {here / 'arm.json'}. Run the "
-            "evaluation to its end"
-        )
+    run = require_finished(folder, arm.name)
     _require_this_arm(folder, config, arm, run)
     samples = folder.samples(arm.name)
     _require_answers(here, run, samples)
@@ -91,6 +86,21 @@ def with_activity(
         logged = count_rearrangements(here / "server.log", *run.log_asked)
     now = run.model_copy(update={**dict(activity), "logged_rearrangements": logged})
     return arm_to_judge(config, arm, now, samples, agreement, log)
+
+
+def require_finished(folder: RunFolder, name: str) -> ArmRun:
+    """An arm by itself.
+
+    Raises:
+        EvaluationError: It did not finish, or cannot be read.
+    """
+    run = folder.finished_arm(name)
+    if run is None:
+        raise GateError(
+            f"{folder.path}: arm {name} is missing: there is no "
+            f"{folder.arm_folder(name) / 'arm.json'}. Run the evaluation to its end"
+        )
+    return run
 
 
 def _require_this_arm(folder: RunFolder, config: Config, arm: Arm, run: ArmRun) -> None:

@@ -46,7 +46,7 @@ def read_oracle(folder: RunFolder, config: Config, off: Sequence[Sample]) -> Ora
     )
     if found != kept:
         raise GateError(
-            f"{folder.path / 'oracle.json'} tells of {kept.identical} of {kept.prompts} identical "
+            f"{folder.oracle_file} tells of {kept.identical} of {kept.prompts} identical "
             f"answers, but {answers_file} and the answers of arm off give {found.identical} of "
             f"{found.prompts}: one of them was changed or is of another run"
         )

@@ -6,6 +6,7 @@ import json
 
 from eval.activity.totals import Activity
 from eval.errors import GateError, RunFolderError
+from eval.judging.kept_arm import require_finished
 from eval.results.digests import require_digests, run_files, values_digest
 from eval.results.folder import RunFolder
 from eval.results.schema import SCHEMA_VERSION, ArmResult, ArmRun, Result
@@ -38,8 +39,7 @@ def require_untouched(folder: RunFolder, result: Result) -> None:
             raise GateError(f"{file}: {field} is {mine}, in {folder.path / 'run.json'} it is {its}")
     if result.oracle != folder.oracle():
         raise GateError(
-            f"{file}: oracle is {result.oracle}, in {folder.path / 'oracle.json'} it is "
-            f"{folder.oracle()}"
+            f"{file}: oracle is {result.oracle}, in {folder.oracle_file} it is {folder.oracle()}"
         )
     names = {arm.name for arm in result.config.arms}
     for arm_file in sorted((folder.path / "arms").glob("*/arm.json")):
@@ -52,6 +52,8 @@ def require_untouched(folder: RunFolder, result: Result) -> None:
 def _require_digests(folder: RunFolder, result: Result) -> None:
     file = folder.path / "result.json"
     names = [arm.name for arm in result.config.arms]
+    for name in names:
+        require_finished(folder, name)
     there = {str(one.relative_to(folder.path)) for one in run_files(folder.path, names)}
     for name in sorted(there ^ result.files.keys()):
         what = "has no digest" if name in there else "is missing"

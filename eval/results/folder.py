@@ -114,8 +114,12 @@ class RunFolder:
 
     def oracle(self) -> OracleResult | None:
         """The comparison with transformers, if it is done."""
-        file = self._oracle_path(".json")
-        return read_model(OracleResult, file) if file.exists() else None
+        return read_model(OracleResult, self.oracle_file) if self.oracle_file.exists() else None
+
+    @property
+    def oracle_file(self) -> Path:
+        """Where that comparison is kept."""
+        return self._oracle_path(".json")
 
     def oracle_texts(self) -> tuple[Path, Path]:
         """What transformers was asked, and what it answered."""

@@ -38,7 +38,8 @@ def test_equal_answers_with_all_evidence_are_the_same(harness: Harness) -> None:
         assert arm["rearrangements"] == 6
         assert arm["layers_committed"] == 24
         assert arm["slots_changed"] == [6, 6, 6, 6]
-        assert arm["weight_checks"] == 2 * 24 * 10
+        # What is wrong counts whenever it is, so what is checked does, too.
+        assert arm["weight_checks"] == 2 * 28 * 10
         assert arm["balancedness_before"] == 0.5
         assert arm["balancedness_expected"] == 0.75
     assert (sync["modes"], async_["modes"]) == (["sync"], ["async"])
@@ -394,7 +395,8 @@ def test_a_task_that_cannot_be_asked_and_is_not_scored_is_left_out_everywhere(
     questions = harness.environment["GSM8K_DIR"]
     harness.environment["GSM8K_DIR"] = str(harness.folder / "nowhere")
     # First, so that whatever looks at the first task would look at it.
-    tasks = [gsm8k_task(scored=False), gsm8k_task(name="gsm_tiny")]
+    # The stand-in has no answer of gsm_tiny right, so no loss of accuracy could show.
+    tasks = [gsm8k_task(scored=False), gsm8k_task(name="gsm_tiny", scored=False)]
     config = small_config(tasks=tasks, gate={**small_config()["gate"], "margin_points": None})
     ended = harness.run("--only", "sync", "--junit", "junit.xml", config=config)
 
