@@ -29,7 +29,7 @@ from eval.results.latency import Distribution, LatencyTimes, ModelShape
 from eval.results.latency_of_schema_2 import LatencyResult
 from eval.results.lock import alone_in
 from eval.results.schema import Result
-from eval.serving import arm as serving
+from eval.serving import served_arm as serving
 from tests.builders.latency import distribution, latency_result
 
 BENCHMARKS = sorted((Path(__file__).parents[2] / "docs/benchmarks").glob("itl*.json"))
