@@ -57,6 +57,7 @@ class Server(ChildProcess):
         self.headers = headers_for({**os.environ, **environment}.get("VLLM_API_KEY"))
         """Of every request to it."""
         self.url = f"http://{HOST}:{port}"
+        self._label = ""
         self._endpoints = Endpoints(self.url, self.headers)
 
     def __enter__(self) -> Self:
@@ -80,6 +81,7 @@ class Server(ChildProcess):
         Raises:
             ServerError: The process ended or the time is over; says what failed first.
         """
+        self._label = f"{label}: "
         restarts = _RESTARTS
         with console.status(f"{label}: starting the server") as status:
             # Whatever else listens on the port would answer for a process that has ended.
@@ -126,7 +128,7 @@ class Server(ChildProcess):
         Raises:
             ServerError: It does not say.
         """
-        with self._told_of("", "/metrics"):
+        with self._told_of(self._label, "/metrics"):
             return self._endpoints.sum_of_metric(_GENERATED_TOKENS)
 
     @contextmanager
@@ -166,13 +168,12 @@ class Server(ChildProcess):
             message: What happened.
             request: What became of the request.
         """
+        silent = STOPPED_ANSWERING in message
+        hanging = ": it hangs, or is not done with shutting down" if silent else ""
         deadline = time.monotonic() + _TIME_TO_END_SECONDS
         while self.running() and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
-        still = (
-            f" (its process still runs {_TIME_TO_END_SECONDS} s later: it hangs, or is not done "
-            "with shutting down)"
-        )
+        still = f" (its process still runs {_TIME_TO_END_SECONDS} s later{hanging})"
         return self._error(f"{message}{self._end() or still}", request)
 
     def _end(self) -> str:
