@@ -59,7 +59,7 @@ def keep_output() -> None:
 def output_is_lost() -> bool:
     """Whether somebody who reads standard output has not got all of it."""
     sys.stdout.flush()
-    return isinstance(sys.stdout, _Output) and sys.stdout.lost
+    return bool(getattr(sys.stdout, "lost", False))
 
 
 def _is_open(number: int) -> bool:

@@ -137,7 +137,7 @@ def test_a_run_under_load_has_none(secretive: Harness) -> None:
 
     assert "completions" in printed_by(ended) or ended.returncode in (0, 1), printed_by(ended)
     kept = json.loads((secretive.folder / "stress-copy.json").read_text())
-    assert kept["requests"] > 0
+    assert kept["arms"][0]["load"]["requests"] > 0
     assert leaks(secretive.folder, [printed_by(ended)]) == []
 
 
@@ -172,8 +172,8 @@ def test_an_error_that_nobody_foresaw_is_told_without_them(secretive: Harness) -
     (secretive.folder / "config.yaml").write_text(yaml.safe_dump(values))
     # Raised in the middle of an attempt, with what nobody may see.
     program = (
-        "from eval.commands import run\nfrom eval.cli import main\n"
-        f"def broken(*_): raise KeyError('{CANARY}')\nrun.run_arms = broken\nmain()\n"
+        "from eval.commands import accuracy\nfrom eval.cli import main\n"
+        f"def broken(*_): raise KeyError('{CANARY}')\naccuracy.run_arms = broken\nmain()\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", program, "run", "config.yaml"],
