@@ -38,6 +38,6 @@ def checking_ranks(told: Iterable[Told]) -> list[int]:
     by_stage: dict[int, set[int]] = defaultdict(set)
     for one in told:
         ranks = by_stage[one.source.stage]
-        if isinstance(one.event, WeightsChecked):
+        if isinstance(one.event, WeightsChecked) and one.event.slots:
             ranks.add(one.source.rank)
     return sorted(set.intersection(*by_stage.values())) if by_stage else []

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.activity.events import DELIVERY_SECONDS, Told, files_of_all_ranks, read_events
-from vllm_eplb_plugin.observe.events import EventsDropped, Placement, RearrangementEnded, Source
+from vllm_eplb_plugin.observe.events import (
+    EventsDropped,
+    ModelEvent,
+    Placement,
+    RearrangementEnded,
+    RearrangementStarted,
+    Source,
+)
 
 _CLOCK_SECONDS = DELIVERY_SECONDS
 """By which a clock may be set back; events that several threads tell differ by less."""
@@ -42,6 +49,7 @@ class RankFile:
             yield f"{self.path.name} holds events of rank {_listed(others | {source.global_rank})}"
         if self.path.name != f"rank{source.global_rank}.jsonl":
             yield f"{self.path.name} holds events of rank {source.global_rank}"
+        yield from self._other_models()
         dropped = [one.event.number for one in self.told if isinstance(one.event, EventsDropped)]
         if dropped:
             yield f"rank {source.global_rank} could not write {sum(dropped)} events"
@@ -51,13 +59,34 @@ class RankFile:
             yield f"the times in {self.path.name} go back"
         yield from self._missing_outcomes()
 
+    def _other_models(self) -> Iterator[str]:
+        """A model has one name as long as its server runs."""
+        names: dict[int, str] = {}
+        for told in self.told:
+            event = told.event
+            if isinstance(event, ModelEvent):
+                name = names.setdefault(event.model_index, event.model)
+                if name != event.model:
+                    yield f"{self.path.name} holds events of models {name} and {event.model}"
+                    return
+
     def _missing_outcomes(self) -> Iterator[str]:
         """Every rearrangement of every model has one outcome, and they are counted from 1."""
         last: dict[int, int] = {}
+        under_way: set[int] = set()
         for told in self.told:
             event = told.event
+            if isinstance(event, RearrangementStarted):
+                if event.model_index in under_way:
+                    yield (
+                        f"{self.path.name} tells that rearrangement {event.rearrangement} starts "
+                        "where the outcome of one is due"
+                    )
+                    return
+                under_way.add(event.model_index)
             if not isinstance(event, RearrangementEnded):
                 continue
+            under_way.discard(event.model_index)
             expected = last.get(event.model_index, 0) + 1
             if event.rearrangement != expected:
                 yield (

@@ -25,18 +25,25 @@ def evidence(gate: Gate, arm: ArmToJudge) -> Iterator[RuleResult]:
         return
     if arm.is_stock:
         yield _logged_rearrangements(gate, arm)
-        return
+    else:
+        yield from _told_by_events(gate, arm)
+    checked = (arm.plugin or {}).get("check_weights") is True and not arm.is_stock
+    # What is wrong counts also where nothing had to be checked.
+    if checked or arm.run.weight_mismatches:
+        yield _weights(arm)
+    if checked or arm.run.map_mismatches:
+        yield _maps(arm)
+
+
+def _told_by_events(gate: Gate, arm: ArmToJudge) -> Iterator[RuleResult]:
     yield _ranks_agree(arm)
     yield _rearrangements(gate, arm)
     yield _slots_changed(gate, arm)
     yield _no_stall(arm)
     yield _no_failed_rearrangements(arm)
     yield _no_rejected_placements(arm)
-    if arm.eplb.use_async is not None:
+    if arm.eplb is not None and arm.eplb.use_async is not None:
         yield _mode(arm, "async" if arm.eplb.use_async else "sync")
-    if (arm.plugin or {}).get("check_weights") is True:
-        yield _weights(arm)
-        yield _maps(arm)
 
 
 def _no_rearrangements(arm: ArmToJudge) -> RuleResult:
@@ -226,10 +233,10 @@ def _others(run: ArmRun) -> str:
 def _unchanged_layers(run: ArmRun) -> list[str]:
     """Layers of which no slot changed; with several models each is named with its model."""
     if len(run.models) < 2:
-        return [str(layer) for layer, changed in enumerate(run.slots_changed) if changed == 0]
+        return [str(layer) for layer, changed in enumerate(run.slots_changed) if changed <= 0]
     return [
         f"{layer} of {label}"
         for label, model in zip(run.labels(), run.models, strict=True)
         for layer, changed in enumerate(model.slots_changed)
-        if changed == 0
+        if changed <= 0
     ]

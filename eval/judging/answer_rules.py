@@ -45,8 +45,9 @@ def identical_answers(comparison: Comparison, allowed: int) -> RuleResult:
     return _about(
         comparison,
         "identical_answers",
-        different <= allowed,
-        f"{different} of {plural(questions, 'answer')} differ from arm {comparison.off.name}",
+        False if different > allowed else None if 0 < questions <= allowed else True,
+        f"{different} of {plural(questions, 'answer')} differ from arm {comparison.off.name}"
+        f"{'; all of them may' if 0 < questions <= allowed else ''}",
         limit=f"{limit}, character for character",
         detectable=f"a fault that changes {100 * share:.1f} % of answers, with probability "
         f"{CONFIDENCE}",

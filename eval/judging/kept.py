@@ -76,6 +76,12 @@ def judge_kept(folders: Sequence[Path], gate: Gate | None = None) -> Result:
     _require_different(kept)
     for other in others:
         _require_comparable(first, other)
+        if other.result.name.startswith(CONTROL_PREFIX):
+            raise GateError(
+                f"{other.folder.path}: {CONTROL_PREFIX} begins the names of arms with a fault, and "
+                "those of its arms would begin with it: name this run first, or evaluate again "
+                "under another --name"
+            )
     config = first.result.config.model_copy(update={"gate": gate or first.result.config.gate})
     left_out = _left_out(first, others)
     arms = [*first.arms]
@@ -88,7 +94,9 @@ def judge_kept(folders: Sequence[Path], gate: Gate | None = None) -> Result:
                 raise GateError(f"two runs are named {other.result.name!r}: names must differ")
             run = arm.run.model_copy(update={"name": named})
             arms.append(arm._replace(name=named, run=run))
-            added = Arm(name=named, eplb=arm.eplb, plugin=dict(arm.plugin or {}))
+            added = Arm(name=arm.name, eplb=arm.eplb, plugin=dict(arm.plugin or {}))
+            # Two names in one may be longer than a name.
+            added = added.model_copy(update={"name": named})
             config = config.model_copy(update={"arms": [*config.arms, added]})
     arms = [without_tasks(arm, left_out) for arm in arms]
     asked = config.without_tasks(left_out)
@@ -150,7 +158,10 @@ def _require_comparable(first: _Kept, other: _Kept) -> None:
     values: Mapping[str, tuple[object, object]] = {
         "model": (mine.model, its.model),
         "model files": (first.folder.state.model_files, other.folder.state.model_files),
-        "dtype": (mine.serve.option("dtype"), its.serve.option("dtype")),
+        **{
+            option: (mine.serve.option(option), its.serve.option(option))
+            for option in ("dtype", "quantization", "revision")
+        },
         "tasks": (
             [task.model_dump() for task in mine.tasks],
             [task.model_dump() for task in its.tasks],

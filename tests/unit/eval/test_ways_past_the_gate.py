@@ -16,7 +16,7 @@ from eval.results.samples import Sample
 from eval.results.schema import Result, RuleResult
 from tests.builders.arms import sample, samples
 from tests.builders.edits import renew_digests
-from tests.builders.harness import small_config
+from tests.builders.harness import gsm8k_task, small_config
 from tests.builders.kept import answers, as_schema_4, write_kept_run
 from tests.builders.run_to_judge import Run, gate
 
@@ -529,3 +529,116 @@ def test_an_arm_that_the_configuration_lacks_is_named(kept: Path) -> None:
 
     with pytest.raises(EvaluationError, match="async/arm.json is of an arm that the configuration"):
         judge_kept([kept])
+
+
+# What a fresh pair of eyes found.
+
+
+def with_a_start_of_an_earlier_server(lines: list[Line]) -> None:
+    lines.insert(0, {**lines[0], "time": lines[0]["time"] - 300})
+
+
+def with_a_start_more(lines: list[Line]) -> None:
+    starts = [n for n, line in enumerate(lines) if line["event"] == "rearrangement_started"]
+    lines.insert(starts[3], lines[starts[3]])
+
+
+def of_another_model_later(lines: list[Line]) -> None:
+    for line in lines[len(lines) // 2 :]:
+        line.update(model="another")
+
+
+@pytest.mark.parametrize(
+    ("change", "saw"),
+    [
+        (with_a_start_of_an_earlier_server, "rearrangement 1 starts where the outcome of one"),
+        (with_a_start_more, "rearrangement 4 starts where the outcome of one is due"),
+        (of_another_model_later, "holds events of models m and another"),
+    ],
+)
+def test_events_of_two_servers_in_one_file_are_found(
+    kept: Path, change: Callable[[list[Line]], None], saw: str
+) -> None:
+    for rank in (0, 1):
+        change_events(kept, "sync", rank, change)
+
+    result = judge_kept([kept])
+    assert bad(result) == [("ranks_agree", "sync", "not tested")]
+    assert saw in only(result, "ranks_agree", "sync").saw
+
+
+def test_a_rank_whose_checks_were_of_no_slot_checked_nothing(kept: Path) -> None:
+    def change(lines: list[Line]) -> None:
+        for line in lines:
+            if line["event"] == "weights_checked":
+                line["slots"] = 0
+
+    change_events(kept, "sync", 1, change)
+    forget_checks(kept)
+
+    assert bad(judge_kept([kept])) == [("weights", "sync", "not tested")]
+
+
+def test_layers_of_which_fewer_than_no_slot_changed_did_not_change(kept: Path) -> None:
+    def change(lines: list[Line]) -> None:
+        for line in lines:
+            if line["event"] == "layer_committed":
+                line["slots_changed"] = -1
+            if line["event"] == "rearrangement_finished":
+                line["slots_changed"] = [-1] * len(line["slots_changed"])
+
+    for rank in (0, 1):
+        change_events(kept, "sync", rank, change)
+
+    assert bad(judge_kept([kept])) == [("slots_changed", "sync", "not tested")]
+
+
+@pytest.mark.parametrize(
+    "plugin", [{}, {"check_weights": False}, {"check_weights": 1}, {"enabled": False}]
+)
+def test_wrong_weights_fail_where_none_had_to_be_checked(
+    tmp_path: Path, plugin: dict[str, Any]
+) -> None:
+    run = write_kept_run(tmp_path, plugin=plugin, mismatched=["sync"])
+
+    assert ("weights", "sync", "failed") in bad(judge_kept([run]))
+
+
+@pytest.mark.parametrize("wrong", [0, 12])
+def test_where_all_answers_may_differ_nothing_was_tested(tmp_path: Path, wrong: int) -> None:
+    others = [sample(number, f" nonsense {number}", correct=False) for number in range(wrong)]
+    given = {"async": [*others, *answers(Config.model_validate(small_config()))[wrong:]]}
+    asked = [gsm8k_task(scored=False)]
+    run = write_kept_run(
+        tmp_path, tasks=asked, gate=gate(different_answers=12), given=given, oracle={"prompts": 0}
+    )
+
+    found = only(judge_kept([run]), "identical_answers", "async")
+    assert (found.verdict, found.saw) == (
+        "not tested",
+        f"{wrong} of 12 answers differ from arm off; all of them may",
+    )
+
+
+@pytest.mark.parametrize("option", ["quantization", "revision"])
+def test_runs_of_other_weights_cannot_be_compared(tmp_path: Path, option: str) -> None:
+    serve = small_config()["serve"]
+    other = {**serve, "options": {**serve["options"], option: "fp8"}}
+    runs = [write_kept_run(tmp_path), write_kept_run(tmp_path, "other", serve=other)]
+
+    with pytest.raises(EvaluationError, match=f"their {option} differ, None and fp8"):
+        judge_kept(runs)
+
+
+def test_a_long_name_of_a_run_is_no_error(tmp_path: Path) -> None:
+    runs = [write_kept_run(tmp_path), write_kept_run(tmp_path, "x" * 100)]
+
+    assert judge_kept(runs).verdict == "passed"
+
+
+def test_a_run_whose_arms_would_be_taken_for_controls_is_refused(tmp_path: Path) -> None:
+    runs = [write_kept_run(tmp_path), write_kept_run(tmp_path, "control-1")]
+
+    with pytest.raises(EvaluationError, match="control- begins the names of arms with a fault"):
+        judge_kept(runs)
+    assert judge_kept(runs[::-1]).verdict == "passed"
