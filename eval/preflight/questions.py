@@ -41,7 +41,7 @@ def look_for_questions(tasks: Sequence[Task]) -> Questions:
         ]
     if files and not findings:
         findings.append(Finding("questions", "found", ", ".join(files)))
-    if files and (problem := _problem_of_the_cache()) is not None:
+    if None in files.values() and (problem := _problem_of_the_cache()) is not None:
         findings.append(Finding("questions", "missing", problem))
     left_out = {}
     for task in tasks:
@@ -73,7 +73,7 @@ def _too_few(task: Task, counted: dict[str, int]) -> list[str]:
 
 
 def _problem_of_the_cache() -> str | None:
-    """Why lm-eval could not read the questions; it lets `datasets` convert them into its cache."""
+    """Why questions of the Hub could not be read: `datasets` keeps them in its cache."""
     cache = Path(datasets.config.HF_DATASETS_CACHE).expanduser()
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -82,5 +82,5 @@ def _problem_of_the_cache() -> str | None:
     except OSError as error:
         return (
             f"the cache of the library datasets, {cache}, cannot be written ({error.strerror}), "
-            "and questions are read through it: set HF_DATASETS_CACHE to a folder that can"
+            "and questions of the Hub are read through it: set HF_DATASETS_CACHE to a folder that can"
         )

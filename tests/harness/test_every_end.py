@@ -3,7 +3,9 @@
 
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as Xml
@@ -48,12 +50,15 @@ def test_an_answer_that_is_none_ends_a_run(
     assert harness.workers_alive() == []
 
 
-def test_a_cut_line_of_questions_ends_a_run(harness: Harness) -> None:
+def test_a_cut_line_of_questions_is_told_before_anything_starts(harness: Harness) -> None:
     file = harness.folder / "gsm8k/test.jsonl"
     file.write_text(file.read_text()[:-20])
     ended = harness.run("--junit", "junit.xml")
 
-    assert "gsm8k" in could_not_run(harness, ended)
+    assert ended.returncode == 2
+    assert "gsm8k/test.jsonl, line 20" in ended.stderr
+    assert "could not run" in (harness.folder / "junit.xml").read_text()
+    assert not (harness.folder / "runs").exists()
 
 
 def test_no_cache_of_datasets_is_needed_for_questions_in_files(harness: Harness) -> None:
@@ -63,38 +68,46 @@ def test_no_cache_of_datasets_is_needed_for_questions_in_files(harness: Harness)
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
-def test_an_error_while_judging_is_a_result_without_arms(harness: Harness) -> None:
+def test_a_kept_arm_that_is_damaged_is_told_before_anything_is_asked(harness: Harness) -> None:
     harness.run("--only", "sync", sync={"die": "no memory"})
     samples = harness.folder / "runs/small/arms/off/samples.jsonl"
     samples.write_text(samples.read_text()[:-40])
     ended = harness.run("--only", "sync", "--junit", "junit.xml")
 
-    assert "samples.jsonl, line 12" in could_not_run(harness, ended)
+    assert ended.returncode == 2
+    assert "samples.jsonl" in ended.stderr and "--fresh" in ended.stderr
+    assert "could not run" in (harness.folder / "junit.xml").read_text()
 
 
 @pytest.fixture
-def small_disk(harness: Harness) -> Iterator[Callable[[int], None]]:
-    """Puts ``runs`` on a disk of so many KiB."""
+def fill_disk(harness: Harness) -> Iterator[Callable[[int], subprocess.CompletedProcess[str]]]:
+    """Runs with ``runs`` on a disk that has so many KiB left once the first server starts."""
     folder = harness.folder / "runs"
     folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=220m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, check=False).returncode != 0:
+        pytest.skip("no tmpfs can be mounted here: only root may")
 
-    def mount(size: int) -> None:
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(folder)]
-        if subprocess.run(command, capture_output=True, text=True).returncode != 0:
-            pytest.skip("no tmpfs can be mounted here: only root may")
+    def run(left: int) -> subprocess.CompletedProcess[str]:
+        few = ("--set", "tasks.gsm8k.questions=20", "--junit", "junit.xml")
+        started = harness.start(*few, seconds_to_start=3)
+        log = folder / "small/arms/off/server.log"
+        while not log.exists() and started.poll() is None:
+            time.sleep(0.05)
+        with suppress(OSError), (folder / "ballast").open("wb") as ballast:
+            ballast.write(bytes(shutil.disk_usage(folder).free - left * 1024))
+        output, errors = started.communicate(timeout=120)
+        return subprocess.CompletedProcess(started.args, started.returncode, output, errors)
 
-    if shutil.which("mount") is None:
-        pytest.skip("there is no mount")
-    yield mount
+    yield run
     subprocess.run(["umount", "--lazy", str(folder)], check=False)
 
 
 def test_a_disk_that_gets_full_in_the_middle_ends_a_run(
-    harness: Harness, small_disk: Callable[[int], None]
+    harness: Harness, fill_disk: Callable[[int], subprocess.CompletedProcess[str]]
 ) -> None:
     # The result fits, the answers do not.
-    small_disk(24)
-    ended = harness.run("--set", "tasks.gsm8k.questions=20")
+    ended = fill_disk(24)
 
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
@@ -103,13 +116,12 @@ def test_a_disk_that_gets_full_in_the_middle_ends_a_run(
 
 
 def test_a_result_that_finds_no_room_is_told_in_one_line(
-    harness: Harness, small_disk: Callable[[int], None]
+    harness: Harness, fill_disk: Callable[[int], subprocess.CompletedProcess[str]]
 ) -> None:
-    small_disk(4)
-    ended = harness.run("--junit", "junit.xml")
+    ended = fill_disk(0)
 
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[-1].startswith("error: no result: ")
     assert "No space left on device" in ended.stderr
     assert "Traceback" not in ended.stderr
-    assert not Path(harness.folder / "runs/small/result.json").exists()
+    assert not (harness.folder / "runs/small/result.json").exists()

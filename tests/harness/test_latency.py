@@ -53,7 +53,7 @@ class Servers:
         settings = json.loads(command[command.index("--additional-config") + 1])["eplb_plugin"]
 
         class Stand:
-            url = name
+            url = model_name = name
 
             def __init__(self) -> None:
                 self.log = log

@@ -250,11 +250,15 @@ def test_more_questions_or_shots_than_there_are_are_told(look: Looking) -> None:
     assert look.missing(tasks=[gsm8k_task(questions=20, fewshot=20)]) == {}
 
 
-def test_a_cache_that_cannot_be_written_is_told(
+def test_a_cache_that_questions_of_the_hub_need_is_tried(
     look: Looking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", Path("/proc/nowhere"))
+    assert look.missing() == {}
 
+    monkeypatch.setattr("eval.preflight.questions.find_questions", lambda _: {"gsm8k": None})
+    counts = {"train": 7473, "test": 1319}
+    monkeypatch.setattr("eval.preflight.questions.count_questions", lambda _: counts)
     message = look.missing()["questions"]
     assert message.startswith("the cache of the library datasets, /proc/nowhere, cannot be written")
     assert "set HF_DATASETS_CACHE" in message
