@@ -84,7 +84,9 @@ def test_a_whole_run_and_all_that_reads_it_have_none(secretive: Harness) -> None
         ["report", "runs/small", "--markdown", "one.md", "--html", "one.html"],
         ["check", "config.yaml"],
     ]
-    others = [printed_by(secretive.evaluate(*command)) for command in commands]
+    ended = [secretive.evaluate(*command) for command in commands]
+    others = [printed_by(one) for one in ended]
+    assert ended[0].returncode == 0, others[0]
 
     assert leaks(secretive.folder, [printed_by(run), *others]) == []
     log = (secretive.folder / "runs/small/arms/sync/server.log").read_text()
@@ -172,8 +174,8 @@ def test_an_error_that_nobody_foresaw_is_told_without_them(secretive: Harness) -
     (secretive.folder / "config.yaml").write_text(yaml.safe_dump(values))
     # Raised in the middle of an attempt, with what nobody may see.
     program = (
-        "from eval.commands import run\nfrom eval.cli import main\n"
-        f"def broken(*_): raise KeyError('{CANARY}')\nrun.run_arms = broken\nmain()\n"
+        "from eval.commands import accuracy\nfrom eval.cli import main\n"
+        f"def broken(*_): raise KeyError('{CANARY}')\naccuracy.run_arms = broken\nmain()\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", program, "run", "config.yaml"],
