@@ -25,7 +25,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _SECRET_WORD = re.compile(r"secret|passw(?:or)?d|passphrase|credentials?|authorization|apikey")
-_LAST_WORD = re.compile(r"key|token|auth|cookie|pat")
+_LAST_WORD = re.compile(r"key|\w*token|auth|cookie|pat|\w*pass")
 _PLURAL = re.compile(r"(?:api|access|secret|auth) (?:key|token)s|access key id")
 # Of a model, and no secrets.
 _MODEL_TOKEN = re.compile(
@@ -43,7 +43,7 @@ _NAMED = re.compile(
     re.IGNORECASE,
 )
 _NAME_BEFORE_SHORT = (
-    r"(?P<before>(?:key|token|secret|password|passwd|passphrase|credentials?|bearer)"
+    r"(?P<before>(?:key|token|secret|password|passwd|passphrase|credentials?|bearer)(?!\w)"
     r"[\\\"']*[ \t]*[:=,]?[ \t]*[\[(]?[\\\"']*)"
 )
 
@@ -179,11 +179,12 @@ def _any_of(values: Iterable[str]) -> "re.Pattern[str] | None":
 
 
 def _forms(value: str) -> set[str]:
-    """How a value stands in JSON, also inside JSON, in Python's repr, in a URL and in HTML."""
+    """How a value stands in JSON, also inside JSON, in Python's repr, a URL, HTML and base64."""
     once = {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
     twice = {json.dumps(one)[1:-1] for one in once}
     urls = {quote(value), quote(value, safe=""), quote_plus(value)}
-    return {value, *once, *twice, *urls, repr(value)[1:-1], html.escape(value)}
+    coded = base64.b64encode(value.encode(errors="surrogateescape")).decode()
+    return {value, *once, *twice, *urls, repr(value)[1:-1], html.escape(value), coded}
 
 
 SECRETS = Secrets()

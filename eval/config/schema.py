@@ -20,7 +20,7 @@ from pydantic import (
 
 from eval.config.section import Section
 from eval.config.serve_section import Serve
-from eval.secrets import Secrets
+from eval.secrets import SECRETS
 
 # A name becomes a folder.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
@@ -232,7 +232,7 @@ class Config(Section):
         """Digest of every value, defaults included.
 
         Secrets do not count: another key is the same evaluation, and a short one could be guessed
-        from a digest.
+        from a digest. Known ones are hidden wherever they stand, as in what is kept.
         """
-        text = json.dumps(Secrets().hide_in(self.model_dump(mode="json")), sort_keys=True)
+        text = json.dumps(SECRETS.hide_in(self.model_dump(mode="json")), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()

@@ -84,7 +84,9 @@ def test_a_whole_run_and_all_that_reads_it_have_none(secretive: Harness) -> None
         ["report", "runs/small", "--markdown", "one.md", "--html", "one.html"],
         ["check", "config.yaml"],
     ]
-    others = [printed_by(secretive.evaluate(*command)) for command in commands]
+    ended = [secretive.evaluate(*command) for command in commands]
+    others = [printed_by(one) for one in ended]
+    assert ended[0].returncode == 0, others[0]
 
     assert leaks(secretive.folder, [printed_by(run), *others]) == []
     log = (secretive.folder / "runs/small/arms/sync/server.log").read_text()

@@ -168,3 +168,14 @@ def test_no_value_survives_and_hiding_twice_changes_nothing(
 
     assert value in HIDDEN or value in before + after or value not in hidden.replace(HIDDEN, "\0")
     assert secrets.hide(hidden) == hidden
+
+
+def test_a_value_in_base64_is_hidden() -> None:
+    coded = base64.b64encode(b"sup3rs3cretvalue").decode()
+
+    assert Secrets(["sup3rs3cretvalue"]).hide(f"sent {coded}") == "sent (hidden)"
+
+
+@pytest.mark.parametrize("name", ["MYTOKEN", "DB_PASS", "DBPASS"])
+def test_names_written_together_are_known(name: str) -> None:
+    assert is_secret_name(name)
