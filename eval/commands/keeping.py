@@ -12,7 +12,7 @@ from eval.commands.accuracy import Ended
 from eval.config.schema import Config, Name
 from eval.errors import ConfigError, EvaluationError, RunFolderError
 from eval.judging.verdict import reasons, verdict
-from eval.results.folder import RunFolder
+from eval.results.folder import RunFolder, read_result
 from eval.results.latency import LatencyWorkload
 from eval.results.machine import this_machine
 from eval.results.schema import ArmResult, ArmRun, Result, RuleResult, RunKind
@@ -164,4 +164,4 @@ def kept_result(
     )
     result = SECRETS.hide_in_model(result)
     folder.finish(result)
-    return result
+    return read_result(folder.path)

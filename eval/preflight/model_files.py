@@ -60,6 +60,8 @@ def _next_step(folder: Path) -> str:
     here = folder.resolve()
     if here == Path("build/tiny-moe").resolve():
         return "Make it: python scripts/make_tiny_moe.py --output build/tiny-moe"
+    if folder.parts[:1] == ("eval",) and not Path("eval/models").is_dir():
+        return "Go to the root of the repository, from which this path is meant, or name it in full"
     if Path("eval/models").resolve() in here.parents:
         return f"Restore it: git checkout -- {folder}"
     return "Get the model again"

@@ -32,9 +32,10 @@ class Endpoints:
     def healthy(self) -> bool:
         """Whether it can be asked."""
         try:
-            return self._client.get("/health").is_success
+            self._get("/health")
         except httpx.HTTPError:
             return False
+        return True
 
     def names(self) -> list[str]:
         """Of its model.

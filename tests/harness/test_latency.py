@@ -327,7 +327,7 @@ def command(folder: Path, *options: str) -> Done:
 @pytest.fixture
 def eight_gpus(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Servers:
     servers.steps = [(50, 0.3, True)]
-    monkeypatch.setattr("eval.results.machine._accelerators", lambda: ["H100"] * 8)
+    monkeypatch.setattr("eval.results.machine.gpu_names", lambda: ["H100"] * 8)
     monkeypatch.setattr("eval.commands.latency.find_executable", lambda _: "vllm")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
     return servers
@@ -393,7 +393,7 @@ def test_another_run_of_a_folder_in_use_is_refused(
 def test_what_cannot_be_measured_is_refused_before_anything_starts(
     options: list[str], gpus: int, rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eval.results.machine._accelerators", lambda: ["H100"] * gpus)
+    monkeypatch.setattr("eval.results.machine.gpu_names", lambda: ["H100"] * gpus)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr("eval.commands.latency_run.measure_arms", lambda *_: pytest.fail("started"))
     done = command(tmp_path, *options)
