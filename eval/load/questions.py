@@ -99,10 +99,17 @@ class _HidingFormatter(logging.Formatter):
         return SECRETS.hide(super().format(record))
 
 
+class _LogFile(logging.FileHandler):
+    """A full disk costs lines of this log; that answers cannot be kept tells of it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Leave a line out."""
+
+
 @contextmanager
 def _log_to(path: Path) -> Iterator[None]:
     """Send what lm-eval logs to a file, away from the terminal."""
-    handler = logging.FileHandler(path)
+    handler = _LogFile(path)
     handler.setFormatter(_HidingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("lm_eval")
     propagate, level = logger.propagate, logger.level

@@ -81,6 +81,6 @@ def _problem_of_the_cache() -> str | None:
             return None
     except OSError as error:
         return (
-            f"the cache of the library datasets, {cache}, cannot be written ({error.strerror}), and "
-            "questions of the Hub are read through it: set HF_DATASETS_CACHE to a folder that can"
+            f"the cache of the library datasets, {cache}, cannot be written ({error.strerror}), "
+            "and questions of the Hub are read through it: set HF_DATASETS_CACHE to another"
         )

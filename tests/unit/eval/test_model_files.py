@@ -95,7 +95,7 @@ def test_a_folder_that_looks_like_a_name_on_the_hub_is_checked(
         ("../tiny", "Get the model again"),
         ("~/tiny", "Get the model again"),
         ("build/other", "Get the model again"),
-        ("eval/models", "Get the model again"),
+        ("eval/none", "Get the model again"),
         ("build/tiny-moe", "Make it: python scripts/make_tiny_moe.py --output build/tiny-moe"),
         ("./build/tiny-moe/", "Make it: python scripts/make_tiny_moe.py --output build/tiny-moe"),
         ("eval/models/tiny", "Restore it: git checkout -- eval/models/tiny"),
@@ -105,8 +105,9 @@ def test_a_missing_folder_is_named_with_the_next_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, next_step: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("eval/models/other").mkdir(parents=True)
 
-    with pytest.raises(ConfigError, match=rf"^model {Path(name)}: no such folder.*\. {next_step}$"):
+    with pytest.raises(ConfigError, match=rf"^model {Path(name)}: .*\. {next_step}$"):
         check_model(name)
 
 
@@ -287,3 +288,12 @@ def test_the_size_of_a_nested_vocabulary_is_not_compared(model: Path) -> None:
     write_json(model / "config.json", {"text_config": {"vocab_size": 5}})
 
     check_model(str(model))
+
+
+def test_outside_the_repository_s_root_its_models_are_not_to_be_restored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(ConfigError, match="Go to the root of the repository"):
+        check_model("eval/models/gsm-tiny")
