@@ -15,11 +15,14 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from eval.activity.agreement import Agreement
 from eval.activity.finished import finished_after
 from eval.activity.totals import Activity
+from eval.activity.vllm_log import LogSays
 from eval.cli import app
 from eval.config.schema import Config
 from eval.errors import RunFolderError
+from eval.judging.arms import arm_to_judge
 from eval.judging.stress_rules import stress_rules
 from eval.load.churn import Load, keep_asking
 from eval.report.load import load_rows
@@ -164,7 +167,12 @@ def rules(
 ) -> dict[str, RuleResult]:
     memory = memory or MemoryUse.of(SAMPLES, True)
     run = arm(name, **{"tasks": [], "load": load, "memory": memory, **changes})
-    return {rule.rule: rule for rule in stress_rules(config, WORKLOAD, run)}
+    configured = next(one for one in config.arms if one.name == name)
+    told = run.rearrangements_started
+    agreement = Agreement(told, told > 0)
+    log = LogSays(True, run.logged_rearrangements, run.logged_rearrangements > 0)
+    judged = arm_to_judge(config, configured, run, (), agreement, log)
+    return {rule.rule: rule for rule in stress_rules(config.gate, WORKLOAD, judged)}
 
 
 def not_passed(**changes: Any) -> dict[str, str]:
