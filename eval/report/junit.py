@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree as Xml
 
+from eval.report import wording
 from eval.report.view import RunView
 from eval.report.viewing import view_of_result
 from eval.results.schema import Result, RuleResult
@@ -56,8 +57,7 @@ def junit(run: RunView) -> Xml.Element:
         _add_rule(suite, run.name, rule)
     if run.verdict in _UNJUDGED or not run.rules:
         _add_no_verdict(suite, run.name, run.verdict, "\n".join(run.reasons))
-    if run.left_out:
-        notes = [f"{task} left out: {why}" for task, why in run.left_out.items()]
+    if notes := wording.notes(run):
         Xml.SubElement(suite, "system-out").text = "\n".join(notes)
     _count(suite)
     suite.set("time", f"{run.seconds:.1f}")

@@ -18,7 +18,7 @@ def render_markdown(report: ReportView) -> str:
         f"## EPLB evaluation {inline(names)}: {report.verdict}",
         block(f"{report.meaning} {report.subject}"),
         "\n".join(_reason(reason) for reason in report.reasons),
-        "\n".join(f"- {block(note)}" for note in report.left_out),
+        "\n".join(f"- {block(note)}" for note in report.notes),
         _accuracies(report),
         _pairs(report),
     ]

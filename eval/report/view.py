@@ -117,6 +117,8 @@ class RunView:
     controls: Sequence[ControlResult]
     left_out: Mapping[str, str]
     """Tasks that were not asked, and why."""
+    notes: Sequence[str]
+    """What limits the verdict besides the rules."""
     started: datetime
     finished: datetime
     seconds: float
@@ -155,7 +157,8 @@ class ReportView:
     subject: str
     """What was asked of which model in which arms."""
     reasons: Sequence[str]
-    left_out: Sequence[str]
+    notes: Sequence[str]
+    """Those of all runs, and what was left out."""
     facts: Sequence[tuple[str, str, str]]
     """The figures that matter most: what, how many, of how many."""
     environment: Sequence[tuple[str, Sequence[str]]]

@@ -42,10 +42,10 @@ def view_of_runs(runs: Sequence[Run]) -> ReportView:
         reasons=[
             wording.of_run(view.label, reason, views) for view in views for reason in view.reasons
         ],
-        left_out=[
-            wording.of_run(view.label, wording.left_out(task, why), views)
+        notes=[
+            wording.of_run(view.label, note, views)
             for view in views
-            for task, why in view.left_out.items()
+            for note in wording.notes(view)
         ],
         facts=list(wording.facts([run.result for run in runs], views)),
         environment=list(origin.environment([run.result for run in runs])),
@@ -88,6 +88,7 @@ def _of_result(result: Result, label: str, show: Callable[[str], str]) -> dict[s
             for one in result.controls
         ],
         "left_out": {task: show(why) for task, why in result.left_out.items()},
+        "notes": [show(note) for note in result.notes],
         "started": result.started,
         "finished": result.finished,
         "seconds": sum(arm.start_seconds + arm.seconds for arm in result.arms),

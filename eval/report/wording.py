@@ -98,6 +98,11 @@ def left_out(task: str, why: str) -> str:
     return f"{task}: left out, it is not scored. {why}"
 
 
+def notes(run: RunView) -> list[str]:
+    """What limits a verdict besides the rules: what was left out, and what nothing ties together."""
+    return [*(left_out(task, why) for task, why in run.left_out.items()), *run.notes]
+
+
 def facts(results: Sequence[Result], runs: Sequence[KeptRunView]) -> Iterator[Fact]:
     """The figures that matter most: what, how many, of how many."""
     rules = [rule for run in runs for rule in run.rules]

@@ -110,3 +110,15 @@ def test_reports_import_nothing_heavy() -> None:
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     assert found.stdout.split() == []
+
+
+def test_what_limits_a_verdict_is_told_in_every_form(tmp_path: Path) -> None:
+    note = "nothing ties the files of this run together"
+    folder = write_run(tmp_path / "run", notes=[note])
+    result = read_result(folder)
+    write_reports([folder], tmp_path / "report.md", tmp_path / "report.html")
+    write_junit(result, tmp_path / "junit.xml")
+
+    written = [tmp_path / name for name in ("report.md", "report.html", "junit.xml")]
+    assert [note in file.read_text() for file in written] == [True] * 3
+    assert note in printed(result)
