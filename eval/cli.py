@@ -166,7 +166,7 @@ def power_command(
     margin: Annotated[float, typer.Option(min=0.01, help="In points.")] = 3.0,
     alpha: Annotated[float, typer.Option(min=1e-6, max=0.4, help="Of one comparison.")] = 0.005,
 ) -> None:
-    """Print how often the paired test notices a loss, as Markdown (docs/gates.md)."""
+    """Print how often the paired test notices a loss, as Markdown (docs/statistics.md)."""
     from eval.judging.power import PairedTest
     from eval.judging.power_table import power_table
 

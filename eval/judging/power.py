@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How often the paired test fails or does not pass a run, computed exactly (docs/gates.md)."""
+"""How often the paired test fails or does not pass a run, computed exactly (docs/statistics.md)."""
 
 from functools import cache
 from typing import Any, NamedTuple

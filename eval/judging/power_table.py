@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the gate and others can detect, as the Markdown tables of docs/gates.md."""
+"""What the gate and others can detect, as the Markdown tables of docs/statistics.md."""
 
 from collections.abc import Iterator, Sequence
 

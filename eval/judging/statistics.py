@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What paired answers, right or wrong, say about a loss of accuracy (docs/gates.md)."""
+"""What paired answers, right or wrong, say about a loss of accuracy (docs/statistics.md)."""
 
 import math
 from collections.abc import Sequence

@@ -99,7 +99,7 @@ def left_out(task: str, why: str) -> str:
 
 
 def notes(run: RunView) -> list[str]:
-    """What limits a verdict besides the rules: what was left out, and what nothing ties together."""
+    """What limits a verdict besides the rules, and what was left out."""
     return [*(left_out(task, why) for task, why in run.left_out.items()), *run.notes]
 
 
