@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A whole evaluation: every arm, the oracle, the verdict."""
 
+import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,6 +19,7 @@ from eval.judging.kept import read_evidence
 from eval.judging.verdict import reasons, verdict
 from eval.load.questions import SEEDS
 from eval.oracle.agreement import compare_with_oracle
+from eval.preflight.hub import folder_in_cache
 from eval.preflight.preparation import Preflight, preflight
 from eval.preflight.question_files import Files
 from eval.results.folder import RunFolder, open_run
@@ -60,7 +62,12 @@ def run(
     ready.require_everything()
     versions = installed_versions(ready.served)
     try:
-        with interrupts_raise(), open_run(runs, config, versions, fresh, ready.left_out) as folder:
+        snapshot = folder_in_cache(config.model, {**os.environ, **config.serve.environment})
+        revision = snapshot.name if snapshot else ""
+        with (
+            interrupts_raise(),
+            open_run(runs, config, versions, fresh, ready.left_out, revision) as folder,
+        ):
             return _run_in(folder, config, ready, console, servers_at_once), folder.path
     except OSError as error:
         # That of an attempt is its result's; here not even that could be written.

@@ -2,6 +2,7 @@
 """The folder of a run: what is kept, what a rerun finds finished, what is moved aside."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -153,12 +154,14 @@ def open_run(
     versions: Versions,
     fresh: bool,
     left_out: Mapping[TaskName, str] = {},
+    revision: str = "",
 ) -> Iterator[RunFolder]:
     """The folder of this configuration's run, for nobody else inside the context.
 
     An unfinished run of the same configuration, model, plugin and releases is resumed, unless
     ``fresh``; anything else of that name is moved aside. All arms of a run are asked the same: a
-    resumed one leaves out what its finished arms were not asked.
+    resumed one leaves out what its finished arms were not asked. ``revision`` is that of a model in
+    the Hub's cache; one that was not there yet may be any.
 
     Raises:
         RunFolderError: Another evaluation is using it, a finished arm is damaged, or the finished
@@ -168,7 +171,7 @@ def open_run(
     with alone_in(path, "give this one a --name"):
         new = RunState(
             config_sha256=config.sha256(),
-            model_files=files_digest(Path(config.model)),
+            model_files=files_digest(Path(config.model), revision),
             versions=versions,
             plugin=plugin_digest(),
             left_out=dict(left_out),
@@ -201,6 +204,8 @@ def _resumable(path: Path, new: RunState) -> RunState | None:
     except RunFolderError:
         return None
     free = {"started": new.started, "left_out": new.left_out, "id": new.id}
+    if files_digest(Path(os.devnull)) in (state.model_files, new.model_files):
+        free["model_files"] = new.model_files
     if not state.id:  # from before digests, which could not be resumed as a run of today
         return None
     if state.model_copy(update=free) != new or _complete(path):

@@ -52,11 +52,16 @@ def _of_this_python() -> Versions:
     )
 
 
-def files_digest(folder: Path) -> str:
-    """Tells whether a model's folder was written again; the same for all that is no folder."""
+def files_digest(folder: Path, revision: str = "") -> str:
+    """Tells whether a model is another: its folder was written again, or a name has another one.
+
+    Args:
+        folder: Of the model, or its name on the Hub.
+        revision: Of that name in the Hub's cache; empty: it is not there yet.
+    """
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     seen = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return hashlib.sha256(repr(seen).encode()).hexdigest()
+    return hashlib.sha256(f"{seen}{revision}".encode()).hexdigest()
 
 
 def plugin_digest() -> str:

@@ -294,3 +294,16 @@ def test_arms_that_are_a_file_are_named(tmp_path: Path) -> None:
         (folder.path / "arms").write_text("no folder")
         with pytest.raises(RunFolderError, match=r"cannot use .*arms/off: .*--fresh"):
             folder.new_arm_folder("off")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "resumed"), [("a", "a", True), ("a", "b", False), ("", "b", True)]
+)
+def test_a_name_on_the_hub_that_has_another_revision_is_another_model(
+    tmp_path: Path, before: str, after: str, resumed: bool
+) -> None:
+    with open_run(tmp_path, config(), VERSIONS, False, revision=before) as folder:
+        folder.new_arm_folder("off")
+        folder.finish_arm(arm("off"), samples())
+    with open_run(tmp_path, config(), VERSIONS, False, revision=after) as folder:
+        assert (folder.finished_arm("off") is not None) == resumed
