@@ -57,7 +57,7 @@ def judge_run(
         if verdict(found_in_arm) != "invalid":
             comparable.append(arm)
     if gate.recorded_accuracy:
-        results += _reference_accuracy(config, off, off, comparable, recorded)
+        results += _recorded_accuracy(config, off, off, comparable, recorded)
     return results
 
 
@@ -79,7 +79,7 @@ def arm_rules(
     for task in config.tasks:
         results += _answer_rules(config, Comparison(task, off, arm), repeats)
     if config.gate.recorded_accuracy:
-        results += _reference_accuracy(config, off, arm, [arm], recorded)
+        results += _recorded_accuracy(config, off, arm, [arm], recorded)
     return results
 
 
@@ -138,7 +138,7 @@ def _answer_rules(
         yield noise
 
 
-def _reference_accuracy(
+def _recorded_accuracy(
     config: Config,
     off: ArmToJudge,
     arm: ArmToJudge,
