@@ -7,7 +7,11 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TypeVar
 
-from eval.activity.each_rank import checking_ranks, longest_under_way
+from eval.activity.each_rank import (
+    longest_under_way,
+    map_checking_ranks,
+    weight_checking_ranks,
+)
 from eval.activity.events import Told
 from eval.activity.rank_files import RankFile, read_rank_files
 from eval.activity.totals import OUTCOMES, Activity, ModelActivity, Outcome
@@ -46,9 +50,12 @@ def count_activity(files: Sequence[RankFile], started: float, finished: float) -
     inside = [told for told in everything if started <= told.time <= finished]
     faults = [told for told in everything if isinstance(told.event, _FAULTS)]
     moved = [told for told in inside if not isinstance(told.event, _FAULTS)]
-    activity = _count(moved + faults, checking_ranks(inside))
-    return activity.model_copy(
-        update={"under_way_seconds": longest_under_way(ranks, started, finished)}
+    return _count(moved + faults).model_copy(
+        update={
+            "under_way_seconds": longest_under_way(ranks, started, finished),
+            "checking_ranks": weight_checking_ranks(inside),
+            "map_checking_ranks": map_checking_ranks(inside),
+        }
     )
 
 
@@ -61,7 +68,7 @@ _FAULTS = (
 )
 
 
-def _count(told: Sequence[Told], checking_ranks: list[int]) -> Activity:
+def _count(told: Sequence[Told]) -> Activity:
     """Add up events of all ranks; what all ranks do alike is taken from rank 0 of each stage."""
     firsts = [one for one in told if one.source.speaks_for_all]
     finished = _of_kind(firsts, RearrangementFinished)
@@ -84,7 +91,6 @@ def _count(told: Sequence[Told], checking_ranks: list[int]) -> Activity:
         slots_changed=[slots for model in models for slots in model.slots_changed],
         weight_checks=sum(event.slots for event in weights),
         weight_mismatches=sum(len(event.mismatched_slots) for event in weights),
-        checking_ranks=checking_ranks,
         map_checks=sum(event.experts for event in maps),
         map_mismatches=sum(len(event.mismatched_experts) for event in maps),
         events_dropped=sum(event.number for event in _of_kind(told, EventsDropped)),

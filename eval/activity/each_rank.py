@@ -2,10 +2,12 @@
 """What is asked of each rank, not of those alone that speak for all. Pure functions."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from eval.activity.events import Told
 from vllm_eplb_plugin.observe.events import (
+    Event,
+    MapsChecked,
     RearrangementEnded,
     RearrangementStarted,
     WeightsChecked,
@@ -33,11 +35,20 @@ def longest_under_way(
     return longest
 
 
-def checking_ranks(told: Iterable[Told]) -> list[int]:
+def weight_checking_ranks(told: Iterable[Told]) -> list[int]:
     """The EP ranks that compared weights, on every pipeline stage."""
+    return _ranks_with(told, lambda event: isinstance(event, WeightsChecked) and event.slots > 0)
+
+
+def map_checking_ranks(told: Iterable[Told]) -> list[int]:
+    """The EP ranks that compared the router's maps, on every pipeline stage."""
+    return _ranks_with(told, lambda event: isinstance(event, MapsChecked) and event.experts > 0)
+
+
+def _ranks_with(told: Iterable[Told], checked: Callable[[Event], bool]) -> list[int]:
     by_stage: dict[int, set[int]] = defaultdict(set)
     for one in told:
         ranks = by_stage[one.source.stage]
-        if isinstance(one.event, WeightsChecked) and one.event.slots:
+        if checked(one.event):
             ranks.add(one.source.rank)
     return sorted(set.intersection(*by_stage.values())) if by_stage else []

@@ -75,6 +75,8 @@ class Activity(BaseModel):
     """The EP ranks that compared weights, on every pipeline stage."""
     map_checks: int = 0
     """Logical experts that the router's maps were checked for, summed over ranks and commits."""
+    map_checking_ranks: list[int] = []
+    """The EP ranks that compared the router's maps, on every pipeline stage."""
     map_mismatches: int = 0
     """Of those, logical experts with other slots than the placement gives."""
     events_dropped: int = 0

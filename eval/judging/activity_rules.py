@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from eval.config.schema import Gate
 from eval.judging.arms import ArmToJudge, outcome, plural
+from eval.judging.check_rules import maps, weights
 from eval.judging.command_line import eplb_options
 from eval.results.schema import ArmRun, RuleResult
 
@@ -30,9 +31,9 @@ def evidence(gate: Gate, arm: ArmToJudge) -> Iterator[RuleResult]:
     checked = (arm.plugin or {}).get("check_weights") is True and not arm.is_stock
     # What is wrong counts also where nothing had to be checked.
     if checked or arm.run.weight_mismatches:
-        yield _weights(arm)
+        yield weights(arm)
     if checked or arm.run.map_mismatches:
-        yield _maps(arm)
+        yield maps(arm)
 
 
 def _told_by_events(gate: Gate, arm: ArmToJudge) -> Iterator[RuleResult]:
@@ -191,36 +192,6 @@ def _mode(arm: ArmToJudge, expected: str) -> RuleResult:
         f"rearrangements ran in mode {', '.join(modes)}" if modes else "no rearrangement",
         limit=f"{expected}, as eplb.use_async says",
         detectable="a single rearrangement in the other mode",
-        arm=arm.name,
-    )
-
-
-def _weights(arm: ArmToJudge) -> RuleResult:
-    checks, mismatches = arm.run.weight_checks, arm.run.weight_mismatches
-    silent = [str(rank) for rank in range(arm.ranks) if rank not in arm.run.checking_ranks]
-    saw = (
-        f"{mismatches} of {checks} checked slots hold other weights than those of the expert that "
-        "the map names"
-    )
-    return outcome(
-        "weights",
-        False if mismatches else None if silent or not checks else True,
-        f"{saw}; no check by rank {', '.join(silent)}" if silent else saw,
-        limit=f"none, on {plural(arm.ranks, 'rank')}",
-        detectable="a single slot with other weights after a commit",
-        arm=arm.name,
-    )
-
-
-def _maps(arm: ArmToJudge) -> RuleResult:
-    checks, mismatches = arm.run.map_checks, arm.run.map_mismatches
-    return outcome(
-        "maps",
-        False if mismatches else True if checks else None,
-        f"{mismatches} of {checks} checked experts have other slots in the router's maps than the "
-        "placement gives",
-        limit="none",
-        detectable="a single expert with a wrong slot or replica count after a commit",
         arm=arm.name,
     )
 

@@ -66,6 +66,7 @@ def arm(name: str, **changes: Any) -> ArmRun:
             "slots_changed": [4, 4, 4, 4],
             "weight_checks": 100,
             "checking_ranks": [0, 1],
+            "map_checking_ranks": [0, 1],
             "map_checks": 100,
         }
     values: dict[str, Any] = {

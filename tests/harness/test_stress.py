@@ -200,6 +200,7 @@ def grown(**changes: float | None) -> MemoryUse:
         ({"weight_mismatches": 1}, "weights", "failed"),
         ({"weight_checks": 0}, "weights", "not tested"),
         ({"checking_ranks": [0]}, "weights", "not tested"),
+        ({"map_checking_ranks": [1]}, "maps", "not tested"),
         ({"map_mismatches": 1}, "maps", "failed"),
         ({"modes": ["sync"]}, "mode", "not tested"),
         ({"slots_changed": [4, 0, 4, 4]}, "slots_changed", "not tested"),
