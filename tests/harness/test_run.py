@@ -417,7 +417,7 @@ def test_a_task_that_cannot_be_asked_and_is_not_scored_is_left_out_everywhere(
     assert list(result["left_out"]) == ["gsm8k"]
     assert [task["name"] for task in result["arms"][1]["tasks"]] == ["gsm_tiny"]
     assert [task["name"] for task in result["config"]["tasks"]] == ["gsm8k", "gsm_tiny"]
-    note = "gsm8k left out: cannot read questions from"
+    note = "gsm8k: left out, it is not scored. cannot read questions from"
     assert note in (harness.folder / "junit.xml").read_text()
     for report in ("report.md", "report.html"):
         text = (harness.folder / "runs/small" / report).read_text(encoding="utf-8")
