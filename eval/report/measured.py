@@ -3,32 +3,21 @@
 
 import shlex
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from eval.report import origin
 from eval.report.latency import LatencyView, latency_view
 from eval.report.load import load_rows
 from eval.report.markdown_text import inline
 from eval.report.measured_charts import colours, latency_charts, memory_charts
+from eval.report.page import template
 from eval.results.schema import Result
-
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 def measured_page(result: Result) -> str:
     """The whole page."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
     view = latency_view(result)
     names = [arm.name for arm in result.arms]
-    return environment.get_template("measured.html.j2").render(
+    return template("measured.html.j2").render(
         result=result,
         view=view,
         colours=colours(names),

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from eval.config.schema import BASELINE
@@ -104,6 +104,19 @@ class ArmDrawings:
 
 def render_page(report: ReportView) -> str:
     """The whole page."""
+    arms = arm_drawings(report)
+    return template("report.html.j2").render(
+        report=report,
+        accuracies=list(accuracy_charts(report)),
+        arms=arms,
+        before_drawings=choose_drawings(arms),
+        colours=_colours(report),
+        parts=wording.parts,
+    )
+
+
+def template(name: str) -> Template:
+    """One of ours, in which every value shows as the text that it is."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -113,15 +126,7 @@ def render_page(report: ReportView) -> str:
         finalize=_shown,
     )
     environment.filters |= {"percent": wording.percent, "p_value": wording.p_value}
-    arms = arm_drawings(report)
-    return environment.get_template("report.html.j2").render(
-        report=report,
-        accuracies=list(accuracy_charts(report)),
-        arms=arms,
-        before_drawings=choose_drawings(arms),
-        colours=_colours(report),
-        parts=wording.parts,
-    )
+    return environment.get_template(name)
 
 
 def _shown(value: object) -> object:
