@@ -41,6 +41,26 @@ def ranks(
         print(f" vLLM {release.version}: {ranks.jobs} jobs in {seconds:.0f} s")
 
 
+_MIDDLE = next(release for release in RELEASES if release.version == "0.26.0")
+OLDEST_MIDDLE_NEWEST = (RELEASES[0], _MIDDLE, RELEASES[-1])
+
+
+@pytest.fixture(scope="session", params=OLDEST_MIDDLE_NEWEST, ids=lambda release: release.version)
+def some_release(request: pytest.FixtureRequest) -> Release:
+    """The oldest supported release, one in the middle and the newest."""
+    found: Release = request.param
+    return found
+
+
+@pytest.fixture(scope="session")
+def some_ranks(some_release: Release, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
+    """Ranks of that release."""
+    log = tmp_path_factory.mktemp("ranks") / f"{some_release.version}.log"
+    ranks = Ranks(log, fetch(some_release))
+    yield ranks
+    ranks.stop()
+
+
 def fetch(release: Release) -> Path:
     """Folder of the release's sources."""
     script = [str(ROOT / "scripts" / "fetch-release"), release.sources, release.version]

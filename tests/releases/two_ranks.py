@@ -6,6 +6,7 @@ input, one JSON object a line; each runs in two forked processes, one a rank, an
 one line of JSON: what each of them saw after every step, or why there is no answer.
 """
 
+import importlib
 import json
 import logging
 import multiprocessing
@@ -15,7 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from inspect import signature
 from multiprocessing.connection import Connection
 from types import SimpleNamespace
@@ -70,6 +71,14 @@ class Job:
     """A function of `changed_bodies` that makes this vLLM another one behind its signatures."""
     commands: list[list[str]] | None = None
     """Only read these options of `vllm serve`."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Of the plugin, beside those above."""
+    on_rank_1: dict[str, Any] = field(default_factory=dict)
+    """Of these fields, what is another on the second rank."""
+    scenario: str | None = None
+    """A module of `tests.releases.scenarios` whose ``drive`` stands for the one below."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """What the scenario is told."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -159,6 +168,8 @@ def run_rank(job: Job, rank: int, port: int, connection: Connection) -> None:
     """One rank's process."""
     from vllm.config import set_current_vllm_config
 
+    if rank == 1:
+        job = replace(job, **job.on_rank_1)
     if job.commands is not None:
         commands = job.commands
         answer_with(connection, lambda: {"read": [parse(options) for options in commands]})
@@ -191,7 +202,11 @@ def run_rank(job: Job, rank: int, port: int, connection: Connection) -> None:
         with set_current_vllm_config(config):
             make_groups(rank, port)
             config.parallel_config.enable_elastic_ep = job.elastic
-            return drive(job, rank, config)
+            if job.scenario is None:
+                return drive(job, rank, config)
+            scenario = importlib.import_module(f"tests.releases.scenarios.{job.scenario}")
+            seen: dict[str, Any] = scenario.drive(job, rank, config)
+            return seen
 
     answer_with(connection, do)
 
@@ -263,6 +278,7 @@ def vllm_config(job: Job) -> Any:
         "loopback": True,
         "fault": job.fault,
         "transfer_delay_ms": job.transfer_delay_ms,
+        **job.settings,
     }
     additional = {"eplb_plugin": settings} if job.plugin else {}
     return VllmConfig(parallel_config=parallel, additional_config=additional)

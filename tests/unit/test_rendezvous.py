@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All ranks come, or none goes on."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import pytest
+import torch.distributed as dist
+
+from vllm_eplb_plugin.engine import rendezvous
+from vllm_eplb_plugin.engine.rendezvous import Meeting, RanksMissingError, meet
+
+
+def hold(store: dist.Store, rank: int, size: int, limit_seconds: float) -> list[object]:
+    try:
+        came = Meeting(store, "place", rank, size).hold({"of": rank}, limit_seconds)
+    except RanksMissingError as error:
+        return [str(error)]
+    return [coming.message for coming in came]
+
+
+def test_every_rank_hears_what_every_rank_says() -> None:
+    store = dist.HashStore()
+    with ThreadPoolExecutor(3) as ranks:
+        heard = list(ranks.map(lambda rank: hold(store, rank, 3, 30), range(3)))
+    assert heard == [[{"of": 0}, {"of": 1}, {"of": 2}]] * 3
+
+
+def test_a_rank_that_does_not_come_is_named_by_all_the_others() -> None:
+    store = dist.HashStore()
+    with ThreadPoolExecutor(3) as ranks:
+        heard = list(ranks.map(lambda rank: hold(store, rank, 4, 0.05), (0, 1, 3)))
+    assert heard[0] == heard[1] == heard[2]
+    assert "has waited 0.05 s for rank 2" in str(heard[0][0])
+
+
+def test_one_that_comes_after_the_others_gave_up_does_not_go_on_alone() -> None:
+    store = dist.HashStore()
+    given_up = hold(store, 0, 2, 0)
+    assert given_up == ["rank 0 has waited 0 s for rank 1"]
+    # It sees every rank's message, and yet must not enter a collective.
+    assert hold(store, 1, 2, 30) == given_up
+
+
+def test_a_decision_that_races_is_the_same_for_all() -> None:
+    for _ in range(50):
+        store, start = dist.HashStore(), threading.Barrier(2)
+
+        def one(rank: int, store: dist.Store = store, start: threading.Barrier = start) -> object:
+            start.wait()
+            return "held" if len(hold(store, rank, 2, 0)) == 2 else "given up"
+
+        with ThreadPoolExecutor(2) as ranks:
+            assert len(set(ranks.map(one, range(2)))) == 1
+
+
+def test_meetings_of_one_purpose_follow_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = dist.HashStore()
+    monkeypatch.setattr(rendezvous, "store_of", lambda _: store)
+    monkeypatch.setattr(rendezvous, "_meetings", rendezvous.Counter())
+    alone = SimpleNamespace(unique_name="ep:0", ranks=[4], rank_in_group=0, world_size=1)
+    said = [meet(alone, "reload", number, 1)[0].message for number in range(3)]
+    assert said == [0, 1, 2]
