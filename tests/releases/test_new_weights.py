@@ -28,6 +28,7 @@ def replace_weights(ranks: Ranks, way: str, use_async: bool, **job: Any) -> Repo
 
 def assert_put_back(reports: Reports) -> None:
     for report in reports:
+        assert report["lost"] == []
         assert report["after"] == [[report["first"]] * 2] * 3
         assert len(report["placements"]) >= 10
 

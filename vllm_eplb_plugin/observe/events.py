@@ -76,7 +76,9 @@ class RearrangementEvent(ModelEvent):
 
 @dataclass(frozen=True)
 class RearrangementStarted(RearrangementEvent):
-    """vLLM asks for a new placement: its interval is over, or elastic EP scales."""
+    """A new placement is asked for: vLLM's interval is over, or elastic EP scales; or weights are
+    about to be replaced or written out, and experts go back to the first placement, whose `mode` is
+    `sync` in every server."""
 
     kind: ClassVar[str] = "rearrangement_started"
 
@@ -179,31 +181,34 @@ class RearrangementFailed(RearrangementEnded):
 class Placement(ModelEvent):
     """Which logical expert every slot holds, told by EP rank 0 of each stage only.
 
-    It is told when a model is added, and after every outcome by which a layer changed. For 58
+    It is told when a model is added, when it wakes up without its weights, and after every outcome
+    by which a layer changed. For 58
     layers of 256 + 32 experts a line has about 160 kB.
     """
 
     kind: ClassVar[str] = "placement"
 
     rearrangement: int
-    """After which it is in force; 0: the model was added."""
+    """After which it is in force; 0: none has started."""
     step: int
     """Engine steps since the model was loaded, dummy steps included."""
     mode: Mode | None
-    """That of the rearrangement; `null`: the model was added."""
+    """That of the rearrangement; `null`: it is vLLM's first, of a model that was added or woke
+    up."""
     num_ranks: int
     """EP ranks; the first slots are those of rank 0, and each rank has as many."""
     physical_to_logical_map: list[list[int]]
     """For each layer, the logical expert in each slot."""
     logical_load: list[list[int]] | None
     """For each layer, the tokens of each logical expert in the load window that the placement was
-    planned from, all ranks; `null`: the model was added."""
+    planned from, all ranks; `null` with `mode`."""
 
 
 @dataclass(frozen=True)
 class WeightsChecked(ModelEvent):
     """After a commit, with the setting `check_weights`: a layer's weights in the rank's slots were
-    compared with digests of all experts' weights, gathered when the model was loaded."""
+    compared with digests of all experts' weights, gathered when the model was loaded, and again
+    before the first rearrangement after weights were replaced."""
 
     kind: ClassVar[str] = "weights_checked"
 

@@ -69,6 +69,9 @@ class Ways:
     def __init__(self, state: Any, models: list[UpdatedModel], runner: Any, worker: Any) -> None:
         self.state, self.models = state, models
         self.runner, self.worker = runner, worker
+        self._before = beside_maps(state)
+        self.lost: list[str] = []
+        """What a model had in memory that no reload brings back, and has no longer."""
         self.owner = SimpleNamespace(eplb_state=state, get_model=lambda: models[-1])
         self.owner.model_runner = self.owner
 
@@ -114,17 +117,24 @@ class Ways:
     def discard(self) -> None:
         self._of_vllm("discard", self.worker, self._drop, ("weights",))
         self._of_vllm("wake_up", self.worker, lambda: None, ["weights"])
+        self._look_for_what_is_lost()
         self.reload_weights()
 
     def _sleep(self, level: int) -> None:
         self._of_vllm("sleep", self.worker, self._drop if level == 2 else lambda: None, level)
         self._of_vllm("wake_up", self.worker, lambda: None, ["kv_cache"])
         self._of_vllm("wake_up", self.worker, lambda: None, ["weights"])
+        self._look_for_what_is_lost()
 
     def _drop(self) -> None:
         """All that vLLM allocates while it loads a model, at the same addresses."""
+        self._before = beside_maps(self.state)
         for tensor in in_the_pool(self.state):
             tensor.fill_(1)
+
+    def _look_for_what_is_lost(self) -> None:
+        now = beside_maps(self.state)
+        self.lost += [name for name, was in self._before.items() if now[name] != was]
 
     def _load_all(self) -> None:
         self._next_version()
@@ -159,6 +169,17 @@ def leave_out_bodies() -> tuple[Any, Any]:
     return runner, worker
 
 
+def beside_maps(state: Any) -> dict[str, Any]:
+    """Values of each model's tensors that are neither maps nor counts that begin anew."""
+    again = ("expert_buffer", "expert_load_window", "expert_load_pass", "physical_", "logical_")
+    return {
+        name: [tensor.tolist() for tensor in value] if isinstance(value, list) else value.tolist()
+        for model_state in state.model_states.values()
+        for name, value in vars(model_state).items()
+        if isinstance(value, list | torch.Tensor) and not name.startswith(again)
+    }
+
+
 def in_the_pool(state: Any) -> Iterator[torch.Tensor]:
     for owner in (state, *state.model_states.values()):
         for value in vars(owner).values():
@@ -184,7 +205,8 @@ def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
     state = new_state(models, config)
     state.start_async_loop()
     replace_policy(state, job.policy)
-    way = getattr(Ways(state, models, runner, worker), job.arguments["way"])
+    ways = Ways(state, models, runner, worker)
+    way = getattr(ways, job.arguments["way"])
     second = job.arguments.get("second_rank")
     asked, refused, after = None if second else -9, [], []
     report = Report(job, rank, state)
@@ -212,7 +234,13 @@ def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
         report.look()
         if len(after) == 3 and len(report.placements) >= job.rearrangements:
             break
-    return {**report.as_dict(), "first": first(models[0]), "after": after, "refused": refused}
+    return {
+        **report.as_dict(),
+        "first": first(models[0]),
+        "after": after,
+        "refused": refused,
+        "lost": ways.lost,
+    }
 
 
 def refusal(way: Callable[[], None]) -> str:
