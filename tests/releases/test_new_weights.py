@@ -29,6 +29,8 @@ def replace_weights(ranks: Ranks, way: str, use_async: bool, **job: Any) -> Repo
 def assert_put_back(reports: Reports) -> None:
     for report in reports:
         assert report["lost"] == []
+        # As after loading: a quarter of the twelve steps is left, and no token is counted.
+        assert report["windows"] == [[9, 0]] * 3
         assert report["after"] == [[report["first"]] * 2] * 3
         assert len(report["placements"]) >= 10
 

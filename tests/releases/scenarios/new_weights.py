@@ -208,7 +208,8 @@ def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
     ways = Ways(state, models, runner, worker)
     way = getattr(ways, job.arguments["way"])
     second = job.arguments.get("second_rank")
-    asked, refused, after = None if second else -9, [], []
+    asked, refused = None if second else -9, []
+    after, windows = [], []
     report = Report(job, rank, state)
     if job.arguments.get("rocm"):
         interrupt("skip")
@@ -231,6 +232,7 @@ def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
         if ready and moved(state, job.arguments.get("amid", False)):
             way()
             after.append(in_force(state))
+            windows.append(window(state))
         report.look()
         if len(after) == 3 and len(report.placements) >= job.rearrangements:
             break
@@ -240,7 +242,14 @@ def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
         "after": after,
         "refused": refused,
         "lost": ways.lost,
+        "windows": windows,
     }
+
+
+def window(state: Any) -> list[int]:
+    """Steps since the last rearrangement, and tokens that were counted."""
+    counted = sum(int(m.expert_load_window.sum()) for m in state.model_states.values())
+    return [state.expert_rearrangement_step, counted]
 
 
 def refusal(way: Callable[[], None]) -> str:
