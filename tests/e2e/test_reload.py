@@ -21,6 +21,7 @@ def test_answers_are_the_same_after_a_reload_and_after_one_amid_requests(
     use_async: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VLLM_SERVER_DEV_MODE", "1")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     eplb = {
         "window_size": 10,
         "step_interval": 10,
@@ -30,11 +31,15 @@ def test_answers_are_the_same_after_a_reload_and_after_one_amid_requests(
     plugin = {"loopback": True, "check_weights": True, "rank_timeout_s": 3.0}
     arm = {"name": "reloaded", "eplb": eplb, "plugin": plugin}
     events = tmp_path / "events"
-    with serving(tmp_path, arm, events) as server:
+    extension = "tests.e2e.worker_extension.KeptWeights"
+    with serving(tmp_path, arm, events, "--worker-extension-cls", extension) as server:
+        assert not experts_are_elsewhere(events)
+        status, said = post(server.url, "collective_rpc", method="keep_experts")
+        assert status == 200 and said != '{"results":["0"]}', said
         first = answers(server.url)
         assert experts_are_elsewhere(events)
         refusals = 0
-        while (said := post(server.url, "collective_rpc", method="reload_weights"))[0] != 200:
+        while (said := post(server.url, "collective_rpc", method="reload_experts"))[0] != 200:
             # Dummy steps run on for a while after the last answer.
             assert "is refused, and serving goes on" in (tmp_path / "server.log").read_text()
             refusals += 1
@@ -44,7 +49,7 @@ def test_answers_are_the_same_after_a_reload_and_after_one_amid_requests(
         with ThreadPoolExecutor(1) as pool:
             meanwhile = pool.submit(answers, server.url)
             time.sleep(0.5)
-            post(server.url, "collective_rpc", method="reload_weights")
+            post(server.url, "collective_rpc", method="reload_experts")
             assert meanwhile.result() == first
         assert answers(server.url) == first
         log = (tmp_path / "server.log").read_text()

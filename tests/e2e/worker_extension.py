@@ -3,17 +3,23 @@
 
 from typing import Any
 
-from safetensors.torch import load_file
-
-_NAME = ".mlp.experts."
+import torch
 
 
-class ReloadExperts:
-    """Reloads experts from the checkpoint and nothing else, which vLLM's CPU backend can: its dense
-    layers keep packed copies that a reload does not reach."""
+class KeptWeights:
+    """Keeps each rank's experts as they were loaded, and reloads them by vLLM's own way for weights
+    that are sharded and in the kernel's format. Its CPU backend packs experts when it loads them,
+    and not even a server without EPLB recovers from ``reload_weights`` out of a checkpoint."""
 
     model_runner: Any
+    _kept: list[tuple[str, torch.Tensor]]
 
-    def reload_experts(self, file: str) -> None:
-        experts = ((name, tensor) for name, tensor in load_file(file).items() if _NAME in name)
-        self.model_runner.reload_weights(weights_iterator=experts)
+    def keep_experts(self) -> int:
+        named = self.model_runner.model.named_parameters()
+        self._kept = [(name, p.detach().clone()) for name, p in named if ".mlp.experts." in name]
+        return len(self._kept)
+
+    def reload_experts(self) -> None:
+        self.model_runner.reload_weights(
+            weights_iterator=iter(self._kept), is_checkpoint_format=False
+        )
