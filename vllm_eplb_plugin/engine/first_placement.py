@@ -43,6 +43,8 @@ def put_back(state: Any, request: str) -> None:
         WeightsRefusedError: Other ranks are at another step or did not come, or a transfer does not
             end.
     """
+    if session_of(state).asleep is not None:
+        return  # there is no map to read, and it wakes up with the first placement
     firsts = [first_placement(model_state) for model_state in state.model_states.values()]
     if not is_under_way(state) and _are_in_force(state, firsts):
         return

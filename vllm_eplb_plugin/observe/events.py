@@ -76,9 +76,7 @@ class RearrangementEvent(ModelEvent):
 
 @dataclass(frozen=True)
 class RearrangementStarted(RearrangementEvent):
-    """A new placement is asked for: vLLM's interval is over, or elastic EP scales; or weights are
-    about to be replaced or written out, and experts go back to the first placement, whose `mode` is
-    `sync` in every server."""
+    """vLLM's interval is over, elastic EP scales, or experts go back (`sync`) for new weights."""
 
     kind: ClassVar[str] = "rearrangement_started"
 
@@ -181,9 +179,8 @@ class RearrangementFailed(RearrangementEnded):
 class Placement(ModelEvent):
     """Which logical expert every slot holds, told by EP rank 0 of each stage only.
 
-    It is told when a model is added, when it wakes up without its weights, and after every outcome
-    by which a layer changed. For 58
-    layers of 256 + 32 experts a line has about 160 kB.
+    It is told when a model is added or has lost its weights by sleep, and after every outcome by
+    which a layer changed. For 58 layers of 256 + 32 experts a line has about 160 kB.
     """
 
     kind: ClassVar[str] = "placement"
@@ -193,8 +190,7 @@ class Placement(ModelEvent):
     step: int
     """Engine steps since the model was loaded, dummy steps included."""
     mode: Mode | None
-    """That of the rearrangement; `null`: it is vLLM's first, of a model that was added or woke
-    up."""
+    """That of the rearrangement; `null`: it is vLLM's first, after loading or sleep."""
     num_ranks: int
     """EP ranks; the first slots are those of rank 0, and each rank has as many."""
     physical_to_logical_map: list[list[int]]
@@ -207,8 +203,7 @@ class Placement(ModelEvent):
 @dataclass(frozen=True)
 class WeightsChecked(ModelEvent):
     """After a commit, with the setting `check_weights`: a layer's weights in the rank's slots were
-    compared with digests of all experts' weights, gathered when the model was loaded, and again
-    before the first rearrangement after weights were replaced."""
+    compared with digests of all experts' weights, gathered at load and after they were replaced."""
 
     kind: ClassVar[str] = "weights_checked"
 
