@@ -62,6 +62,8 @@ class Settings(BaseModel):
     """Folder for one file of JSON lines a rank (docs/events.md); none: no events."""
     step_times_dir: Folder | None = None
     """Folder for the time that every step of the state manager takes; also when not enabled."""
+    rank_timeout_s: float = Field(120.0, gt=0, allow_inf_nan=False, strict=True)
+    """How long a rank waits for the others where all have to come before it may go on."""
 
     @model_validator(mode="after")
     def _harm_needs_loopback(self) -> "Settings":

@@ -62,6 +62,12 @@ def test_a_delay_that_is_no_time_is_refused(value: object) -> None:
         load_settings({"eplb_plugin": {"loopback": True, "transfer_delay_ms": value}})
 
 
+@pytest.mark.parametrize("value", [0, -1, "100", True, float("inf"), float("nan"), None])
+def test_a_time_limit_that_lets_no_rank_come_is_refused(value: object) -> None:
+    with pytest.raises(SettingsError, match=f"'rank_timeout_s' has the value {value!r}"):
+        load_settings({"eplb_plugin": {"rank_timeout_s": value}})
+
+
 @pytest.mark.parametrize("name", ["events_dir", "step_times_dir"])
 def test_a_folder_without_a_name_is_refused(name: str) -> None:
     with pytest.raises(SettingsError, match=f"'{name}' has the value '': is no folder"):

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch.distributed import ProcessGroup, all_gather
+from torch.distributed import ProcessGroup, all_gather, all_reduce
 
 from vllm_eplb_plugin.observe.checks.router_maps import mismatched_experts
-from vllm_eplb_plugin.observe.checks.weights import WeightLedger, digest_slots
+from vllm_eplb_plugin.observe.checks.weights import WeightLedger, WeightsError, digest_slots
 from vllm_eplb_plugin.observe.event_log import EventLog
 from vllm_eplb_plugin.observe.events import Event, MapsChecked, WeightsChecked
 from vllm_eplb_plugin.observe.identity import ModelId
@@ -20,7 +20,7 @@ logger = logging.getLogger("vllm.eplb_plugin")
 def gather_ledger(
     model_state: Any, group: ProcessGroup, layers: Iterable[int] | None = None
 ) -> WeightLedger:
-    """Gather every logical expert's digest, as loaded; all ranks of the group call together.
+    """Gather every logical expert's digest, as they are; all ranks of the group call together.
 
     Args:
         model_state: A vLLM ``EplbModelState``.
@@ -40,10 +40,73 @@ def gather_ledger(
 class CommitChecks:
     """The checks of one model's layers on one rank. The host waits for the device."""
 
-    def __init__(self, model: ModelId, ledger: WeightLedger, log: EventLog) -> None:
+    def __init__(
+        self, model: ModelId, model_state: Any, group: ProcessGroup, log: EventLog
+    ) -> None:
+        """Gather digests; all ranks of the group call together.
+
+        Raises:
+            WeightsError: Replicas of an expert differ.
+        """
         self._model = model
-        self._ledger = ledger
         self._log = log
+        self._expected, self._warned = False, False
+        self._gather(model_state, group)
+
+    def expect_other_weights(self) -> None:
+        """Take notice that weights are replaced: digests are gathered anew before the next move."""
+        self._expected = True
+
+    def renew(self, model_state: Any, group: ProcessGroup) -> bool:
+        """Gather digests anew if weights have changed on any rank since they were last seen.
+
+        Weights that nobody has said to replace are noticed in the first and the last layer. All
+        ranks of the group call together, at the start of a rearrangement.
+
+        Returns:
+            Whether later checks can compare with them.
+        """
+        updated = not self._expected and any(
+            not torch.equal(digest_slots(model_state.model.expert_weights[layer]), seen)
+            for layer, seen in self._seen.items()
+        )
+        flags = torch.tensor([int(self._expected), int(updated)])
+        all_reduce(flags, group=group)
+        expected, updated_somewhere = flags.tolist()
+        if updated_somewhere and not self._warned:
+            self._warned = True
+            self._warn_of_update()
+        if not expected and not updated_somewhere:
+            return True
+        try:
+            self._gather(model_state, group)
+        except WeightsError as error:
+            logger.error(
+                "EPLB weight check of %s is over, weights were replaced by others that cannot be "
+                "compared: %s",
+                self._model.model,
+                error,
+            )
+            return False
+        self._expected = False
+        return True
+
+    def _warn_of_update(self) -> None:
+        if self._log.source.speaks_for_all:
+            logger.warning(
+                "Expert weights of %s have changed in place, by none of vLLM's ways that "
+                "vllm-eplb-plugin knows (reload_weights, update_weights, load_weights). They are "
+                "what is compared with from now on. If they were written as loaded at first, and "
+                "experts had moved by then, they are in slots of other experts: call load_weights "
+                "of the model instead, or update while no expert has moved.",
+                self._model.model,
+            )
+
+    def _gather(self, model_state: Any, group: ProcessGroup) -> None:
+        self._ledger = gather_ledger(model_state, group)
+        weights = model_state.model.expert_weights
+        ends = sorted({0, len(weights) - 1})
+        self._seen = {layer: digest_slots(weights[layer]) for layer in ends}
 
     def check(self, model_state: Any, layers: Iterable[int]) -> None:
         """Compare layers that were just committed; what is wrong is logged and told."""
@@ -54,6 +117,8 @@ class CommitChecks:
 
     def _check_weights(self, weights: Any, layer: int, placement: torch.Tensor) -> None:
         digests = digest_slots(weights)
+        if layer in self._seen:
+            self._seen[layer] = digests
         first_slot = self._log.source.rank * digests.shape[0]
         mismatched = self._ledger.mismatched_slots(layer, placement, digests, first_slot)
         if mismatched:

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from vllm_eplb_plugin.compatibility import Support, installed_support
 from vllm_eplb_plugin.engine.commit_checks import gather_ledger
 from vllm_eplb_plugin.engine.session import Session, session_of
+from vllm_eplb_plugin.engine.wanted_placement import rearrange_to
 from vllm_eplb_plugin.observe.checks.router_maps import mismatched_experts
 from vllm_eplb_plugin.observe.checks.weights import WeightLedger, WeightsError, digest_slots
 from vllm_eplb_plugin.placement.scattered import scatter_experts
@@ -115,23 +116,11 @@ def _rearrange(
     """Carry out one placement at once, by copies that share all tensors with the originals: what
     is counted, told or kept beside them goes with the copies."""
     trial, trial_model = copy.copy(state), copy.copy(model_state)
-    trial.is_async = False
     trial.model_states = {model_state.model_name: trial_model}
     session = Session(Settings(), session_of(state).source)
     session.attach(trial)
     session.add(trial_model, group)
-    session.policy = _Wanted(placement)
-    trial.rearrange()
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """A policy that knows already what it wants."""
-
-    placement: torch.Tensor
-
-    def rebalance_experts(self, *_: Any) -> torch.Tensor:
-        return self.placement
+    rearrange_to(trial, [placement])
 
 
 @dataclass(frozen=True)

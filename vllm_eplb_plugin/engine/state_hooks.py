@@ -23,6 +23,7 @@ from vllm_eplb_plugin.engine.self_test import run_self_test
 from vllm_eplb_plugin.engine.session import Session, session_of
 from vllm_eplb_plugin.engine.step_times import write_step_times
 from vllm_eplb_plugin.engine.switch_interval import limit_switch_interval
+from vllm_eplb_plugin.engine.weight_updates import follow_load_weights
 from vllm_eplb_plugin.observe.identity import Source
 from vllm_eplb_plugin.overrides.override import Override
 from vllm_eplb_plugin.planning.guard import GuardedPolicy, Plan
@@ -109,6 +110,7 @@ def _override_add_model(original: _Method) -> _Method:
         is_drafter = getattr(model_config, "runner_type", None) == "draft"
         added = session.add(model_state, group, is_drafter)
         added.committer.commit_again()
+        follow_load_weights(self, model)
         tried = run_self_test(self, model_state, group)
         if session.source.speaks_for_all:
             announce(session, added, self.is_async, tried)
@@ -156,6 +158,7 @@ def follow_rearrange(original: _Method) -> _Method:
             return original(self, is_profile, *args, **kwargs)
         session = session_of(self)
         rearrangements = session.rearrangements
+        session.look_before_moving(self.model_states.values(), get_ep_group().cpu_group)
         rearrangements.start("async" if self.is_async else "sync", session.moved)
         with rearrangements.failing(is_whole=False):
             answer = original(self, is_profile, *args, **kwargs)

@@ -58,7 +58,11 @@ _WHERE = {
         "transfer.from_buffer:OVERRIDES",
         "engine.v018:OVERRIDES",
     ),
-    "runner": ("engine.model_runner_v2:OVERRIDES",),
+    "runner": (
+        "engine.model_runner_v2:OVERRIDES",
+        "engine.weight_updates:OVERRIDES",
+        "engine.sleep:OVERRIDES",
+    ),
     "loopback": ("front_end.loopback_config:ALLOW_EPLB", "loopback.cpu.device:OVERRIDES"),
     "loopback_serving": (
         "loopback.coordinator:FORK_COORDINATOR",
