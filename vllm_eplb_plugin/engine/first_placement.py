@@ -18,6 +18,9 @@ from vllm_eplb_plugin.engine.session import Session, session_of
 from vllm_eplb_plugin.engine.wanted_placement import rearrange_to
 
 _PAUSE_SECONDS = 0.001
+_MEETING_SECONDS = 10.0
+"""At most: ranks that are between steps come at once, and one that is in a step, and waits in it
+for those that wait here, serves nobody meanwhile."""
 
 
 class WeightsRefusedError(RuntimeError):
@@ -69,7 +72,9 @@ def settle(state: Any, request: str) -> None:
     limit, step = session.settings.rank_timeout_s, session.rearrangements.step
     facts = {"step": step, "worker": _worker(state)}
     try:
-        came = session.meetings.hold(get_ep_group(), request, step, facts, limit)
+        came = session.meetings.hold(
+            get_ep_group(), request, step, facts, min(limit, _MEETING_SECONDS)
+        )
     except RanksMissingError as error:
         raise WeightsRefusedError(request, str(error)) from error
     if (reason := _what_forbids(came)) is not None:
