@@ -64,6 +64,33 @@ def test_a_store_whose_process_has_ended_is_told_as_such() -> None:
         meeting.hold(None, 1)
 
 
+def test_nobody_leaves_before_all_that_came_have_read() -> None:
+    """With an error the process that keeps the store may end at once."""
+
+    class SlowToRead:
+        def __init__(self, store: dist.Store) -> None:
+            self.store = store
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.store, name)
+
+        def multi_get(self, keys: list[str]) -> list[bytes]:
+            assert not others_left.wait(0.2)
+            return list(map(self.store.get, keys))
+
+    store, others_left = dist.HashStore(), threading.Event()
+
+    def one(rank: int) -> list[object]:
+        if rank == 1:
+            return hold(SlowToRead(store), 1, 2, 30)  # type: ignore[arg-type]
+        heard = hold(store, 0, 2, 30)
+        others_left.set()
+        return heard
+
+    with ThreadPoolExecutor(2) as ranks:
+        assert list(ranks.map(one, range(2))) == [[{"of": 0}, {"of": 1}]] * 2
+
+
 def test_a_decision_that_races_is_the_same_for_all() -> None:
     for _ in range(50):
         store, start = dist.HashStore(), threading.Barrier(2)
@@ -94,4 +121,4 @@ def test_groups_over_the_same_ranks_meet_apart(monkeypatch: pytest.MonkeyPatch) 
         alone = SimpleNamespace(unique_name=name, ranks=ranks, rank_in_group=0)
         rendezvous._meetings.clear()
         assert meet(alone, "start", name, 1)[0].message == name
-    assert store.num_keys() == 3 * len(groups)
+    assert store.num_keys() == 4 * len(groups)

@@ -8,9 +8,11 @@ import pytest
 
 from vllm_eplb_plugin.settings import (
     Fault,
+    Scope,
     Settings,
     SettingsError,
     adopt_settings,
+    common_settings,
     load_settings,
     process_settings,
 )
@@ -73,6 +75,18 @@ def test_a_folder_without_a_name_is_refused(name: str) -> None:
     with pytest.raises(SettingsError, match=f"'{name}' has the value '': is no folder"):
         load_settings({"eplb_plugin": {name: ""}})
     assert load_settings({"eplb_plugin": {name: None}}) == Settings()
+
+
+def test_each_setting_says_whether_ranks_have_to_have_the_same() -> None:
+    for name, field in Settings.model_fields.items():
+        scopes = [one for one in field.metadata if isinstance(one, Scope)]
+        assert len(scopes) == 1, f"{name}: annotate it with COMMON or OF_ONE_PROCESS"
+    assert common_settings(Settings(check_weights=True, events_dir=Path("events"))) == {
+        "enabled": True,
+        "loopback": False,
+        "fault": None,
+        "check_weights": True,
+    }
 
 
 @pytest.mark.parametrize("key", ["eplb-plugin", "EPLB_PLUGIN", "eplbplugin", "eplb_plugins"])
