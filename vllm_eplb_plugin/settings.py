@@ -128,6 +128,25 @@ def load_settings(additional_config: object = None) -> Settings:
     return _parse(parse_json(text, source), source)
 
 
+def with_settings_of_environment(additional_config: dict[str, Any]) -> dict[str, Any]:
+    """Add what ``EPLB_PLUGIN`` says and vLLM hands to each worker, on whatever it runs.
+
+    Workers on Ray get no variable of the server's but those with a prefix that vLLM knows.
+
+    Returns:
+        The same, if the variable says nothing, or nothing that counts beside the key that is there.
+
+    Raises:
+        SettingsError: See `load_settings`.
+    """
+    text = os.environ.get(ENVIRONMENT_VARIABLE)
+    if not text:
+        return additional_config
+    if not load_settings().enabled:
+        return {**additional_config, ADDITIONAL_CONFIG_KEY: {"enabled": False}}
+    return {ADDITIONAL_CONFIG_KEY: json.loads(text), **additional_config}
+
+
 def parse_json(text: str, source: str) -> Any:
     """Parse JSON in which no key stands twice.
 

@@ -2,7 +2,7 @@
 """Where settings come from, and what a wrong one says."""
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -15,6 +15,7 @@ from vllm_eplb_plugin.settings import (
     common_settings,
     load_settings,
     process_settings,
+    with_settings_of_environment,
 )
 
 
@@ -87,6 +88,32 @@ def test_each_setting_says_whether_ranks_have_to_have_the_same() -> None:
         "fault": None,
         "check_weights": True,
     }
+
+
+@pytest.mark.parametrize(
+    ("variable", "given", "handed_on"),
+    [
+        ("", {"x": 1}, {"x": 1}),
+        ('{"check_weights": true}', {"x": 1}, {"x": 1, "eplb_plugin": {"check_weights": True}}),
+        ('{"check_weights": true}', {"eplb_plugin": {}}, {"eplb_plugin": {}}),
+        # Said by the variable, it cannot be overruled.
+        (
+            '{"enabled": false, "check_weights": true}',
+            {"x": 1, "eplb_plugin": {"check_weights": True}},
+            {"x": 1, "eplb_plugin": {"enabled": False}},
+        ),
+    ],
+)
+def test_workers_without_the_variable_read_the_same_settings(
+    variable: str,
+    given: dict[str, Any],
+    handed_on: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("EPLB_PLUGIN", variable)
+    before = dict(given)
+    assert with_settings_of_environment(given) == handed_on
+    assert given == before
 
 
 @pytest.mark.parametrize("key", ["eplb-plugin", "EPLB_PLUGIN", "eplbplugin", "eplb_plugins"])
