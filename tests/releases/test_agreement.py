@@ -44,6 +44,12 @@ def test_a_difference_is_refused_on_both_ranks(
     assert f"{differs} on rank 1 (H). Start every node with".replace("H", HOST) in told[0]
 
 
+def test_pipeline_stages_agree_each_for_itself(some_ranks: Ranks) -> None:
+    stages = {"stages": True}
+    other = {"arguments": {**stages, "version": "0.0.1"}}
+    assert refusals(some_ranks, arguments=stages, on_rank_1=other) == [None, None]
+
+
 @pytest.mark.parametrize("use_async", [False, True], ids=["sync", "async"])
 def test_a_rank_without_the_plugin_is_named(use_async: bool, some_ranks: Ranks) -> None:
     other = {"plugin": False}

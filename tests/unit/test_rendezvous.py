@@ -3,6 +3,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -21,15 +22,25 @@ def hold(store: dist.Store, rank: int, size: int, limit_seconds: float) -> list[
     return [coming.message for coming in came]
 
 
-def test_every_rank_hears_what_every_rank_says() -> None:
-    store = dist.HashStore()
+@pytest.fixture(params=["memory", "file", "server"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> dist.Store:
+    """Each kind of store by which torch.distributed is started, below its usual prefix."""
+    if request.param == "file":
+        kept: dist.Store = dist.FileStore(str(tmp_path / "store"), 3)
+    elif request.param == "server":
+        kept = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    else:
+        kept = dist.HashStore()
+    return dist.PrefixStore("default_pg", kept)
+
+
+def test_every_rank_hears_what_every_rank_says(store: dist.Store) -> None:
     with ThreadPoolExecutor(3) as ranks:
         heard = list(ranks.map(lambda rank: hold(store, rank, 3, 30), range(3)))
     assert heard == [[{"of": 0}, {"of": 1}, {"of": 2}]] * 3
 
 
-def test_a_rank_that_does_not_come_is_named_by_all_the_others() -> None:
-    store = dist.HashStore()
+def test_a_rank_that_does_not_come_is_named_by_all_the_others(store: dist.Store) -> None:
     with ThreadPoolExecutor(3) as ranks:
         heard = list(ranks.map(lambda rank: hold(store, rank, 4, 0.05), (0, 1, 3)))
     assert heard[0] == heard[1] == heard[2]

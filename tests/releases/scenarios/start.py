@@ -16,6 +16,8 @@ def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
         from vllm_eplb_plugin.engine import common_settings
 
         common_settings.__version__ = version
+    if job.arguments.get("stages"):
+        make_each_rank_a_stage()
     for name, value in job.arguments.get("eplb_config", {}).items():
         setattr(config.parallel_config.eplb_config, name, value)
     try:
@@ -23,3 +25,12 @@ def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
     except RuntimeError as error:
         return {"refused": f"{type(error).__name__}: {error}"}
     return {"refused": None}
+
+
+def make_each_rank_a_stage() -> None:
+    """Pipeline parallelism: an EP group of its own for each stage."""
+    from vllm.distributed import parallel_state
+
+    parallel_state.destroy_model_parallel()
+    parallel_state.initialize_model_parallel(1, pipeline_model_parallel_size=2, backend="gloo")
+    assert parallel_state.get_ep_group().ranks == [torch.distributed.get_rank()]
