@@ -3,6 +3,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -21,15 +22,25 @@ def hold(store: dist.Store, rank: int, size: int, limit_seconds: float) -> list[
     return [coming.message for coming in came]
 
 
-def test_every_rank_hears_what_every_rank_says() -> None:
-    store = dist.HashStore()
+@pytest.fixture(params=["memory", "file", "server"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> dist.Store:
+    """Each kind of store by which torch.distributed is started, below its usual prefix."""
+    if request.param == "file":
+        kept: dist.Store = dist.FileStore(str(tmp_path / "store"), 3)
+    elif request.param == "server":
+        kept = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    else:
+        kept = dist.HashStore()
+    return dist.PrefixStore("default_pg", kept)
+
+
+def test_every_rank_hears_what_every_rank_says(store: dist.Store) -> None:
     with ThreadPoolExecutor(3) as ranks:
         heard = list(ranks.map(lambda rank: hold(store, rank, 3, 30), range(3)))
     assert heard == [[{"of": 0}, {"of": 1}, {"of": 2}]] * 3
 
 
-def test_a_rank_that_does_not_come_is_named_by_all_the_others() -> None:
-    store = dist.HashStore()
+def test_a_rank_that_does_not_come_is_named_by_all_the_others(store: dist.Store) -> None:
     with ThreadPoolExecutor(3) as ranks:
         heard = list(ranks.map(lambda rank: hold(store, rank, 4, 0.05), (0, 1, 3)))
     assert heard[0] == heard[1] == heard[2]
@@ -64,6 +75,33 @@ def test_a_store_whose_process_has_ended_is_told_as_such() -> None:
         meeting.hold(None, 1)
 
 
+def test_nobody_leaves_before_all_that_came_have_read() -> None:
+    """With an error the process that keeps the store may end at once."""
+
+    class SlowToRead:
+        def __init__(self, store: dist.Store) -> None:
+            self.store = store
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.store, name)
+
+        def multi_get(self, keys: list[str]) -> list[bytes]:
+            assert not others_left.wait(0.2)
+            return list(map(self.store.get, keys))
+
+    store, others_left = dist.HashStore(), threading.Event()
+
+    def one(rank: int) -> list[object]:
+        if rank == 1:
+            return hold(SlowToRead(store), 1, 2, 30)  # type: ignore[arg-type]
+        heard = hold(store, 0, 2, 30)
+        others_left.set()
+        return heard
+
+    with ThreadPoolExecutor(2) as ranks:
+        assert list(ranks.map(one, range(2))) == [[{"of": 0}, {"of": 1}]] * 2
+
+
 def test_a_decision_that_races_is_the_same_for_all() -> None:
     for _ in range(50):
         store, start = dist.HashStore(), threading.Barrier(2)
@@ -94,4 +132,4 @@ def test_groups_over_the_same_ranks_meet_apart(monkeypatch: pytest.MonkeyPatch) 
         alone = SimpleNamespace(unique_name=name, ranks=ranks, rank_in_group=0)
         rendezvous._meetings.clear()
         assert meet(alone, "start", name, 1)[0].message == name
-    assert store.num_keys() == 3 * len(groups)
+    assert store.num_keys() == 4 * len(groups)

@@ -5,6 +5,7 @@ A collective that one rank enters alone ends by a time limit of half an hour, if
 nobody. A store needs nobody's help: whoever comes writes so, and whoever waits can give up.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -20,6 +21,8 @@ from torch.distributed import distributed_c10d
 _HELD = "held"
 _POLL_SECONDS = 0.005, 0.05
 """First and longest pause between looks into the store, which is never blocked for others."""
+_PARTING_SECONDS = 5.0
+"""How long at most those that have read wait for those that have not."""
 _WHY = (
     "A rank that does not come has most likely stopped before, and its own log says why, or has no "
     "vllm-eplb-plugin: it is not installed there, is turned off by EPLB_PLUGIN or VLLM_PLUGINS, or "
@@ -30,10 +33,6 @@ _meetings: Counter[tuple[str, str]] = Counter()
 """How often this process has come, by group and purpose: alike on all ranks of the group."""
 
 
-class RanksMissingError(RuntimeError):
-    """Not all ranks came in time; the message names them, and none of those that came went on."""
-
-
 @dataclass(frozen=True)
 class Coming:
     """What one rank says when it comes."""
@@ -42,6 +41,15 @@ class Coming:
     process: int
     message: Any
     """Whatever JSON can hold."""
+
+
+class RanksMissingError(RuntimeError):
+    """Not all ranks came in time; the message names them, and none of those that came went on."""
+
+    def __init__(self, message: str, came: Sequence[Coming] = ()) -> None:
+        super().__init__(message)
+        self.came = came
+        """Those that did, as far as this rank could ask."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +82,16 @@ class Meeting:
         coming = Coming(socket.gethostname(), os.getpid(), message)
         try:
             verdict = self._wait(json.dumps(vars(coming)), limit_seconds)
-            said = self._read() if verdict == _HELD else []
+            missing = [] if verdict == _HELD else self._missing()
+            said = self._read([rank for rank in range(self.size) if rank not in missing])
         except RuntimeError as error:  # of torch's store, whose own errors are that
             raise RanksMissingError(
                 f"{self.purpose}: {_name([self.rank], self.global_ranks)} could not wait for the "
                 f"others, because the process that keeps the store has ended ({error}). {_WHY}"
             ) from error
+        self._part()
         if verdict != _HELD:
-            raise RanksMissingError(verdict)
+            raise RanksMissingError(verdict, said)
         return said
 
     def _wait(self, message: str, limit_seconds: float) -> str:
@@ -103,17 +113,29 @@ class Meeting:
         return bytes(self.store.compare_set(self._decided, "", verdict)).decode()
 
     def _gave_up(self, limit_seconds: float) -> str:
-        missing = [rank for rank in range(self.size) if not self.store.check([self._key(rank)])]
         return (
             f"{self.purpose}: {_name([self.rank], self.global_ranks)} on {socket.gethostname()} "
-            f"has waited {limit_seconds:g} s for {_name(missing, self.global_ranks)}. {_WHY}"
+            f"has waited {limit_seconds:g} s for {_name(self._missing(), self.global_ranks)}. "
+            f"{_WHY}"
         )
 
-    def _read(self) -> list[Coming]:
-        keys = [self._key(rank) for rank in range(self.size)]
+    def _missing(self) -> list[int]:
+        return [rank for rank in range(self.size) if not self.store.check([self._key(rank)])]
+
+    def _read(self, ranks: Sequence[int]) -> list[Coming]:
+        keys = [self._key(rank) for rank in ranks]
         several = self.store.has_extended_api()  # type: ignore[attr-defined]
         values = self.store.multi_get(keys) if several else map(self.store.get, keys)
         return [Coming(**json.loads(value)) for value in values]
+
+    def _part(self) -> None:
+        """Wait until all that came have read: with an error, the process of the store may end."""
+        end = time.monotonic() + _PARTING_SECONDS
+        with contextlib.suppress(RuntimeError):  # it has ended, and nothing is left to read
+            left = self.store.add(f"{self.place}/left", 1)
+            while left < self.store.add(f"{self.place}/came", 0) and time.monotonic() < end:
+                time.sleep(_POLL_SECONDS[0])
+                left = self.store.add(f"{self.place}/left", 0)
 
     def _key(self, rank: int) -> str:
         return f"{self.place}/{rank}"

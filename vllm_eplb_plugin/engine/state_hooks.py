@@ -18,6 +18,7 @@ from vllm.distributed.parallel_state import (
 
 from vllm_eplb_plugin.engine.announcement import announce
 from vllm_eplb_plugin.engine.committer import narrow_logical_to_physical_map
+from vllm_eplb_plugin.engine.common_settings import agree_when_all_come
 from vllm_eplb_plugin.engine.refusals import ModelWithoutEplbError
 from vllm_eplb_plugin.engine.self_test import run_self_test
 from vllm_eplb_plugin.engine.session import Session, session_of
@@ -47,6 +48,8 @@ def make_state(
         limit_switch_interval(settings.switch_interval_ms)
     Session(settings, _source()).attach(state)
     original(state, parallel_config, device)
+    # When nothing is left that might fail on this rank alone.
+    agree_when_all_come(state, settings)
     if settings.step_times_dir is not None:
         write_step_times(state, settings.step_times_dir, get_world_group().rank_in_group)
 
@@ -56,6 +59,7 @@ def leave_state_alone(
 ) -> None:
     """Stand for ``EplbState.__init__`` where the plugin is turned off by --additional-config."""
     original(state, *args, **kwargs)
+    agree_when_all_come(state, settings)
     if settings.step_times_dir is not None:
         write_step_times(state, settings.step_times_dir, get_world_group().rank_in_group)
 
