@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "transfer": "overrides placement",
     "engine": "compatibility observe overrides placement planning settings transfer",
     "faults": "overrides settings",
-    "loopback": "compatibility engine.refusals faults overrides processor settings",
+    "loopback": "compatibility faults overrides processor settings",
     "front_end": "compatibility loopback overrides settings",
     "compatibility": "overrides releases",
     "activation": "overrides settings",

@@ -21,6 +21,11 @@ from vllm_eplb_plugin.engine.committer import narrow_logical_to_physical_map
 from vllm_eplb_plugin.engine.refusals import ModelWithoutEplbError
 from vllm_eplb_plugin.engine.self_test import run_self_test
 from vllm_eplb_plugin.engine.session import Session, session_of
+from vllm_eplb_plugin.engine.stages import (
+    count_layers_of_this_stage,
+    profile_with_other_stages,
+    say_that_stage_has_experts,
+)
 from vllm_eplb_plugin.engine.step_times import write_step_times
 from vllm_eplb_plugin.engine.switch_interval import limit_switch_interval
 from vllm_eplb_plugin.observe.identity import Source
@@ -100,10 +105,12 @@ def _override_policy(_: None) -> property:
 def _override_add_model(original: _Method) -> _Method:
     @functools.wraps(original)
     def add_model(self: Any, model: Any, model_config: Any, *args: Any, **kwargs: Any) -> None:
+        count_layers_of_this_stage(model)
         with narrow_logical_to_physical_map(model, _width(self, model)) as narrow:
             original(self, model, model_config, *args, **kwargs)
         model_state = self.model_states[model_config.compute_hash()]
         model_state.logical_to_physical_map = narrow()
+        say_that_stage_has_experts()
         session = session_of(self)
         group = get_eplb_group().cpu_group
         is_drafter = getattr(model_config, "runner_type", None) == "draft"
@@ -153,7 +160,8 @@ def follow_rearrange(original: _Method) -> _Method:
     @functools.wraps(original)
     def rearrange(self: Any, is_profile: bool = False, *args: Any, **kwargs: Any) -> Any:
         if is_profile:  # nothing moves
-            return original(self, is_profile, *args, **kwargs)
+            profile = functools.partial(original, self, is_profile, *args, **kwargs)
+            return profile_with_other_stages(self, profile)
         session = session_of(self)
         rearrangements = session.rearrangements
         rearrangements.start("async" if self.is_async else "sync", session.moved)
@@ -194,8 +202,9 @@ OVERRIDES = (
             signature=signature,
             kind="replace",
             replace=_override_add_model,
-            fixes="l2p has 1024 columns whatever the number of redundant experts.",
-            delete_when="vLLM allocates l2p by num_redundant_experts.",
+            fixes="l2p has 1024 columns whatever the number of redundant experts, and a pipeline "
+            "stage of several models one map for each layer of all stages.",
+            delete_when="vLLM allocates l2p by num_redundant_experts, and maps by stage.",
             releases=releases,
         )
         for releases, signature in (

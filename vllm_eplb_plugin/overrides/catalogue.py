@@ -25,7 +25,8 @@ class Overrides:
     state: tuple[Override, ...]
     """When an `EplbState` is made: the single map. Checked already where EPLB is asked for."""
     runner: tuple[Override, ...]
-    """Also when an `EplbState` is made, in modules too heavy to import any earlier."""
+    """Also when an `EplbState` is made, in modules too heavy to import any earlier: in those that
+    the process has imported, which are what it serves with."""
     loopback: tuple[Override, ...]
     """When a loopback worker on a CPU is made: EPLB on such a device."""
     loopback_serving: tuple[Override, ...]
@@ -58,7 +59,7 @@ _WHERE = {
         "transfer.from_buffer:OVERRIDES",
         "engine.v018:OVERRIDES",
     ),
-    "runner": ("engine.model_runner_v2:OVERRIDES",),
+    "runner": ("engine.model_runner_v1:OVERRIDES", "engine.model_runner_v2:OVERRIDES"),
     "loopback": ("front_end.loopback_config:ALLOW_EPLB", "loopback.cpu.device:OVERRIDES"),
     "loopback_serving": (
         "loopback.coordinator:FORK_COORDINATOR",
