@@ -27,6 +27,8 @@ class Overrides:
     runner: tuple[Override, ...]
     """Also when an `EplbState` is made, in modules too heavy to import any earlier: in those that
     the process has imported, which are what it serves with."""
+    requests: tuple[Override, ...]
+    """Where EPLB and LoRA are asked for: what a request may name."""
     loopback: tuple[Override, ...]
     """When a loopback worker on a CPU is made: EPLB on such a device."""
     loopback_serving: tuple[Override, ...]
@@ -59,7 +61,12 @@ _WHERE = {
         "transfer.from_buffer:OVERRIDES",
         "engine.v018:OVERRIDES",
     ),
-    "runner": ("engine.model_runner_v1:OVERRIDES", "engine.model_runner_v2:OVERRIDES"),
+    "runner": (
+        "engine.model_runner_v1:OVERRIDES",
+        "engine.model_runner_v2:OVERRIDES",
+        "engine.adapters:OVERRIDES",
+    ),
+    "requests": ("front_end.adapters:OVERRIDES",),
     "loopback": ("front_end.loopback_config:ALLOW_EPLB", "loopback.cpu.device:OVERRIDES"),
     "loopback_serving": (
         "loopback.coordinator:FORK_COORDINATOR",
