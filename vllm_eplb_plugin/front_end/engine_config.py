@@ -30,6 +30,8 @@ def _override(original: Callable[..., Any]) -> Callable[..., Any]:
             _say_once(*_examine(off))
             if isinstance(additional_config, dict):
                 self.additional_config = with_settings_of_environment(additional_config)
+            if off is None and getattr(self, "enable_lora", False):
+                _guard_adapters()
         if not load_settings().enabled or not load_settings(additional_config).loopback:
             return original(self, *args, **kwargs)
         from vllm_eplb_plugin.front_end.loopback_config import create_loopback_config
@@ -47,6 +49,14 @@ def _examine(off: str | None) -> tuple[str, ...]:
 
     support = require_support()
     return () if support.tested else (support.warning,)
+
+
+def _guard_adapters() -> None:
+    from vllm_eplb_plugin.compatibility import installed_support
+    from vllm_eplb_plugin.overrides.binding import bind
+    from vllm_eplb_plugin.overrides.catalogue import overrides_at
+
+    bind(overrides_at(installed_support().release, "requests"))
 
 
 @functools.cache
