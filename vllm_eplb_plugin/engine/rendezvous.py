@@ -40,7 +40,7 @@ class Coming:
     host: str
     process: int
     message: Any
-    """Whatever JSON can hold."""
+    """Whatever JSON can hold; anything else as `str` writes it."""
 
 
 class RanksMissingError(RuntimeError):
@@ -81,7 +81,7 @@ class Meeting:
         """
         coming = Coming(socket.gethostname(), os.getpid(), message)
         try:
-            verdict = self._wait(json.dumps(vars(coming)), limit_seconds)
+            verdict = self._wait(json.dumps(vars(coming), default=str), limit_seconds)
             missing = [] if verdict == _HELD else self._missing()
             said = self._read([rank for rank in range(self.size) if rank not in missing])
         except RuntimeError as error:  # of torch's store, whose own errors are that
