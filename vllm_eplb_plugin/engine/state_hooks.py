@@ -17,7 +17,7 @@ from vllm.distributed.parallel_state import (
 )
 
 from vllm_eplb_plugin.engine.announcement import announce
-from vllm_eplb_plugin.engine.committer import narrow_logical_to_physical_map
+from vllm_eplb_plugin.engine.model_layers import LOADING_SECONDS, StateSetter, check_layers
 from vllm_eplb_plugin.engine.refusals import ModelWithoutEplbError
 from vllm_eplb_plugin.engine.self_test import run_self_test
 from vllm_eplb_plugin.engine.session import Session, session_of
@@ -100,11 +100,16 @@ def _override_policy(_: None) -> property:
 def _override_add_model(original: _Method) -> _Method:
     @functools.wraps(original)
     def add_model(self: Any, model: Any, model_config: Any, *args: Any, **kwargs: Any) -> None:
-        with narrow_logical_to_physical_map(model, _width(self, model)) as narrow:
-            original(self, model, model_config, *args, **kwargs)
+        session, ranks = session_of(self), get_ep_group()
+        limit = max(session.settings.rank_timeout_s, LOADING_SECONDS)
+
+        def check() -> None:
+            check_layers(self, model, ranks, limit)
+
+        setter = StateSetter(model, _width(self, model), check)
+        original(self, model, model_config, *args, **kwargs)
         model_state = self.model_states[model_config.compute_hash()]
-        model_state.logical_to_physical_map = narrow()
-        session = session_of(self)
+        model_state.logical_to_physical_map = setter.logical_to_physical_map
         group = get_eplb_group().cpu_group
         is_drafter = getattr(model_config, "runner_type", None) == "draft"
         added = session.add(model_state, group, is_drafter)
@@ -194,8 +199,11 @@ OVERRIDES = (
             signature=signature,
             kind="replace",
             replace=_override_add_model,
-            fixes="l2p has 1024 columns whatever the number of redundant experts.",
-            delete_when="vLLM allocates l2p by num_redundant_experts.",
+            fixes="l2p has 1024 columns whatever the number of redundant experts. Weights of a "
+            "dtype that the communicator cannot carry (E8M0, FP4, FP8 over gloo) end the server; "
+            "layers that differ get wrong weights or end in a hang.",
+            delete_when="vLLM allocates l2p by num_redundant_experts, sends bytes (0.33 does for "
+            "dtypes of one byte) and refuses layers that differ.",
             releases=releases,
         )
         for releases, signature in (
