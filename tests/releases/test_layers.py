@@ -125,5 +125,60 @@ def test_layers_that_differ_on_one_rank_only_are_refused_on_both(
     assert "bfloat16" in error
 
 
+@both_modes
+def test_redundant_slots_that_are_empty_are_refused_on_both_ranks(
+    use_async: bool, some_ranks: Ranks
+) -> None:
+    for check_weights in (False, True):
+        error = refused(
+            some_ranks,
+            [USUAL] * 3,
+            use_async=use_async,
+            arguments={"unfilled": -1},
+            settings={"check_weights": check_weights},
+        )
+        assert "WeightsError: layer 0: slot 8 was loaded with other weights than slot 0" in error
+        assert "both hold logical expert 0 (and 11 more slots)" in error
+
+
+@both_modes
+def test_dummy_weights_are_warned_of_once(use_async: bool, some_ranks: Ranks) -> None:
+    before = len(some_ranks.log.read_text())
+    some_ranks(
+        scenario="layers",
+        arguments={"layers": [USUAL] * 3, "unfilled": -1, "dummy": True},
+        settings={"check_weights": False},
+        use_async=use_async,
+        rearrangements=1,
+    )
+    log = some_ranks.log.read_text()[before:]
+    assert log.count("EPLB does not compare redundant slots of model0") == 1
+
+
+def test_dummy_weights_on_one_rank_only_are_refused(some_ranks: Ranks) -> None:
+    layers = {"refused": True, "layers": [USUAL] * 3}
+    error = refused(some_ranks, [USUAL] * 3, on_rank_1={"arguments": layers | {"dummy": True}})
+    assert "dummy weights: false on rank 0" in error and "true on rank 1" in error
+
+
+@both_modes
+@pytest.mark.parametrize("check_weights", [False, True], ids=["unchecked", "checked"])
+def test_replicas_that_differ_in_something_small_are_served_with_a_warning(
+    check_weights: bool, use_async: bool, some_ranks: Ranks, tmp_path: Any
+) -> None:
+    before = len(some_ranks.log.read_text())
+    reports = some_ranks(
+        scenario="layers",
+        arguments={"layers": [[("float32", [64]), ("float16", [4])]] * 3, "unfilled": 1},
+        settings={"check_weights": check_weights},
+        use_async=use_async,
+        rearrangements=2,
+    )
+    assert len(reports[0]["placements"]) == 2
+    log = some_ranks.log.read_text()[before:]
+    assert log.count("differ in something small beside them") == 1
+    assert "EPLB weight check failed" not in log
+
+
 def test_without_redundant_experts_nothing_is_compared(some_ranks: Ranks) -> None:
     run(some_ranks, [USUAL] * 3, False, redundant=0)

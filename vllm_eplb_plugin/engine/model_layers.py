@@ -9,6 +9,7 @@ import torch
 from vllm_eplb_plugin.engine.agreement import agree
 from vllm_eplb_plugin.engine.elastic import joins_running_ranks
 from vllm_eplb_plugin.engine.layer_kinds import describe_layers, find_misfit
+from vllm_eplb_plugin.engine.replicas import weights_are_dummies
 from vllm_eplb_plugin.transfer.layer_weights import LayerWeights, receive_apart
 
 LOADING_SECONDS = 1800.0
@@ -94,6 +95,7 @@ def check_layers(state: Any, model: Any, coordinator: Any, limit_seconds: float)
     if not joins_running_ranks():
         facts = {
             "number of MoE layers": model.num_moe_layers,
+            "dummy weights": weights_are_dummies(),
             **describe_layers(layers),
         }
         agree(coordinator, "The MoE layers", facts, limit_seconds, "Load the same on all ranks")

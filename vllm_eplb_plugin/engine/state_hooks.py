@@ -19,6 +19,7 @@ from vllm.distributed.parallel_state import (
 from vllm_eplb_plugin.engine.announcement import announce
 from vllm_eplb_plugin.engine.model_layers import LOADING_SECONDS, StateSetter, check_layers
 from vllm_eplb_plugin.engine.refusals import ModelWithoutEplbError
+from vllm_eplb_plugin.engine.replicas import compare_replicas
 from vllm_eplb_plugin.engine.self_test import run_self_test
 from vllm_eplb_plugin.engine.session import Session, session_of
 from vllm_eplb_plugin.engine.step_times import write_step_times
@@ -111,6 +112,8 @@ def _override_add_model(original: _Method) -> _Method:
         model_state = self.model_states[model_config.compute_hash()]
         model_state.logical_to_physical_map = setter.logical_to_physical_map
         group = get_eplb_group().cpu_group
+        if not session.settings.check_weights:
+            compare_replicas(model_state, ranks, limit)
         is_drafter = getattr(model_config, "runner_type", None) == "draft"
         added = session.add(model_state, group, is_drafter)
         added.committer.commit_again()
