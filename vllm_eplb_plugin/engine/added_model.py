@@ -8,7 +8,8 @@ from typing import Any
 from vllm.distributed.parallel_state import get_ep_group, get_eplb_group
 
 from vllm_eplb_plugin.engine.announcement import announce
-from vllm_eplb_plugin.engine.committer import narrow_logical_to_physical_map
+from vllm_eplb_plugin.engine.model_layers import LOADING_SECONDS, StateSetter, check_layers
+from vllm_eplb_plugin.engine.replicas import compare_replicas
 from vllm_eplb_plugin.engine.self_test import run_self_test
 from vllm_eplb_plugin.engine.session import session_of
 from vllm_eplb_plugin.engine.stages import count_layers_of_this_stage, say_that_stage_has_experts
@@ -21,14 +22,21 @@ _Method = Callable[..., Any]
 def _override_add_model(original: _Method) -> _Method:
     @functools.wraps(original)
     def add_model(self: Any, model: Any, model_config: Any, *args: Any, **kwargs: Any) -> None:
+        session, ranks = session_of(self), get_ep_group()
+        limit = max(session.settings.rank_timeout_s, LOADING_SECONDS)
+
+        def check() -> None:
+            check_layers(self, model, ranks, limit)
+
         count_layers_of_this_stage(model)
-        with narrow_logical_to_physical_map(model, _width(self, model)) as narrow:
-            original(self, model, model_config, *args, **kwargs)
+        setter = StateSetter(model, _width(self, model), check)
+        original(self, model, model_config, *args, **kwargs)
         model_state = self.model_states[model_config.compute_hash()]
-        model_state.logical_to_physical_map = narrow()
+        model_state.logical_to_physical_map = setter.logical_to_physical_map
         say_that_stage_has_experts()
-        session = session_of(self)
         group = get_eplb_group().cpu_group
+        if not session.settings.check_weights:
+            compare_replicas(model_state, ranks, limit)
         is_drafter = getattr(model_config, "runner_type", None) == "draft"
         added = session.add(model_state, group, is_drafter)
         added.committer.commit_again()
@@ -60,9 +68,12 @@ OVERRIDES = tuple(
         signature=signature,
         kind="replace",
         replace=_override_add_model,
-        fixes="l2p has 1024 columns whatever the number of redundant experts, and a pipeline "
-        "stage of several models one map for each layer of all stages.",
-        delete_when="vLLM allocates l2p by num_redundant_experts, and maps by stage.",
+        fixes="l2p has 1024 columns whatever the number of redundant experts, and a pipeline stage "
+        "of several models one map for each layer of all stages. Weights of a dtype that the "
+        "communicator cannot carry (E8M0, FP4, FP8 over gloo) end the server; layers that differ "
+        "get wrong weights or end in a hang.",
+        delete_when="vLLM allocates l2p by num_redundant_experts and maps by stage, sends bytes "
+        "(0.33 does for dtypes of one byte) and refuses layers that differ.",
         releases=releases,
     )
     for releases, signature in (

@@ -2,14 +2,15 @@
 """After every commit, whether weights and maps are what the placement says (`check_weights`)."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import torch
 from torch.distributed import ProcessGroup, all_gather, all_reduce
 
+from vllm_eplb_plugin.observe.checks.digests import digest_parts
 from vllm_eplb_plugin.observe.checks.router_maps import mismatched_experts
-from vllm_eplb_plugin.observe.checks.weights import WeightLedger, WeightsError, digest_slots
+from vllm_eplb_plugin.observe.checks.weights import WeightLedger, WeightsError
 from vllm_eplb_plugin.observe.event_log import EventLog
 from vllm_eplb_plugin.observe.events import Event, MapsChecked, WeightsChecked
 from vllm_eplb_plugin.observe.identity import ModelId
@@ -27,14 +28,49 @@ def gather_ledger(
         group: The gloo group of the EP ranks.
         layers: Those to compare later, other layers' digests are zero; None: all.
     """
-    weights, placement = model_state.model.expert_weights, model_state.physical_to_logical_map.cpu()
-    local = torch.zeros(len(placement), placement.shape[1] // group.size(), dtype=torch.long)
-    for layer in range(len(weights)) if layers is None else layers:
-        local[layer] = digest_slots(weights[layer])
+    placement = model_state.physical_to_logical_map.cpu()
+    wanted = torch.zeros(len(placement), placement.shape[1] // group.size(), dtype=torch.bool)
+    wanted[slice(None) if layers is None else list(layers)] = True
+    slots = gather_slots(digest_local(model_state, wanted), group)
+    ledger = WeightLedger.from_parts(slots, placement, model_state.model.num_logical_experts)
+    if group.rank() == 0:
+        warn_of_small(model_state, ledger.without_small)
+    return ledger
+
+
+def warn_of_small(model_state: Any, layers: Collection[int]) -> None:
+    """Say in which layers replicas differ in something small, if in any; see `digest_parts`."""
+    if layers:
+        logger.warning(
+            "EPLB: in %d MoE layers of %s, the first of which is %d, replicas have the same "
+            "weights and differ in something small beside them, such as a scale. Unless nobody "
+            "reads it, answers change when experts move. It is not compared after commits.",
+            len(layers),
+            model_state.model_name,
+            min(layers),
+        )
+
+
+def digest_local(model_state: Any, wanted: torch.Tensor) -> torch.Tensor:
+    """Compute ``[layers, local physical, 2]`` of this rank's slots, zero where not wanted.
+
+    Args:
+        model_state: A vLLM ``EplbModelState``.
+        wanted: ``[layers, local physical]`` bool.
+    """
+    digests = torch.zeros(*wanted.shape, 2, dtype=torch.long)
+    for layer, (row, slots) in enumerate(zip(digests, wanted, strict=True)):
+        if slots.any():
+            weights = model_state.model.expert_weights[layer]
+            row[slots] = digest_parts(weights, slots.nonzero().flatten())
+    return digests
+
+
+def gather_slots(local: torch.Tensor, group: ProcessGroup) -> torch.Tensor:
+    """Gather ``[layers, physical, ...]`` of all ranks of a gloo group, which call together."""
     ranks = [torch.empty_like(local) for _ in range(group.size())]
     all_gather(ranks, local, group=group)
-    slots = torch.cat(ranks, dim=1)
-    return WeightLedger.from_slots(slots, placement, model_state.model.num_logical_experts)
+    return torch.cat(ranks, dim=1)
 
 
 class CommitChecks:
@@ -66,8 +102,9 @@ class CommitChecks:
         Returns:
             Whether later checks can compare with them.
         """
+        weights = model_state.model.expert_weights
         updated = not self._expected and any(
-            not torch.equal(digest_slots(model_state.model.expert_weights[layer]), seen)
+            not torch.equal(self._ledger.digest(layer, weights[layer]), seen)
             for layer, seen in self._seen.items()
         )
         flags = torch.tensor([int(self._expected), int(updated)])
@@ -106,7 +143,7 @@ class CommitChecks:
         self._ledger = gather_ledger(model_state, group)
         weights = model_state.model.expert_weights
         ends = sorted({0, len(weights) - 1})
-        self._seen = {layer: digest_slots(weights[layer]) for layer in ends}
+        self._seen = {layer: self._ledger.digest(layer, weights[layer]) for layer in ends}
 
     def check(self, model_state: Any, layers: Iterable[int]) -> None:
         """Compare layers that were just committed; what is wrong is logged and told."""
@@ -116,7 +153,7 @@ class CommitChecks:
             self._check_maps(model_state, layer, placement)
 
     def _check_weights(self, weights: Any, layer: int, placement: torch.Tensor) -> None:
-        digests = digest_slots(weights)
+        digests = self._ledger.digest(layer, weights)
         if layer in self._seen:
             self._seen[layer] = digests
         first_slot = self._log.source.rank * digests.shape[0]

@@ -20,7 +20,7 @@ from vllm_eplb_plugin.engine.commit_checks import gather_ledger
 from vllm_eplb_plugin.engine.session import Session, session_of
 from vllm_eplb_plugin.engine.wanted_placement import rearrange_to
 from vllm_eplb_plugin.observe.checks.router_maps import mismatched_experts
-from vllm_eplb_plugin.observe.checks.weights import WeightLedger, WeightsError, digest_slots
+from vllm_eplb_plugin.observe.checks.weights import WeightLedger, WeightsError
 from vllm_eplb_plugin.placement.scattered import scatter_experts
 from vllm_eplb_plugin.settings import Settings
 
@@ -144,7 +144,7 @@ class _Check:
             if wrong := mismatched_experts(row, l2p[layer], counts[layer]):
                 return f"layer {layer}: the router does not find logical experts {wrong}"
         for layer in self.layers:
-            digests = digest_slots(self.model_state.model.expert_weights[layer])
+            digests = self.ledger.digest(layer, self.model_state.model.expert_weights[layer])
             first = self.group.rank() * len(digests)
             if bad := self.ledger.mismatched_slots(layer, placement[layer], digests, first):
                 return f"layer {layer}: slots {bad} do not hold the weights of their experts"
