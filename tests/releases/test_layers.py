@@ -182,3 +182,13 @@ def test_replicas_that_differ_in_something_small_are_served_with_a_warning(
 
 def test_without_redundant_experts_nothing_is_compared(some_ranks: Ranks) -> None:
     run(some_ranks, [USUAL] * 3, False, redundant=0)
+
+
+def test_a_rank_that_elastic_ep_adds_waits_for_nobody(some_ranks: Ranks) -> None:
+    reports = some_ranks(
+        scenario="layers",
+        arguments={"layers": [USUAL] * 3, "joins": True},
+        elastic=True,
+        redundant=8,
+    )
+    assert [report["added"] for report in reports] == [False, True]

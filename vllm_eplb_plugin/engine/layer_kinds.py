@@ -37,8 +37,9 @@ def find_misfit(
         It, and what to do; None: all of them can be moved.
     """
     if len(layers) != num_moe_layers:
-        return f"it has {num_moe_layers} MoE layers, and gave weights of {len(layers)}. " + (
-            f"Report the model. {_SERVE_WITHOUT}"
+        return (
+            f"it has {num_moe_layers} MoE layers, and gave weights of {len(layers)}; with pipeline "
+            f"parallelism, some models count the layers of all stages. {_SERVE_WITHOUT}"
         )
     for number, layer in enumerate(layers):
         if not layer:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Elastic EP adds the second rank: it makes its state while the first keeps the one it has."""
 
+import os
 from contextlib import suppress
 from inspect import signature
 from types import SimpleNamespace
@@ -28,6 +29,8 @@ def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
     group = get_ep_group()
     group.tcp_store_group, group.unique_name = SimpleNamespace(store=store), f"ep:{rank}"
     model = TinyModel(rank, 2, 3, LOGICAL, job.redundant, 0)
+    # The second joins; the first has added its model before, without it.
+    os.environ["VLLM_ELASTIC_EP_SCALE_UP_LAUNCH"] = "1"
     if rank == 1:
         dist.barrier()  # the first rank has its state
         work_without_configuration(rank, config)

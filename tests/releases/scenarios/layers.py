@@ -5,9 +5,11 @@ Arguments: ``layers``, of each the dtype and shape of its tensors; ``fewer_slots
 layer; ``forget_layer``, its weights are not told; ``lazy``, weights come from generators;
 ``unfilled``, the tensor that the loader does not fill in redundant slots, -1: all; ``dummy``, the
 weights are said to be dummies; ``drafter``, the layers of a second model; ``profile``, vLLM
-profiles its memory first; ``refused``, each rank is to fail, and reports its error.
+profiles its memory first; ``refused``, each rank is to fail, and reports its error; ``joins``,
+elastic EP adds the second rank.
 """
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +22,7 @@ from tests.releases.two_ranks import (
     LOGICAL,
     Job,
     Report,
+    grown_state,
     new_state,
     record_load,
     wait_for_worker,
@@ -33,6 +36,8 @@ def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
     models[0].is_drafter = len(models) > 1
     if told.get("dummy"):
         config.load_config.load_format = "dummy"
+    if told.get("joins"):
+        return {"added": rank == 1 and join(models[0], rank, config)}
     if told.get("refused"):
         with pytest.raises(RuntimeError) as raised:
             new_state(models, config)
@@ -57,6 +62,14 @@ def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
             {str(tensor.dtype) for model in sizes for layer in model for tensor in layer}
         )
     }
+
+
+def join(model: TinyModel, rank: int, config: Any) -> bool:
+    """As a process does that elastic EP starts: nobody else adds a model meanwhile."""
+    os.environ["VLLM_ELASTIC_EP_SCALE_UP_LAUNCH"] = "1"
+    model.forget_redundant(rank)
+    state = grown_state(model, rank, config)
+    return bool(state.model_states)
 
 
 def all_layers(told: dict[str, Any]) -> list[list[list[TensorSpec]]]:

@@ -43,10 +43,11 @@ class UpdatedModel(TinyModel):
         local = slot - self.rank * self.num_local_physical_experts
         if slot % LOGICAL == expert and 0 <= local < self.num_local_physical_experts:
             for tensor in self.moe_layers[layer].weights:
-                tensor[local] = self.numbers(layer, [expert], tensor.shape[1])[0]
+                tensor[local] = self.numbers(layer, [expert], tensor)[0]
 
-    def numbers(self, layer: int, experts: list[int], size: int) -> torch.Tensor:
-        return expert_weights(self.tag, layer, experts, size) * (-2.0) ** self.version
+    def numbers(self, layer: int, experts: list[int], like: torch.Tensor) -> torch.Tensor:
+        first = expert_weights(self.tag, layer, experts, [*like.shape[1:]], torch.float32)
+        return (first * (-2.0) ** self.version).to(like.dtype)
 
     def wrong_slots(self, physical_to_logical_map: torch.Tensor, rank: int) -> list[int]:
         size = self.num_local_physical_experts
@@ -55,7 +56,7 @@ class UpdatedModel(TinyModel):
             index
             for index, (layer, local) in enumerate(zip(self.moe_layers, placement, strict=True))
             for tensor in layer.weights
-            if not torch.equal(tensor, self.numbers(index, local, tensor.shape[1]).to(tensor.dtype))
+            if not torch.equal(tensor, self.numbers(index, local, tensor))
         ]
 
 
@@ -101,7 +102,7 @@ class Ways:
             for index, layer in enumerate(model.moe_layers):
                 local = placement[index, model.rank * size : (model.rank + 1) * size].tolist()
                 for tensor in layer.weights:
-                    tensor.copy_(model.numbers(index, local, tensor.shape[1]))
+                    tensor.copy_(model.numbers(index, local, tensor))
 
     def save(self) -> None:
         """Slots are written out as they are named: they have to hold the first placement."""

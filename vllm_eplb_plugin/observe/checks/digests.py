@@ -63,7 +63,7 @@ def _digest_tensor(tensor: torch.Tensor, slots: torch.Tensor | None = None) -> t
     parts = range(0, count, at_once)
     wanted = rows if slots is None else slots.to(rows.device)
     some = (wanted[start : start + at_once] for start in parts)
-    words_of = (_as_words(part if slots is None else rows[part]) for part in some)
+    words_of = (_as_words(part if slots is None else rows.index_select(0, part)) for part in some)
     return torch.cat([(part * position).sum(1) for part in words_of]).cpu()
 
 
