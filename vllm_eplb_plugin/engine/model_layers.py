@@ -90,15 +90,16 @@ def check_layers(state: Any, model: Any, coordinator: Any, limit_seconds: float)
         RanksMissingError: A rank did not come.
         LayersError: They cannot be moved.
     """
+    # What elastic EP adds comes alone, with what the ranks that serve were checked with.
+    if joins_running_ranks():
+        return
     layers = [layer.kinds for layer in model.expert_weights]
-    # What elastic EP adds to ranks that serve already comes alone.
-    if not joins_running_ranks():
-        facts = {
-            "number of MoE layers": model.num_moe_layers,
-            "dummy weights": weights_are_dummies(),
-            **describe_layers(layers),
-        }
-        agree(coordinator, "The MoE layers", facts, limit_seconds, "Load the same on all ranks")
+    facts = {
+        "number of MoE layers": model.num_moe_layers,
+        "dummy weights": weights_are_dummies(),
+        **describe_layers(layers),
+    }
+    agree(coordinator, "The MoE layers", facts, limit_seconds, "Load the same on all ranks")
     slots = model.num_physical_experts // coordinator.world_size
     communicator = getattr(state.parallel_config.eplb_config, "communicator", None)
     misfit = find_misfit(layers, model.num_moe_layers, slots, communicator)
