@@ -9,6 +9,7 @@ from vllm.distributed.parallel_state import get_ep_group, get_eplb_group
 
 from vllm_eplb_plugin.engine.announcement import announce
 from vllm_eplb_plugin.engine.model_layers import LOADING_SECONDS, StateSetter, check_layers
+from vllm_eplb_plugin.engine.rendezvous import meet
 from vllm_eplb_plugin.engine.replicas import compare_replicas
 from vllm_eplb_plugin.engine.self_test import run_self_test
 from vllm_eplb_plugin.engine.session import session_of
@@ -38,7 +39,8 @@ def _override_add_model(original: _Method) -> _Method:
         if not session.settings.check_weights:
             compare_replicas(model_state, ranks, limit)
         is_drafter = getattr(model_config, "runner_type", None) == "draft"
-        added = session.add(model_state, group, is_drafter)
+        meet_all = functools.partial(meet, ranks, "digests of all slots", None, limit)
+        added = session.add(model_state, group, is_drafter, meet_all)
         added.committer.commit_again()
         follow_load_weights(self, model)
         tried = run_self_test(self, model_state, group)

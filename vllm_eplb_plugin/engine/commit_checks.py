@@ -2,7 +2,7 @@
 """After every commit, whether weights and maps are what the placement says (`check_weights`)."""
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import torch
@@ -18,8 +18,15 @@ from vllm_eplb_plugin.observe.identity import ModelId
 logger = logging.getLogger("vllm.eplb_plugin")
 
 
+def _no_meeting() -> None:
+    return None
+
+
 def gather_ledger(
-    model_state: Any, group: ProcessGroup, layers: Iterable[int] | None = None
+    model_state: Any,
+    group: ProcessGroup,
+    layers: Iterable[int] | None = None,
+    meet_all: Callable[[], object] = _no_meeting,
 ) -> WeightLedger:
     """Gather every logical expert's digest, as they are; all ranks of the group call together.
 
@@ -27,11 +34,15 @@ def gather_ledger(
         model_state: A vLLM ``EplbModelState``.
         group: The gloo group of the EP ranks.
         layers: Those to compare later, other layers' digests are zero; None: all.
+        meet_all: Called when this rank has its digests, which one without memory may not get:
+            raises if another rank does not come.
     """
     placement = model_state.physical_to_logical_map.cpu()
     wanted = torch.zeros(len(placement), placement.shape[1] // group.size(), dtype=torch.bool)
     wanted[slice(None) if layers is None else list(layers)] = True
-    slots = gather_slots(digest_local(model_state, wanted), group)
+    local = digest_local(model_state, wanted)
+    meet_all()
+    slots = gather_slots(local, group)
     ledger = WeightLedger.from_parts(slots, placement, model_state.model.num_logical_experts)
     if group.rank() == 0:
         warn_of_small(model_state, ledger.without_small)
@@ -77,9 +88,15 @@ class CommitChecks:
     """The checks of one model's layers on one rank. The host waits for the device."""
 
     def __init__(
-        self, model: ModelId, model_state: Any, group: ProcessGroup, log: EventLog
+        self,
+        model: ModelId,
+        model_state: Any,
+        group: ProcessGroup,
+        log: EventLog,
+        meet_all: Callable[[], object],
     ) -> None:
-        """Gather digests; all ranks of the group call together.
+        """Gather digests; all ranks of the group call together. For ``meet_all`` see
+        `gather_ledger`.
 
         Raises:
             WeightsError: Replicas of an expert differ.
@@ -87,7 +104,7 @@ class CommitChecks:
         self._model = model
         self._log = log
         self._expected, self._warned = False, False
-        self._gather(model_state, group)
+        self._gather(model_state, group, meet_all)
 
     def expect_other_weights(self) -> None:
         """Take notice that weights are replaced: digests are gathered anew before the next move."""
@@ -139,8 +156,13 @@ class CommitChecks:
                 self._model.model,
             )
 
-    def _gather(self, model_state: Any, group: ProcessGroup) -> None:
-        self._ledger = gather_ledger(model_state, group)
+    def _gather(
+        self,
+        model_state: Any,
+        group: ProcessGroup,
+        meet_all: Callable[[], object] = _no_meeting,
+    ) -> None:
+        self._ledger = gather_ledger(model_state, group, meet_all=meet_all)
         weights = model_state.model.expert_weights
         ends = sorted({0, len(weights) - 1})
         self._seen = {layer: self._ledger.digest(layer, weights[layer]) for layer in ends}

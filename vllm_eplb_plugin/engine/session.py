@@ -2,7 +2,7 @@
 """All that the plugin keeps of one `EplbState`, found through one attribute."""
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -58,8 +58,17 @@ class Session:
         """Let the session be found from an `EplbState`."""
         setattr(state, _ATTRIBUTE, self)
 
-    def add(self, model_state: Any, group: ProcessGroup, is_drafter: bool = False) -> ModelSession:
-        """Add a model that has its first placement and its maps; all ranks call together."""
+    def add(
+        self,
+        model_state: Any,
+        group: ProcessGroup,
+        is_drafter: bool = False,
+        meet_all: Callable[[], object] = lambda: None,
+    ) -> ModelSession:
+        """Add a model that has its first placement and its maps; all ranks call together.
+
+        For ``meet_all`` see `commit_checks.gather_ledger`.
+        """
         # vLLM adds a drafter before the model that is served.
         taken = {model.moved.id.model_index for model in self._models.values()}
         index = next(index for index in count(int(is_drafter)) if index not in taken)
@@ -68,7 +77,7 @@ class Session:
         moved = Moved(model_id, [sum(tensor[0].nbytes for tensor in layer) for layer in weights])
         checks = None
         if self.settings.check_weights:
-            checks = CommitChecks(model_id, model_state, group, self.log)
+            checks = CommitChecks(model_id, model_state, group, self.log, meet_all)
         model = ModelSession(moved, Committer(*_maps_of(model_state)), checks)
         self._models[id(model_state)] = model
         setattr(model_state, _ATTRIBUTE, self)
