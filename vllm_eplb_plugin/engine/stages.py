@@ -37,7 +37,7 @@ def count_layers_of_this_stage(model: Any) -> None:
         model: A vLLM ``MixtureOfExperts``.
     """
     layers = len(list(model.moe_layers))
-    if get_pp_group().world_size > 1 and model.num_moe_layers != layers:
+    if model.num_moe_layers != layers:
         model.num_moe_layers = layers
 
 

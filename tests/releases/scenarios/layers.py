@@ -86,10 +86,21 @@ def make(rank: int, job: Job, specs: Sequence[Sequence[TensorSpec]], tag: int) -
     if fewer := told.get("fewer_slots"):
         last.weights = tuple(tensor[:-fewer] for tensor in last.weights)
     if told.get("forget_layer"):
-        model.moe_layers.pop()
+        forget_last_layer(model)
     if (unfilled := told.get("unfilled")) is not None:
         leave_unfilled(model, rank, unfilled)
     return model
+
+
+def forget_last_layer(model: TinyModel) -> None:
+    """As a model that tells the weights of too few layers."""
+    original = model.set_eplb_state
+
+    def set_eplb_state(*tensors: torch.Tensor) -> None:
+        original(*tensors)
+        model.expert_weights.pop()
+
+    model.set_eplb_state = set_eplb_state  # type: ignore[method-assign]
 
 
 def leave_unfilled(model: TinyModel, rank: int, index: int) -> None:
