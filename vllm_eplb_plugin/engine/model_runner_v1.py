@@ -58,7 +58,7 @@ def _eplb_step(self: Any, is_dummy: bool = False, is_profile: bool = False) -> N
         log_stats = self.parallel_config.eplb_config.log_balancedness
         self.eplb_state.step(is_dummy, is_profile, log_stats=log_stats)
     else:
-        refuse_model_without_experts()
+        refuse_model_without_experts(type(self.get_model()).__name__)
         if is_profile:
             profile_with_other_stages(self.eplb_state, lambda: None)
 

@@ -31,7 +31,7 @@ def _override_maybe_register_model(original: Callable[..., bool]) -> Callable[..
     ) -> bool:
         added = original(self, model, model_config, load_dummy_weights)
         if self.state is not None and not self.state.model_states and not load_dummy_weights:
-            refuse_model_without_experts()
+            refuse_model_without_experts(type(model).__name__)
         return added
 
     return maybe_register_model

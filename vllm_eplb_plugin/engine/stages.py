@@ -49,22 +49,25 @@ def say_that_stage_has_experts() -> None:
 
 
 @functools.cache
-def refuse_model_without_experts() -> None:
+def refuse_model_without_experts(model: str = "the model") -> None:
     """On a stage that has none, wait until another one has said that it has some.
 
     Before the first request; asked again, it answers at once.
+
+    Args:
+        model: What to call it.
 
     Raises:
         ModelWithoutEplbError: No stage has any. Every stage raises it.
     """
     stages = get_pp_group()
     if stages.world_size == 1:
-        raise ModelWithoutEplbError("the model")
+        raise ModelWithoutEplbError(model)
     say(stages, _EXPERTS, False)
     said = hear(stages, _EXPERTS, _LIMIT_SECONDS, enough=any)
     if len(said) == stages.world_size and not any(said):
         part(stages, _EXPERTS)
-        raise ModelWithoutEplbError("the model")
+        raise ModelWithoutEplbError(model)
     if not any(said):
         logger.warning(
             "Pipeline stage %d has no MoE layer, and within %g s not every other stage has said "
