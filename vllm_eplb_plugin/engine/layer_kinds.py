@@ -71,7 +71,7 @@ def _where_it_differs(
         return (
             f"layer {number} differs from layer 0 ({difference}), and NIXL knows buffers like "
             "layer 0's only. Choose another one by --eplb-config "
-            '\'{"communicator": "torch_nccl"}\', or serve it without --enable-eplb.'
+            '\'{"communicator": "torch_gloo"}\', or serve it without --enable-eplb.'
         )
     return None
 
