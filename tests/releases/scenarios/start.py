@@ -20,11 +20,14 @@ def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
         make_each_rank_a_stage()
     for name, value in job.arguments.get("eplb_config", {}).items():
         setattr(config.parallel_config.eplb_config, name, value)
+    refused = None
     try:
         EplbState(config.parallel_config, torch.device("cpu"))
     except RuntimeError as error:
-        return {"refused": f"{type(error).__name__}: {error}"}
-    return {"refused": None}
+        refused = f"{type(error).__name__}: {error}"
+    if job.arguments.get("stages"):
+        torch.distributed.barrier()  # the first rank keeps the store
+    return {"refused": refused}
 
 
 def make_each_rank_a_stage() -> None:
