@@ -55,8 +55,12 @@ def some_release(request: pytest.FixtureRequest) -> Release:
 @pytest.fixture(scope="session")
 def some_ranks(some_release: Release, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
     """Ranks of that release."""
-    log = tmp_path_factory.mktemp("ranks") / f"{some_release.version}.log"
-    ranks = Ranks(log, fetch(some_release))
+    yield from ranks_of(some_release, tmp_path_factory)
+
+
+def ranks_of(release: Release, folders: pytest.TempPathFactory) -> Iterator[Ranks]:
+    """Ranks of a release, for a fixture, which ends them."""
+    ranks = Ranks(folders.mktemp("ranks") / f"{release.version}.log", fetch(release))
     yield ranks
     ranks.stop()
 

@@ -11,7 +11,7 @@ from vllm.lora.request import LoRARequest
 from vllm.v1.engine.input_processor import InputProcessor
 
 from tests.builders.adapters import ATTENTION, EXPERT, write_adapter
-from tests.releases.conftest import fetch
+from tests.releases.conftest import ranks_of
 from tests.releases.ranks import Ranks
 from vllm_eplb_plugin.adapter_files import ExpertAdapterError
 from vllm_eplb_plugin.front_end.engine_config import _guard_adapters
@@ -24,9 +24,7 @@ from vllm_eplb_plugin.releases import RELEASES, Release
 def oldest_with_lora(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
     """Ranks of the first release that serves LoRA on experts with expert parallelism."""
     release = next(release for release in RELEASES if release.version == "0.21.0")
-    ranks = Ranks(tmp_path_factory.mktemp("ranks") / "0.21.0.log", fetch(release))
-    yield ranks
-    ranks.stop()
+    yield from ranks_of(release, tmp_path_factory)
 
 
 @pytest.fixture

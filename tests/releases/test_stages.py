@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.releases.conftest import fetch
+from tests.releases.conftest import ranks_of
 from tests.releases.ranks import RankFailure, Ranks, assert_nothing_wrong
 from vllm_eplb_plugin.releases import RELEASES, Release
 
@@ -14,9 +14,7 @@ from vllm_eplb_plugin.releases import RELEASES, Release
 def oldest_with_v2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
     """Ranks of the first release whose model runner V2 knows EPLB."""
     release = next(release for release in RELEASES if release.version == "0.19.0")
-    ranks = Ranks(tmp_path_factory.mktemp("ranks") / "0.19.0.log", fetch(release))
-    yield ranks
-    ranks.stop()
+    yield from ranks_of(release, tmp_path_factory)
 
 
 @pytest.fixture

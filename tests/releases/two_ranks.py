@@ -346,15 +346,21 @@ def controlled_state(model: Any, config: Any) -> tuple[Any, Callable[[], None]]:
     return controller.state, controller.step
 
 
+def grown_placement(model: Any, parallel: Any) -> torch.Tensor:
+    """Where experts are when elastic EP has added the second rank, whose slots are empty."""
+    if hasattr(parallel, "elastic_ep_max_dp_size"):
+        parallel.elastic_ep_max_dp_size = parallel.data_parallel_size
+    placement = torch.full((model.num_moe_layers, model.num_physical_experts), -1)
+    placement[:, :LOGICAL] = torch.arange(LOGICAL)
+    return placement
+
+
 def grown_state(model: Any, rank: int, config: Any) -> Any:
     """As elastic EP makes it after it has added the second rank."""
     from vllm.distributed.eplb.eplb_state import EplbState
 
     parallel = config.parallel_config
-    if hasattr(parallel, "elastic_ep_max_dp_size"):
-        parallel.elastic_ep_max_dp_size = parallel.data_parallel_size
-    placement = torch.full((model.num_moe_layers, model.num_physical_experts), -1)
-    placement[:, :LOGICAL] = torch.arange(LOGICAL)
+    placement = grown_placement(model, parallel)
     arguments = (model, model_config(model), torch.device("cpu"), parallel, placement)
     # Up to 0.28, only this many slots' load counts.
     counts_valid = "num_valid_physical_experts" in signature(EplbState.from_mapping).parameters

@@ -71,10 +71,7 @@ def controlled_state(model: Any, rank: int, config: Any) -> Any:
     from vllm.v1.worker.gpu.eplb_utils import EPLBController
 
     parallel = config.parallel_config
-    if hasattr(parallel, "elastic_ep_max_dp_size"):
-        parallel.elastic_ep_max_dp_size = parallel.data_parallel_size
-    placement = torch.full((model.num_moe_layers, model.num_physical_experts), -1)
-    placement[:, :LOGICAL] = torch.arange(LOGICAL)
+    placement = two_ranks.grown_placement(model, parallel)
     controller = EPLBController(parallel, torch.device("cpu"))
     controller.prepare_load()
     setup, model_config = controller.setup_from_mapping, two_ranks.model_config(model)
