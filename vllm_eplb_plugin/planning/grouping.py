@@ -26,9 +26,9 @@ class NodeRows:
     old: Integers
     """The same of the placement in force; -1 for an expert that is on another node now."""
 
-    def to_placement(self, layers: int) -> Integers:
-        """Write the rows as a placement ``[layers, slots]``."""
-        placement: Integers = np.take_along_axis(self.experts, self.placement, axis=1)
+    def to_placement(self, rows: Integers, layers: int) -> Integers:
+        """Write rows, in their numbers, as a placement ``[layers, slots]``."""
+        placement: Integers = np.take_along_axis(self.experts, rows, axis=1)
         return placement.reshape(layers, -1)
 
 
@@ -115,7 +115,7 @@ def by_node(problem: Problem, placement: Integers) -> NodeRows:
     old = np.take_along_axis(number, problem.old, axis=1)
     return NodeRows(
         experts.reshape(rows),
-        np.take_along_axis(problem.load, experts, axis=1).reshape(rows),
+        np.ascontiguousarray(np.take_along_axis(problem.load, experts, axis=1).reshape(rows)),
         np.take_along_axis(number, placement, axis=1).reshape(rows),
         np.where(old_home == node_of_slot, old, -1).reshape(rows),
     )

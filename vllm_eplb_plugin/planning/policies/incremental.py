@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vllm_eplb_plugin.planning.budget import moves_within
+from vllm_eplb_plugin.planning.costs import balancedness_of_layers
 from vllm_eplb_plugin.planning.grouping import by_node, exchange_groups
 from vllm_eplb_plugin.planning.problem import Floats, Integers, Problem
 from vllm_eplb_plugin.planning.refining.refine import refine
@@ -37,15 +39,19 @@ class Incremental:
         """Plan ``[layers, slots]``."""
         targets = problem.load.sum(axis=1) / problem.num_ranks / self.target
         if not problem.respects_groups:
-            placement: Integers = problem.old.copy()
-            self._refine(problem, problem.load, placement, problem.old, targets)
-            return placement
-        rows = by_node(problem, exchange_groups(problem, self.exchange_worth))
-        per_node = problem.num_ranks // problem.num_nodes
-        within = rows.load.sum(axis=1) / per_node / self.target
-        targets = np.maximum(np.repeat(targets, problem.num_nodes), within)
-        self._refine(problem, rows.load, rows.placement, rows.old, targets, per_node)
-        return rows.to_placement(problem.num_layers)
+            first: Integers = problem.old.copy()
+            return self._refine(problem, problem.load, first, problem.old, targets, 1)
+        nodes = problem.num_nodes
+        worth = np.inf if problem.limits.are_budgets else self.exchange_worth
+        rows = by_node(problem, exchange_groups(problem, worth))
+        within = rows.load.sum(axis=1) / (problem.num_ranks // nodes) / self.target
+        targets = np.maximum(np.repeat(targets, nodes), within)
+        refined = self._refine(problem, rows.load, rows.placement, rows.old, targets, nodes)
+        placement = rows.to_placement(refined, problem.num_layers)
+        # Groups that were exchanged may be worse to spread than they were.
+        before = balancedness_of_layers(problem, problem.old)
+        better = balancedness_of_layers(problem, placement) > before
+        return np.where(better[:, None], placement, problem.old)
 
     def _refine(
         self,
@@ -54,20 +60,15 @@ class Incremental:
         placement: Integers,
         old: Integers,
         targets: Floats,
-        ranks_of_node: int | None = None,
-    ) -> None:
+        rows_of_layer: int,
+    ) -> Integers:
         limits, (rows, slots) = problem.limits, placement.shape
-        moves, gains = np.empty((rows, 4 * slots, 4), np.int64), np.empty((rows, 4 * slots))
-        refine(
-            np.ascontiguousarray(load),
-            placement,
-            old,
-            problem.num_ranks if ranks_of_node is None else ranks_of_node,
-            problem.num_nodes if ranks_of_node is None else 1,
-            targets,
-            0.0 if limits.are_budgets else self.kappa,
-            limits.other_node_cost,
-            moves,
-            gains,
-            np.zeros(rows, np.int64),
-        )
+        most, ranks = 4 * slots, problem.num_ranks // rows_of_layer
+        moves, worths = np.empty((rows, most, 4), np.int64), np.empty((rows, most))
+        made = np.zeros(rows, np.int64)
+        kappa = 0.0 if limits.are_budgets else self.kappa
+        nodes, cost = problem.num_nodes // rows_of_layer, limits.other_node_cost
+        refine(load, placement, old, ranks, nodes, targets, kappa, cost, moves, worths, made)
+        if not limits.are_budgets:
+            return placement
+        return moves_within(limits, old, moves, worths, made, ranks, problem.bytes_of)

@@ -39,7 +39,7 @@ def _hand_out(layer, kappa):  # type: ignore[no-untyped-def]  # noqa: ANN001, AN
 
 
 @inner
-def _refine(layer, target, moves, gains, made):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _refine(layer, target, moves, worths, made):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Make moves until no rank is above the target, or none helps; how many are made by then."""
     while made < len(moves):
         full = np.argmax(layer.rank_load)
@@ -53,7 +53,7 @@ def _refine(layer, target, moves, gains, made):  # type: ignore[no-untyped-def] 
             break
         apply_move(layer, best)
         moves[made] = (best.slot, best.expert, best.other_slot, best.other_expert)
-        gains[made] = best.gain
+        worths[made] = best.worth / target
         made += 1
     return made
 
@@ -64,7 +64,9 @@ def _refine(layer, target, moves, gains, made):  # type: ignore[no-untyped-def] 
     uses=(_layer, _moves),
     nogil=True,
 )
-def refine(load, placement, old, ranks, nodes, targets, kappa, other_node_cost, moves, gains, made):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def refine(
+    load, placement, old, ranks, nodes, targets, kappa, other_node_cost, moves, worths, made
+):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Refine each row of a placement in place, and tell by which moves.
 
     A row is a layer, or the experts of one node in a layer.
@@ -81,20 +83,27 @@ def refine(load, placement, old, ranks, nodes, targets, kappa, other_node_cost, 
         other_node_cost: What an expert from another node counts for.
         moves: i8 ``[rows, most, 4]``: a slot and the expert that it gets, and the same of the
             second slot of a swap, -1 where there is none.
-        gains: f8 ``[rows, most]``: load above the target that each takes away.
+        worths: f8 ``[rows, most]``: what each gains for an expert received, as part of the target.
         made: i8 ``[rows]``: how many moves. Those of `kappa` are not among them.
     """
     for row in range(load.shape[0]):
-        layer = start_layer(load[row], placement[row], old[row], ranks, nodes, other_node_cost)
-        before = np.max(layer.rank_load)
-        if before <= targets[row]:
-            continue
-        if kappa > 0.0:
-            first = placement[row].copy()
-            _hand_out(layer, kappa)
-            made[row] = _refine(layer, targets[row], moves[row], gains[row], 0)
-            if np.max(layer.rank_load) <= before:
-                continue
-            placement[row] = first
-            layer = start_layer(load[row], placement[row], old[row], ranks, nodes, other_node_cost)
-        made[row] = _refine(layer, targets[row], moves[row], gains[row], 0)
+        target, known = targets[row], old[row].copy()
+        while True:
+            before = placement[row].copy()
+            layer = start_layer(load[row], placement[row], known, ranks, nodes, other_node_cost)
+            top = np.max(layer.rank_load)
+            if top <= target:
+                break
+            if kappa > 0.0:
+                _hand_out(layer, kappa)
+            made[row] = _refine(layer, target, moves[row], worths[row], 0)
+            if np.max(layer.rank_load) >= top and kappa > 0.0:
+                placement[row] = before
+                layer = start_layer(load[row], before.copy(), known, ranks, nodes, other_node_cost)
+                _refine(layer, target, moves[row], worths[row], 0)
+                if np.max(layer.rank_load) < top:
+                    placement[row] = layer.placement
+            # What is stuck is planned again as if it were in force, until that changes nothing.
+            if kappa == 0.0 or np.all(placement[row] == before):
+                break
+            known = placement[row].copy()
