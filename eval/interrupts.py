@@ -3,12 +3,15 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _EXIT_CODE = 2
+_AGAIN_SECONDS = 0.02
 _Handler = Callable[[int, FrameType | None], None]
 
 
@@ -31,12 +34,36 @@ def interrupts_end_at_once() -> None:
 def interrupts_raise() -> Iterator[None]:
     """Each of Ctrl-C, SIGTERM and a closed terminal raises ``KeyboardInterrupt`` inside."""
 
+    arrived: list[int] = []
+
     def interrupt(signal_number: int, frame: FrameType | None) -> None:
+        arrived.append(signal_number)
         _tell("interrupted: stopping what was started")
         raise KeyboardInterrupt
 
-    with _handled_by(interrupt):
+    with _handled_by(interrupt), _raised_again(arrived):
         yield
+
+
+@contextmanager
+def _raised_again(arrived: Sequence[int]) -> Iterator[None]:
+    """What is raised in a finaliser is printed by Python and goes no further: send it anew."""
+    before = sys.unraisablehook
+
+    def look(unraisable: "sys.UnraisableHookArgs") -> None:
+        if unraisable.exc_type is not KeyboardInterrupt:
+            before(unraisable)
+            return
+        # Not from in here: this is still the finaliser.
+        again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), arrived[-1]))
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = look
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextmanager

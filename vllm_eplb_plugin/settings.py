@@ -2,6 +2,7 @@
 """Every option of the plugin, where it is read from, and what a wrong value says."""
 
 import difflib
+import enum
 import json
 import os
 from collections.abc import Mapping
@@ -33,35 +34,53 @@ def _named(folder: object) -> object:
 Folder = Annotated[Path, BeforeValidator(_named)]
 
 
+class Scope(enum.Enum):
+    """Whether a setting has to be the same on all ranks of a server."""
+
+    COMMON = "it changes which collectives a rank enters, or where experts are"
+    OF_ONE_PROCESS = "it concerns nobody but the process that reads it"
+
+
+COMMON, OF_ONE_PROCESS = Scope
+
+
 class SettingsError(ValueError):
     """A setting is unknown or has a wrong value; the message names it and its source."""
 
 
 class Settings(BaseModel):
-    """The settings are the options of one server, the same on every rank."""
+    """The settings are the options of one server; ranks compare those that have to be alike."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    enabled: bool = Field(True, strict=True)
+    enabled: Annotated[bool, COMMON] = Field(True, strict=True)
     """Whether vLLM's EPLB state manager is overridden at all."""
-    compiled_policy: bool = Field(True, strict=True)
+    compiled_policy: Annotated[bool, OF_ONE_PROCESS] = Field(True, strict=True)
     """Plan with the compiled form of vLLM's default policy: the same placements, sooner."""
-    switch_interval_ms: float | None = Field(0.5, ge=0, allow_inf_nan=False, strict=True)
+    switch_interval_ms: Annotated[float | None, OF_ONE_PROCESS] = Field(
+        0.5, ge=0, allow_inf_nan=False, strict=True
+    )
     """Async mode: how long at most one thread keeps Python's interpreter from another one; 0 or
     None: as long as without the plugin."""
-    loopback: bool = Field(False, strict=True)
+    loopback: Annotated[bool, COMMON] = Field(False, strict=True)
     """Run DP+EP+EPLB without several GPUs: for development and CI only."""
-    fault: Fault | None = None
+    fault: Annotated[Fault | None, COMMON] = None
     """Break EPLB on purpose, to see that a check notices; only with `loopback`."""
-    transfer_delay_ms: float = Field(0.0, ge=0, allow_inf_nan=False, strict=True)
+    transfer_delay_ms: Annotated[float, OF_ONE_PROCESS] = Field(
+        0.0, ge=0, allow_inf_nan=False, strict=True
+    )
     """Async mode: make every layer's transfer so much longer; only with `loopback`."""
-    check_weights: bool = Field(False, strict=True)
+    check_weights: Annotated[bool, COMMON] = Field(False, strict=True)
     """After every commit, prove that each local slot holds the weights the map names, and that
     what the router reads is derived right."""
-    events_dir: Folder | None = None
+    events_dir: Annotated[Folder | None, OF_ONE_PROCESS] = None
     """Folder for one file of JSON lines a rank (docs/events.md); none: no events."""
-    step_times_dir: Folder | None = None
+    step_times_dir: Annotated[Folder | None, OF_ONE_PROCESS] = None
     """Folder for the time that every step of the state manager takes; also when not enabled."""
+    rank_timeout_s: Annotated[float, OF_ONE_PROCESS] = Field(
+        120.0, gt=0, allow_inf_nan=False, strict=True
+    )
+    """How long a rank waits for the others where all have to come before it may go on."""
 
     @model_validator(mode="after")
     def _harm_needs_loopback(self) -> "Settings":
@@ -73,6 +92,16 @@ class Settings(BaseModel):
                 "loopback=true"
             )
         return self
+
+
+def common_settings(settings: Settings) -> dict[str, Any]:
+    """Return, as JSON has them, the values that have to be the same on all ranks."""
+    return settings.model_dump(mode="json", include=names_of(COMMON))
+
+
+def names_of(scope: Scope) -> set[str]:
+    """Find the settings that have this scope."""
+    return {name for name, field in Settings.model_fields.items() if scope in field.metadata}
 
 
 def load_settings(additional_config: object = None) -> Settings:
@@ -97,6 +126,25 @@ def load_settings(additional_config: object = None) -> Settings:
         return Settings()
     source = f"the environment variable {ENVIRONMENT_VARIABLE}"
     return _parse(parse_json(text, source), source)
+
+
+def with_settings_of_environment(additional_config: dict[str, Any]) -> dict[str, Any]:
+    """Add what ``EPLB_PLUGIN`` says and vLLM hands to each worker, on whatever it runs.
+
+    Workers on Ray get no variable of the server's but those with a prefix that vLLM knows.
+
+    Returns:
+        The same, if the variable says nothing, or nothing that counts beside the key that is there.
+
+    Raises:
+        SettingsError: See `load_settings`.
+    """
+    text = os.environ.get(ENVIRONMENT_VARIABLE)
+    if not text:
+        return additional_config
+    if not load_settings().enabled:
+        return {**additional_config, ADDITIONAL_CONFIG_KEY: {"enabled": False}}
+    return {ADDITIONAL_CONFIG_KEY: json.loads(text), **additional_config}
 
 
 def parse_json(text: str, source: str) -> Any:

@@ -112,8 +112,10 @@ async def until_all_are_done(
     try:
         while waiting - watchers:
             done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            # Every one is asked, or asyncio complains of those that nobody did.
+            failed = [error for task in done if (error := task.exception()) is not None]
+            if failed:
+                raise failed[0]
     finally:
         # Before the client is closed: requests under way would fail then, and say only that.
         for task in waiting:

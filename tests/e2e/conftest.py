@@ -67,9 +67,10 @@ class Evaluation:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, arm: dict[str, Any], events: Path) -> Iterator[Server]:
+def serving(folder: Path, arm: dict[str, Any], events: Path, *options: str) -> Iterator[Server]:
     """A healthy server as `cpu.yaml` starts it, with its log in the folder."""
     config, command, port = _server_of(arm, events)
+    command += options
     log = folder / "server.log"
     with Server(command, config.serve.environment, log, port) as server:
         server.wait_until_healthy(300, Console(), arm["name"])

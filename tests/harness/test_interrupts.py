@@ -3,8 +3,10 @@
 
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from tests.builders.harness import Harness, alive, gsm8k_task, small_config
 
 pytestmark = pytest.mark.usefixtures("default_signals")
 
+ROOT = Path(__file__).parents[2]
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
@@ -79,3 +82,30 @@ def test_while_a_server_is_started_or_asked(harness: Harness, moment: str, again
 
     interrupt(process, *[signal.SIGINT] * (1 + again))
     assert harness.workers_alive() == []
+
+
+IN_A_FINALISER = """
+import os, signal, time
+from eval.interrupts import interrupts_raise
+
+class Finalised:
+    def __del__(self):
+        os.kill(os.getpid(), signal.{name})
+
+with interrupts_raise():
+    try:
+        Finalised()
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("ended")
+"""
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_in_a_finaliser_where_python_swallows_what_is_raised(number: signal.Signals) -> None:
+    code = IN_A_FINALISER.format(name=number.name)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=50, cwd=ROOT
+    )
+    assert ended.stdout == "ended\n"
+    assert "Traceback" not in ended.stderr

@@ -291,7 +291,7 @@ def run(
         monkeypatch.chdir(tmp_path)
         # Ten samples are the least.
         monkeypatch.setattr("eval.load.churn._WATCH_SECONDS", 0.1)
-        limits = ["--seconds", "2", "--hang-seconds", "1", "--rearrangements", "3"]
+        limits = ["--seconds", "2", "--hang-seconds", "20", "--rearrangements", "3"]
         command = ["stress", "config.yaml", "--arm", arm, *limits, *options]
         done = CliRunner().invoke(app, command)
         if done.exception is not None and not isinstance(done.exception, SystemExit):
@@ -339,7 +339,8 @@ def test_an_arm_under_load_passes(run: Any, tmp_path: Path) -> None:
 def test_what_breaks_under_load_is_told_with_its_reason(
     behaviour: dict[str, Any], rule: str, said: str, expected: int, run: Any
 ) -> None:
-    code, found, _ = run(seconds_per_request=0.05, **behaviour)
+    options = ["--hang-seconds", "1"] if "hang_after" in behaviour else []
+    code, found, _ = run(*options, seconds_per_request=0.05, **behaviour)
     assert code == expected
     assert rule in rules_broken(found)
     (saw,) = [one["saw"] for one in found["rules"] if one["rule"] == rule]

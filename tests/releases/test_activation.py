@@ -208,6 +208,25 @@ def test_turned_off_by_the_variable_nothing_is_bound_and_the_log_says_so_if_eplb
     assert told == ["vllm-eplb-plugin is turned off by EPLB_PLUGIN: EPLB is vLLM's own."]
 
 
+def test_settings_of_the_variable_go_where_vllm_hands_them_to_every_worker() -> None:
+    done = python(
+        REGISTER + "from vllm.engine.arg_utils import EngineArgs\n"
+        "class Own:\n"
+        "    def compute_hash(self): return 'own'\n"
+        "for eplb, given in ((True, {'x': 1}), (False, {'x': 1}), (True, Own())):\n"
+        "    made = EngineArgs(model='eval/models/gsm-tiny', enforce_eager=True, "
+        "enable_expert_parallel=True, enable_eplb=eplb, data_parallel_size=2 if eplb else 1, "
+        "additional_config=given).create_engine_config().additional_config\n"
+        "    print('made', made if isinstance(made, dict) else made is given)",
+        EPLB_PLUGIN='{"loopback": true}',
+    )
+    assert [line for line in done.stdout.splitlines() if line.startswith("made ")] == [
+        "made {'eplb_plugin': {'loopback': True}, 'x': 1}",
+        "made {'x': 1}",
+        "made True",
+    ], done.stderr
+
+
 def test_turned_off_by_the_option_the_log_says_so(
     register: Callable[[], None], ask: Callable[..., str], told: list[str]
 ) -> None:

@@ -63,6 +63,29 @@ def test_experts_are_placed_as_by_stock(
     assert (stock[0]["logical_maps_handed_over"] > 0) == three_maps
 
 
+@pytest.mark.parametrize("use_async", [False, True], ids=["sync", "async"])
+def test_a_drafter_of_other_sizes_and_dtypes_is_placed_as_by_stock(
+    use_async: bool, release: Release, ranks: Ranks
+) -> None:
+    specs = {"drafter": [[("float64", [5])]], "layers": [[("int32", [6]), ("uint8", [4])]] * 3}
+    job: dict[str, Any] = {"scenario": "layers", "arguments": specs, "use_async": use_async}
+    reports, stock = ranks(**job), ranks(plugin=False, **job)
+    assert_placed_as_by_stock(reports, stock, release)
+
+
+@pytest.mark.parametrize("use_async", [False, True], ids=["sync", "async"])
+def test_layers_that_differ_are_placed_as_layers_that_are_alike(
+    use_async: bool, ranks: Ranks
+) -> None:
+    usual, other = [("float32", [6]), ("float16", [4])], [("bfloat16", [9])]
+    alike = ranks(use_async=use_async)
+    for layers in ([usual, other, usual], [other, usual, usual]):
+        job: dict[str, Any] = {"scenario": "layers", "arguments": {"layers": layers}}
+        reports = ranks(use_async=use_async, **job)
+        assert_nothing_wrong(reports)
+        assert reports[0]["placements"] == alike[0]["placements"]
+
+
 def test_elastic_ep_gives_experts_to_a_rank_and_takes_them_back(
     release: Release, ranks: Ranks
 ) -> None:

@@ -63,8 +63,6 @@ class Job:
     interrupt: str | None = None
     """drain: vLLM throws away what async mode has not committed yet, 0.24 and later; skip: it finds
     too little to gain, as on ROCm, 0.27 and later; error: the async worker dies."""
-    unfilled_replicas: bool = False
-    """The model's loader leaves redundant slots as they are."""
     version: str | None = None
     """What vLLM calls itself; None: what it is."""
     changed_body: str | None = None
@@ -272,7 +270,7 @@ def vllm_config(job: Job) -> Any:
     settings = {
         "enabled": job.enabled,
         "step_times_dir": job.step_times_dir,
-        "check_weights": not (job.elastic or job.unfilled_replicas),
+        "check_weights": not job.elastic,
         "events_dir": job.events_dir,
         "switch_interval_ms": job.switch_interval_ms,
         "loopback": True,
@@ -289,8 +287,6 @@ def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
     from tests.releases.tiny_model import TinyModel
 
     models = [TinyModel(rank, 2, 3, LOGICAL, job.redundant, tag) for tag in range(job.models)]
-    if job.unfilled_replicas:
-        models[0].forget_redundant(rank)
     # vLLM adds a drafter before its target.
     models[0].is_drafter = job.models > 1
     if job.dense:

@@ -11,9 +11,9 @@ from tests.reference import derive
 from vllm_eplb_plugin.engine.commit_points import commit_layer, commit_model
 from vllm_eplb_plugin.engine.committer import (
     CommitError,
-    narrow_logical_to_physical_map,
     resize_placement,
 )
+from vllm_eplb_plugin.engine.model_layers import StateSetter
 from vllm_eplb_plugin.engine.session import Session, session_of
 from vllm_eplb_plugin.observe.identity import Source
 from vllm_eplb_plugin.placement.derive import derive_into
@@ -141,12 +141,11 @@ def test_a_narrow_map_is_what_the_layers_read_from_then_on(width: int | None, co
     state = model_state()
     wide = state.logical_to_physical_map
     commit_model(state, OLD)
-    with narrow_logical_to_physical_map(state.model, width) as narrow:
-        load = torch.zeros(2, 4, dtype=torch.int32)
-        state.model.set_eplb_state(load, wide, state.logical_replica_count)
-    state.logical_to_physical_map = narrow()
+    setter = StateSetter(state.model, width, lambda: None)
+    load = torch.zeros(2, 4, dtype=torch.int32)
+    state.model.set_eplb_state(load, wide, state.logical_replica_count)
+    state.logical_to_physical_map = setter.logical_to_physical_map
     assert state.logical_to_physical_map.shape == (2, 3, columns)
     assert_layer_reads(state, 0, OLD[0])
     commit_model(state, NEW)
     assert_layer_reads(state, 1, NEW[1])
-    assert "set_eplb_state" not in vars(state.model)

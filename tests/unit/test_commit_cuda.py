@@ -9,7 +9,7 @@ import torch
 from tests.reference import derive
 from vllm_eplb_plugin.engine import committer as commits
 from vllm_eplb_plugin.engine.committer import Committer
-from vllm_eplb_plugin.observe.checks.weights import digest_slots
+from vllm_eplb_plugin.observe.checks.digests import digest_parts
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -166,4 +166,4 @@ def test_rows_of_every_kind_of_weight_are_copied_in_one_call(dtype: torch.dtype)
 
 def test_a_digest_is_the_same_on_every_device() -> None:
     layer = [torch.randn(4, 6, 5).to(torch.bfloat16), torch.randn(4, 3)]
-    assert torch.equal(digest_slots([tensor.cuda() for tensor in layer]), digest_slots(layer))
+    assert torch.equal(digest_parts([tensor.cuda() for tensor in layer]), digest_parts(layer))

@@ -19,8 +19,11 @@ PLACES = list(places())
 def _in_a_rank(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As in an EP rank, with the plugin turned on and off; nothing is bound."""
     monkeypatch.setenv(ENVIRONMENT_VARIABLE, json.dumps({"enabled": request.param}))
+    monkeypatch.setattr("vllm_eplb_plugin.settings._of_this_process", None)
     for group in ("_EP", "_PP", "_WORLD"):
-        monkeypatch.setattr(f"vllm.distributed.parallel_state.{group}", MagicMock(rank_in_group=0))
+        monkeypatch.setattr(
+            f"vllm.distributed.parallel_state.{group}", MagicMock(rank_in_group=0, world_size=1)
+        )
     monkeypatch.setattr("vllm_eplb_plugin.engine.entry._take_charge", MagicMock())
     interval = sys.getswitchinterval()
     yield

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which vLLM releases are taken."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -68,10 +69,15 @@ def override(releases: str) -> Override:
 
 def test_a_release_gets_the_overrides_that_name_it_and_those_that_name_none() -> None:
     every, old, new = override(""), override("<0.19"), override(">=0.19,<0.32")
-    overrides = Overrides((every,), (old, new), (), (new,), (), ())
-    assert overrides.for_release("0.18.1") == Overrides((every,), (old,), (), (), (), ())
-    assert overrides.for_release("0.31.0") == Overrides((every,), (new,), (), (new,), (), ())
-    assert overrides.for_release("0.34.0rc1") == Overrides((every,), (), (), (), (), ())
+    nothing: dict[str, tuple[Override, ...]] = {field.name: () for field in fields(Overrides)}
+
+    def only(entry: tuple[Override, ...], *others: Override) -> Overrides:
+        return Overrides(**{**nothing, "entry": entry, "state": others})
+
+    overrides = only((every, old), old, new)
+    assert overrides.for_release("0.18.1") == only((every, old), old)
+    assert overrides.for_release("0.31.0") == only((every,), new)
+    assert overrides.for_release("0.34.0rc1") == only((every,))
 
 
 def test_readme_has_the_same_table() -> None:

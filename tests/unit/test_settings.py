@@ -2,17 +2,20 @@
 """Where settings come from, and what a wrong one says."""
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
 from vllm_eplb_plugin.settings import (
     Fault,
+    Scope,
     Settings,
     SettingsError,
     adopt_settings,
+    common_settings,
     load_settings,
     process_settings,
+    with_settings_of_environment,
 )
 
 
@@ -62,11 +65,55 @@ def test_a_delay_that_is_no_time_is_refused(value: object) -> None:
         load_settings({"eplb_plugin": {"loopback": True, "transfer_delay_ms": value}})
 
 
+@pytest.mark.parametrize("value", [0, -1, "100", True, float("inf"), float("nan"), None])
+def test_a_time_limit_that_lets_no_rank_come_is_refused(value: object) -> None:
+    with pytest.raises(SettingsError, match=f"'rank_timeout_s' has the value {value!r}"):
+        load_settings({"eplb_plugin": {"rank_timeout_s": value}})
+
+
 @pytest.mark.parametrize("name", ["events_dir", "step_times_dir"])
 def test_a_folder_without_a_name_is_refused(name: str) -> None:
     with pytest.raises(SettingsError, match=f"'{name}' has the value '': is no folder"):
         load_settings({"eplb_plugin": {name: ""}})
     assert load_settings({"eplb_plugin": {name: None}}) == Settings()
+
+
+def test_each_setting_says_whether_ranks_have_to_have_the_same() -> None:
+    for name, field in Settings.model_fields.items():
+        scopes = [one for one in field.metadata if isinstance(one, Scope)]
+        assert len(scopes) == 1, f"{name}: annotate it with COMMON or OF_ONE_PROCESS"
+    assert common_settings(Settings(check_weights=True, events_dir=Path("events"))) == {
+        "enabled": True,
+        "loopback": False,
+        "fault": None,
+        "check_weights": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("variable", "given", "handed_on"),
+    [
+        ("", {"x": 1}, {"x": 1}),
+        ('{"check_weights": true}', {"x": 1}, {"x": 1, "eplb_plugin": {"check_weights": True}}),
+        ('{"check_weights": true}', {"eplb_plugin": {}}, {"eplb_plugin": {}}),
+        # Said by the variable, it cannot be overruled.
+        (
+            '{"enabled": false, "check_weights": true}',
+            {"x": 1, "eplb_plugin": {"check_weights": True}},
+            {"x": 1, "eplb_plugin": {"enabled": False}},
+        ),
+    ],
+)
+def test_workers_without_the_variable_read_the_same_settings(
+    variable: str,
+    given: dict[str, Any],
+    handed_on: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("EPLB_PLUGIN", variable)
+    before = dict(given)
+    assert with_settings_of_environment(given) == handed_on
+    assert given == before
 
 
 @pytest.mark.parametrize("key", ["eplb-plugin", "EPLB_PLUGIN", "eplbplugin", "eplb_plugins"])

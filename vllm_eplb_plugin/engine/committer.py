@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make a placement visible: one map to the device, the other two derived there, in place."""
 
-import contextlib
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -160,37 +158,3 @@ def resize_placement(model_state: Any, slots: int) -> None:
         model_state.physical_to_logical_map = model_state.physical_to_logical_map_buffer[:, :slots]
     else:
         model_state.physical_to_logical_map = current.new_empty((current.shape[0], slots))
-
-
-@contextlib.contextmanager
-def narrow_logical_to_physical_map(
-    model: Any, width: int | None
-) -> Iterator[Callable[[], torch.Tensor]]:
-    """While vLLM adds a model, hand its layers an l2p of ``width`` columns instead of 1024.
-
-    vLLM's l2p takes 122 MB for DeepSeek-V3, and no more than redundant experts + 1 columns are
-    ever used. Nothing has captured an address yet.
-
-    Args:
-        model: A vLLM `MixtureOfExperts`.
-        width: Columns; None leaves l2p as it is.
-
-    Yields:
-        What gives the l2p that the layers read, once the model was added.
-    """
-    handed: list[torch.Tensor] = []
-    original = model.set_eplb_state
-
-    def set_eplb_state(
-        expert_load_view: torch.Tensor,
-        logical_to_physical_map: torch.Tensor,
-        logical_replica_count: torch.Tensor,
-    ) -> None:
-        handed.append(logical_to_physical_map[..., :width].contiguous())
-        original(expert_load_view, handed[-1], logical_replica_count)
-
-    model.set_eplb_state = set_eplb_state
-    try:
-        yield lambda: handed[-1]
-    finally:
-        del model.set_eplb_state

@@ -6,6 +6,7 @@ without EPLB. So nothing of vLLM is looked at before an `EplbState` is made.
 """
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,8 @@ def _take_charge() -> str:
     from vllm_eplb_plugin.overrides.catalogue import overrides_at
 
     release = installed_support().release
-    bind((*select(OVERRIDES, release), *overrides_at(release, "state", "runner")))
+    of_runner = (o for o in overrides_at(release, "runner") if o.module in sys.modules)
+    bind((*select(OVERRIDES, release), *overrides_at(release, "state"), *of_runner))
     return release
 
 

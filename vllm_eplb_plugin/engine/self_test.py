@@ -18,8 +18,9 @@ import torch.distributed as dist
 from vllm_eplb_plugin.compatibility import Support, installed_support
 from vllm_eplb_plugin.engine.commit_checks import gather_ledger
 from vllm_eplb_plugin.engine.session import Session, session_of
+from vllm_eplb_plugin.engine.wanted_placement import rearrange_to
 from vllm_eplb_plugin.observe.checks.router_maps import mismatched_experts
-from vllm_eplb_plugin.observe.checks.weights import WeightLedger, WeightsError, digest_slots
+from vllm_eplb_plugin.observe.checks.weights import WeightLedger, WeightsError
 from vllm_eplb_plugin.placement.scattered import scatter_experts
 from vllm_eplb_plugin.settings import Settings
 
@@ -115,23 +116,11 @@ def _rearrange(
     """Carry out one placement at once, by copies that share all tensors with the originals: what
     is counted, told or kept beside them goes with the copies."""
     trial, trial_model = copy.copy(state), copy.copy(model_state)
-    trial.is_async = False
     trial.model_states = {model_state.model_name: trial_model}
     session = Session(Settings(), session_of(state).source)
     session.attach(trial)
     session.add(trial_model, group)
-    session.policy = _Wanted(placement)
-    trial.rearrange()
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """A policy that knows already what it wants."""
-
-    placement: torch.Tensor
-
-    def rebalance_experts(self, *_: Any) -> torch.Tensor:
-        return self.placement
+    rearrange_to(trial, [placement])
 
 
 @dataclass(frozen=True)
@@ -155,7 +144,7 @@ class _Check:
             if wrong := mismatched_experts(row, l2p[layer], counts[layer]):
                 return f"layer {layer}: the router does not find logical experts {wrong}"
         for layer in self.layers:
-            digests = digest_slots(self.model_state.model.expert_weights[layer])
+            digests = self.ledger.digest(layer, self.model_state.model.expert_weights[layer])
             first = self.group.rank() * len(digests)
             if bad := self.ledger.mismatched_slots(layer, placement[layer], digests, first):
                 return f"layer {layer}: slots {bad} do not hold the weights of their experts"

@@ -2,15 +2,17 @@
 """All that the plugin keeps of one `EplbState`, found through one attribute."""
 
 import operator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 from torch.distributed import ProcessGroup
 
-from vllm_eplb_plugin.engine.commit_checks import CommitChecks, gather_ledger
+from vllm_eplb_plugin.engine.commit_checks import CommitChecks
 from vllm_eplb_plugin.engine.committer import Committer
 from vllm_eplb_plugin.engine.rearrangements import Moved, Rearrangements
+from vllm_eplb_plugin.engine.serving_meetings import ServingMeetings
 from vllm_eplb_plugin.observe.event_log import EventLog
 from vllm_eplb_plugin.observe.events import Placement
 from vllm_eplb_plugin.observe.identity import ModelId, Source
@@ -47,14 +49,26 @@ class Session:
         """What vLLM set as the policy, or its compiled form; the guard asks it."""
         self.log = EventLog(settings.events_dir, source)
         self.rearrangements = Rearrangements(self.log)
+        self.meetings = ServingMeetings()
+        self.asleep: Any = None
+        """What was kept of a state whose memory is dropped (`engine.sleep`)."""
         self._models: dict[int, ModelSession] = {}
 
     def attach(self, state: Any) -> None:
         """Let the session be found from an `EplbState`."""
         setattr(state, _ATTRIBUTE, self)
 
-    def add(self, model_state: Any, group: ProcessGroup, is_drafter: bool = False) -> ModelSession:
-        """Add a model that has its first placement and its maps; all ranks call together."""
+    def add(
+        self,
+        model_state: Any,
+        group: ProcessGroup,
+        is_drafter: bool = False,
+        meet_all: Callable[[], object] = lambda: None,
+    ) -> ModelSession:
+        """Add a model that has its first placement and its maps; all ranks call together.
+
+        For ``meet_all`` see `commit_checks.gather_ledger`.
+        """
         # vLLM adds a drafter before the model that is served.
         taken = {model.moved.id.model_index for model in self._models.values()}
         index = next(index for index in count(int(is_drafter)) if index not in taken)
@@ -63,24 +77,45 @@ class Session:
         moved = Moved(model_id, [sum(tensor[0].nbytes for tensor in layer) for layer in weights])
         checks = None
         if self.settings.check_weights:
-            ledger = gather_ledger(model_state, group)
-            checks = CommitChecks(model_id, ledger, self.log)
+            checks = CommitChecks(model_id, model_state, group, self.log, meet_all)
         model = ModelSession(moved, Committer(*_maps_of(model_state)), checks)
         self._models[id(model_state)] = model
         setattr(model_state, _ATTRIBUTE, self)
-        if self.source.speaks_for_all and self.log.enabled:
-            event = Placement(
-                model=model_id.model,
-                model_index=model_id.model_index,
-                rearrangement=0,
-                step=self.rearrangements.step,
-                mode=None,
-                num_ranks=group.size(),
-                physical_to_logical_map=model_state.physical_to_logical_map.tolist(),
-                logical_load=None,
-            )
-            self.log.tell(lambda: (event,))
+        self.tell_placement(model_state, group)
         return model
+
+    def tell_placement(self, model_state: Any, group: ProcessGroup) -> None:
+        """Tell a placement that no rearrangement has made."""
+        if not (self.source.speaks_for_all and self.log.enabled):
+            return
+        model_id = self._models[id(model_state)].moved.id
+        event = Placement(
+            model=model_id.model,
+            model_index=model_id.model_index,
+            rearrangement=self.rearrangements.number,
+            step=self.rearrangements.step,
+            mode=None,
+            num_ranks=group.size(),
+            physical_to_logical_map=model_state.physical_to_logical_map.tolist(),
+            logical_load=None,
+        )
+        self.log.tell(lambda: (event,))
+
+    def weights_replaced(self) -> None:
+        """Take notice that somebody replaces weights who has asked for it."""
+        for model in self._models.values():
+            if model.checks is not None:
+                model.checks.expect_other_weights()
+
+    def look_before_moving(self, model_states: Iterable[Any], group: ProcessGroup) -> None:
+        """Before experts are moved: see that later checks compare with the weights of now.
+
+        All ranks call together, and have the same settings.
+        """
+        for model_state in model_states:
+            model = self._models[id(model_state)]
+            if model.checks is not None and not model.checks.renew(model_state, group):
+                model.checks = None
 
     @property
     def moved(self) -> list[Moved]:

@@ -16,11 +16,10 @@ from vllm.distributed.parallel_state import (
     get_world_group,
 )
 
-from vllm_eplb_plugin.engine.announcement import announce
-from vllm_eplb_plugin.engine.committer import narrow_logical_to_physical_map
+from vllm_eplb_plugin.engine.common_settings import agree_when_all_come
 from vllm_eplb_plugin.engine.refusals import ModelWithoutEplbError
-from vllm_eplb_plugin.engine.self_test import run_self_test
 from vllm_eplb_plugin.engine.session import Session, session_of
+from vllm_eplb_plugin.engine.stages import profile_with_other_stages
 from vllm_eplb_plugin.engine.step_times import write_step_times
 from vllm_eplb_plugin.engine.switch_interval import limit_switch_interval
 from vllm_eplb_plugin.observe.identity import Source
@@ -46,6 +45,8 @@ def make_state(
         limit_switch_interval(settings.switch_interval_ms)
     Session(settings, _source()).attach(state)
     original(state, parallel_config, device)
+    # When nothing is left that might fail on this rank alone.
+    agree_when_all_come(state, settings)
     if settings.step_times_dir is not None:
         write_step_times(state, settings.step_times_dir, get_world_group().rank_in_group)
 
@@ -55,6 +56,7 @@ def leave_state_alone(
 ) -> None:
     """Stand for ``EplbState.__init__`` where the plugin is turned off by --additional-config."""
     original(state, *args, **kwargs)
+    agree_when_all_come(state, settings)
     if settings.step_times_dir is not None:
         write_step_times(state, settings.step_times_dir, get_world_group().rank_in_group)
 
@@ -97,39 +99,6 @@ def _override_policy(_: None) -> property:
     return property(get, put, doc="The policy, guarded; set it to replace what is guarded.")
 
 
-def _override_add_model(original: _Method) -> _Method:
-    @functools.wraps(original)
-    def add_model(self: Any, model: Any, model_config: Any, *args: Any, **kwargs: Any) -> None:
-        with narrow_logical_to_physical_map(model, _width(self, model)) as narrow:
-            original(self, model, model_config, *args, **kwargs)
-        model_state = self.model_states[model_config.compute_hash()]
-        model_state.logical_to_physical_map = narrow()
-        session = session_of(self)
-        group = get_eplb_group().cpu_group
-        is_drafter = getattr(model_config, "runner_type", None) == "draft"
-        added = session.add(model_state, group, is_drafter)
-        added.committer.commit_again()
-        tried = run_self_test(self, model_state, group)
-        if session.source.speaks_for_all:
-            announce(session, added, self.is_async, tried)
-
-    return add_model
-
-
-def _width(state: Any, model: Any) -> int | None:
-    """Columns of l2p: the most replicas that one logical expert can ever have."""
-    config = state.parallel_config
-    if not config.enable_elastic_ep:
-        redundant: int = model.num_redundant_experts
-        return redundant + 1
-    # Before 0.30 nobody knows how many ranks there will be: as wide as vLLM makes it.
-    if not hasattr(config, "elastic_ep_max_dp_size"):
-        return None
-    ranks: int = config.elastic_ep_max_dp_size * get_ep_group().world_size
-    slots: int = model.num_local_physical_experts * ranks // config.data_parallel_size
-    return slots
-
-
 def _override_step(original: _Method) -> _Method:
     @functools.wraps(original)
     def step(
@@ -153,9 +122,11 @@ def follow_rearrange(original: _Method) -> _Method:
     @functools.wraps(original)
     def rearrange(self: Any, is_profile: bool = False, *args: Any, **kwargs: Any) -> Any:
         if is_profile:  # nothing moves
-            return original(self, is_profile, *args, **kwargs)
+            profile = functools.partial(original, self, is_profile, *args, **kwargs)
+            return profile_with_other_stages(self, profile)
         session = session_of(self)
         rearrangements = session.rearrangements
+        session.look_before_moving(self.model_states.values(), get_ep_group().cpu_group)
         rearrangements.start("async" if self.is_async else "sync", session.moved)
         with rearrangements.failing(is_whole=False):
             answer = original(self, is_profile, *args, **kwargs)
@@ -187,21 +158,6 @@ OVERRIDES = (
         fixes="A policy's result moves weights without a check, and ranks whose results differ "
         "wait for each other for ever.",
         delete_when="vLLM validates placements on all ranks.",
-    ),
-    *(
-        Override(
-            target=f"{_STATE}:EplbState.add_model",
-            signature=signature,
-            kind="replace",
-            replace=_override_add_model,
-            fixes="l2p has 1024 columns whatever the number of redundant experts.",
-            delete_when="vLLM allocates l2p by num_redundant_experts.",
-            releases=releases,
-        )
-        for releases, signature in (
-            ("<0.32", "(self, model, model_config)"),
-            (">=0.32", "(self, model, model_config, model_name=None)"),
-        )
     ),
     Override(
         target=f"{_STATE}:EplbState.step",

@@ -23,6 +23,7 @@ from vllm.logger import init_logger
 from vllm_eplb_plugin.engine.commit_points import commit_all_layers, commit_one_layer
 from vllm_eplb_plugin.engine.state_hooks import follow_rearrange
 from vllm_eplb_plugin.overrides.override import Override
+from vllm_eplb_plugin.transfer.own_buffers import in_own_buffers
 
 logger = init_logger("vllm.eplb_plugin")
 
@@ -129,12 +130,14 @@ def _post_eplb(self: Any, model_state: Any, is_profile: bool = False) -> None:
 
 
 def _override_move_to_buffer(original: Callable[..., Any]) -> Callable[..., Any]:
+    fill = in_own_buffers(original)
+
     @functools.wraps(original)
-    def move_to_buffer(*args: Any, cuda_stream: Any = None, **kwargs: Any) -> Any:
+    def move_to_buffer(*, cuda_stream: Any, **kwargs: Any) -> Any:
         if cuda_stream is None:
-            return original(*args, cuda_stream=None, **kwargs)
+            return fill(cuda_stream=None, **kwargs)
         with torch.cuda.stream(cuda_stream):
-            return original(*args, cuda_stream=cuda_stream, **kwargs)
+            return fill(cuda_stream=cuda_stream, **kwargs)
 
     return move_to_buffer
 
@@ -187,7 +190,8 @@ OVERRIDES = (
         fixes="Experts that stay on their rank are copied to the buffer on the worker thread's "
         "default stream. That stream does not wait until the model's stream has taken the last "
         "layer out of the buffer (vLLM #32881 made only the transfer stream wait), nor does the "
-        "model's stream wait for it: a slot can get the weights of another expert.",
+        "model's stream wait for it: a slot can get the weights of another expert. And buffers are "
+        "like the first MoE layer's tensors, whatever the layer.",
         delete_when="vLLM 0.19 is no longer supported: 0.20 copies on the transfer stream.",
         releases="<0.20",
     ),

@@ -18,12 +18,20 @@ def _override(original: Callable[..., Any]) -> Callable[..., Any]:
     # Whatever the signature: if it is not as expected, that is refused where EPLB is asked for.
     @functools.wraps(original)
     def create_engine_config(self: Any, *args: Any, **kwargs: Any) -> Any:
-        from vllm_eplb_plugin.settings import load_settings, turned_off_by
+        from vllm_eplb_plugin.settings import (
+            load_settings,
+            turned_off_by,
+            with_settings_of_environment,
+        )
 
         additional_config = getattr(self, "additional_config", None)
         off = turned_off_by(additional_config)
         if getattr(self, "enable_eplb", False):
             _say_once(*_examine(off))
+            if isinstance(additional_config, dict):
+                self.additional_config = with_settings_of_environment(additional_config)
+            if off is None and getattr(self, "enable_lora", False):
+                _guard_adapters()
         if not load_settings().enabled or not load_settings(additional_config).loopback:
             return original(self, *args, **kwargs)
         from vllm_eplb_plugin.front_end.loopback_config import create_loopback_config
@@ -43,6 +51,14 @@ def _examine(off: str | None) -> tuple[str, ...]:
     return () if support.tested else (support.warning,)
 
 
+def _guard_adapters() -> None:
+    from vllm_eplb_plugin.compatibility import installed_support
+    from vllm_eplb_plugin.overrides.binding import bind
+    from vllm_eplb_plugin.overrides.catalogue import overrides_at
+
+    bind(overrides_at(installed_support().release, "requests"))
+
+
 @functools.cache
 def _say_once(*warnings: str) -> None:
     for warning in warnings:
@@ -54,7 +70,7 @@ CREATE_ENGINE_CONFIG = Override(
     signature="(self, usage_context=None, headless=False)",
     kind="hook",
     replace=_override,
-    fixes="A misspelt plugin setting would be found late, in a worker; and loopback has no other "
-    "place to choose its worker.",
-    delete_when="vLLM lets plugins check --additional-config.",
+    fixes="A misspelt plugin setting would be found late, in a worker; those of EPLB_PLUGIN reach "
+    "no worker on Ray; and loopback has no other place to choose its worker.",
+    delete_when="vLLM lets plugins check --additional-config, and hands their variables on.",
 )

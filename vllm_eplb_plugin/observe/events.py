@@ -76,7 +76,7 @@ class RearrangementEvent(ModelEvent):
 
 @dataclass(frozen=True)
 class RearrangementStarted(RearrangementEvent):
-    """vLLM asks for a new placement: its interval is over, or elastic EP scales."""
+    """vLLM's interval is over, elastic EP scales, or experts go back (`sync`) for new weights."""
 
     kind: ClassVar[str] = "rearrangement_started"
 
@@ -179,31 +179,31 @@ class RearrangementFailed(RearrangementEnded):
 class Placement(ModelEvent):
     """Which logical expert every slot holds, told by EP rank 0 of each stage only.
 
-    It is told when a model is added, and after every outcome by which a layer changed. For 58
-    layers of 256 + 32 experts a line has about 160 kB.
+    It is told when a model is added or has lost its weights by sleep, and after every outcome by
+    which a layer changed. For 58 layers of 256 + 32 experts a line has about 160 kB.
     """
 
     kind: ClassVar[str] = "placement"
 
     rearrangement: int
-    """After which it is in force; 0: the model was added."""
+    """After which it is in force; 0: none has started."""
     step: int
     """Engine steps since the model was loaded, dummy steps included."""
     mode: Mode | None
-    """That of the rearrangement; `null`: the model was added."""
+    """That of the rearrangement; `null`: it is vLLM's first, after loading or sleep."""
     num_ranks: int
     """EP ranks; the first slots are those of rank 0, and each rank has as many."""
     physical_to_logical_map: list[list[int]]
     """For each layer, the logical expert in each slot."""
     logical_load: list[list[int]] | None
     """For each layer, the tokens of each logical expert in the load window that the placement was
-    planned from, all ranks; `null`: the model was added."""
+    planned from, all ranks; `null` with `mode`."""
 
 
 @dataclass(frozen=True)
 class WeightsChecked(ModelEvent):
     """After a commit, with the setting `check_weights`: a layer's weights in the rank's slots were
-    compared with digests of all experts' weights, gathered when the model was loaded."""
+    compared with digests of all experts' weights, gathered at load and after they were replaced."""
 
     kind: ClassVar[str] = "weights_checked"
 

@@ -25,7 +25,10 @@ class Overrides:
     state: tuple[Override, ...]
     """When an `EplbState` is made: the single map. Checked already where EPLB is asked for."""
     runner: tuple[Override, ...]
-    """Also when an `EplbState` is made, in modules too heavy to import any earlier."""
+    """Also when an `EplbState` is made, in modules too heavy to import any earlier: in those that
+    the process has imported, which are what it serves with."""
+    requests: tuple[Override, ...]
+    """Where EPLB and LoRA are asked for: what a request may name."""
     loopback: tuple[Override, ...]
     """When a loopback worker on a CPU is made: EPLB on such a device."""
     loopback_serving: tuple[Override, ...]
@@ -53,12 +56,21 @@ _WHERE = {
     "entry": tuple(name for names in _ENTRY.values() for name in names),
     "state": (
         "engine.state_hooks:OVERRIDES",
+        "engine.added_model:OVERRIDES",
         "engine.commit_points:OVERRIDES",
         "engine.async_worker:OVERRIDES",
         "transfer.from_buffer:OVERRIDES",
+        "transfer.own_buffers:OVERRIDES",
         "engine.v018:OVERRIDES",
     ),
-    "runner": ("engine.model_runner_v2:OVERRIDES",),
+    "runner": (
+        "engine.model_runner_v1:OVERRIDES",
+        "engine.model_runner_v2:OVERRIDES",
+        "engine.adapters:OVERRIDES",
+        "engine.weight_updates:OVERRIDES",
+        "engine.sleep:OVERRIDES",
+    ),
+    "requests": ("front_end.adapters:OVERRIDES",),
     "loopback": ("front_end.loopback_config:ALLOW_EPLB", "loopback.cpu.device:OVERRIDES"),
     "loopback_serving": (
         "loopback.coordinator:FORK_COORDINATOR",

@@ -39,6 +39,11 @@ class Override:
     """The vLLM releases that need it, as a version specifier such as ``>=0.20,<0.29``; empty:
     every supported one."""
 
+    @property
+    def module(self) -> str:
+        """The module of vLLM in which the target is looked up."""
+        return self.target.partition(":")[0]
+
 
 def parameters_of(function: Callable[..., Any]) -> str:
     """Write names, kinds and defaults of a function's parameters, without annotations."""

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from vllm_eplb_plugin.overrides.override import Override
+from vllm_eplb_plugin.transfer.layer_weights import buffers_of, is_bytes
 
 
 def rows_to_copy(
@@ -52,10 +53,30 @@ def _move_from_buffer(
     if not pairs:
         return
     slots, rows = zip(*pairs, strict=True)
-    for weights, buffer in zip(expert_weights, expert_weights_buffers, strict=True):
+    buffers = buffers_of(expert_weights, expert_weights_buffers)
+    for tensor, received in zip(expert_weights, buffers, strict=True):
+        weights, buffer = in_words(tensor, received)
         torch._foreach_copy_(
             [weights[slot] for slot in slots], [buffer[row] for row in rows], non_blocking=True
         )
+
+
+def in_words(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """View bytes as the widest words that all of the tensors can be viewed as.
+
+    A kernel that copies lists of tensors takes four elements at a time, however small they are.
+    """
+    for word in (torch.int64, torch.int32, torch.int16):
+        if all(_consists_of(tensor, word.itemsize) for tensor in tensors):
+            return tuple(tensor.view(word) for tensor in tensors)
+    return tensors
+
+
+def _consists_of(tensor: torch.Tensor, size: int) -> bool:
+    if not is_bytes(tensor):
+        return False
+    where = (tensor.shape[1], tensor.stride(0), tensor.storage_offset())
+    return all(number % size == 0 for number in where)
 
 
 OVERRIDES = tuple(

@@ -5,7 +5,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from vllm_eplb_plugin.engine.refusals import ModelWithoutEplbError
 from vllm_eplb_plugin.loopback.cpu.preparation import RELEASES
 from vllm_eplb_plugin.overrides.override import Override
 
@@ -16,27 +15,39 @@ def _override_load_model(original: Callable[..., None]) -> Callable[..., None]:
         from vllm.distributed.eplb.eplb_state import EplbState
 
         original(self, load_dummy_weights)
+        _make_intermediate_tensors(self)
         if not self.parallel_config.enable_eplb:
             return
         # Where 0.32's runner keeps it; 0.18's asks for the model itself.
         self._moe_model = _find_experts(self.model)
         self.eplb_state = EplbState(self.parallel_config, self.device)
-        self.eplb_state.add_model(self._moe_model, self.model_config)
-        self.eplb_state.start_async_loop()
+        if self._moe_model is None:
+            # As the GPU's does before it serves: refused unless another pipeline stage has experts.
+            self.eplb_step(is_profile=True)
+        else:
+            self.eplb_state.add_model(self._moe_model, self.model_config)
+            self.eplb_state.start_async_loop()
 
     return load_model
 
 
+def _make_intermediate_tensors(runner: Any) -> None:
+    """What a pipeline stage receives into; the GPU's runner makes it when memory is profiled."""
+    from vllm.distributed.parallel_state import get_pp_group
+
+    if not get_pp_group().is_first_rank:
+        runner.intermediate_tensors = runner.model.make_empty_intermediate_tensors(
+            batch_size=runner.max_num_tokens, dtype=runner.model_config.dtype, device=runner.device
+        )
+
+
 def _find_experts(model: Any) -> Any:
+    """The part of a model that has experts; None: there is none on this pipeline stage."""
     from vllm.model_executor.models import interfaces
 
     if hasattr(interfaces, "get_mixture_of_experts_model"):
-        found = interfaces.get_mixture_of_experts_model(model)
-    else:
-        found = model if interfaces.is_mixture_of_experts(model) else None
-    if found is None:
-        raise ModelWithoutEplbError(type(model).__name__)
-    return found
+        return interfaces.get_mixture_of_experts_model(model)
+    return model if interfaces.is_mixture_of_experts(model) else None
 
 
 OVERRIDES = tuple(

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A served model whose weights are reloaded after experts have moved answers as before."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import MODEL, ROOT, serving
+
+QUESTIONS = ROOT / "eval" / "load" / "tasks" / "gsm_tiny" / "test.jsonl"
+
+
+@pytest.mark.parametrize("use_async", [False, True], ids=["sync", "async"])
+def test_answers_are_the_same_after_a_reload_and_after_one_amid_requests(
+    use_async: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_SERVER_DEV_MODE", "1")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    eplb = {
+        "window_size": 10,
+        "step_interval": 10,
+        "num_redundant_experts": 4,
+        "use_async": use_async,
+    }
+    plugin = {"loopback": True, "check_weights": True, "rank_timeout_s": 3.0}
+    arm = {"name": "reloaded", "eplb": eplb, "plugin": plugin}
+    events = tmp_path / "events"
+    extension = "tests.e2e.worker_extension.KeptWeights"
+    with serving(tmp_path, arm, events, "--worker-extension-cls", extension) as server:
+        assert not experts_are_elsewhere(events)
+        status, said = post(server.url, "collective_rpc", method="keep_experts")
+        assert status == 200 and said != '{"results":["0"]}', said
+        first = answers(server.url)
+        assert experts_are_elsewhere(events)
+        refusals = 0
+        while (said := post(server.url, "collective_rpc", method="reload_experts"))[0] != 200:
+            # Dummy steps run on for a while after the last answer.
+            assert "is refused, and serving goes on" in (tmp_path / "server.log").read_text()
+            refusals += 1
+            assert refusals < 10, said
+        assert not experts_are_elsewhere(events)
+        assert answers(server.url) == first
+        with ThreadPoolExecutor(1) as pool:
+            meanwhile = pool.submit(answers, server.url)
+            time.sleep(0.5)
+            post(server.url, "collective_rpc", method="reload_experts")
+            assert meanwhile.result() == first
+        assert answers(server.url) == first
+        log = (tmp_path / "server.log").read_text()
+    assert "check failed" not in log and "have changed in place" not in log
+
+
+def answers(url: str) -> list[str]:
+    """To the same questions, sixteen at a time."""
+    questions = [json.loads(line)["question"] for line in QUESTIONS.open()][:24]
+    with ThreadPoolExecutor(16) as pool:
+        return list(pool.map(lambda question: answer(url, question), questions))
+
+
+def answer(url: str, question: str) -> str:
+    status, said = post(
+        url,
+        "v1/completions",
+        model=str(MODEL),
+        prompt=f"Question: {question}\nAnswer:",
+        temperature=0,
+        max_tokens=48,
+    )
+    assert status == 200, said
+    text: str = json.loads(said)["choices"][0]["text"]
+    return text
+
+
+def post(url: str, path: str, **message: Any) -> tuple[int, str]:
+    request = urllib.request.Request(
+        f"{url}/{path}",
+        json.dumps(message).encode(),
+        {"Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=300) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def experts_are_elsewhere(events: Path) -> bool:
+    """Whether the last placement that was told is another than the first."""
+    time.sleep(0.5)
+    lines = [json.loads(line) for line in (events / "rank0.jsonl").open()]
+    placements = [e["physical_to_logical_map"] for e in lines if e["event"] == "placement"]
+    return bool(placements[0] != placements[-1])
