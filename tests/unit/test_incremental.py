@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The incremental policy: valid, never worse, within limits, and done when it is done."""
 
-from collections.abc import Callable
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vllm_eplb_plugin.placement.balance import rank_loads
 from vllm_eplb_plugin.placement.maps import validate_placement
 from vllm_eplb_plugin.planning.costs import balancedness_of_layers, costs_of
 from vllm_eplb_plugin.planning.policies.incremental import Incremental

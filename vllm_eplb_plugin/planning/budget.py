@@ -37,23 +37,9 @@ def moves_within(
     placement: Integers = old.copy()
     rows_of_layer = len(old) // len(expert_bytes)
     received = np.zeros(ranks * rows_of_layer, np.int64)
-    most, most_of_rank, most_layers = (
-        _NO_LIMIT if limit is None else limit
-        for limit in (limits.max_bytes, limits.max_bytes_per_rank, limits.max_layers)
-    )
-    _make(
-        old,
-        placement,
-        moves,
-        worths,
-        made,
-        ranks,
-        expert_bytes,
-        received,
-        most,
-        most_of_rank,
-        most_layers,
-    )
+    most = [limits.max_bytes, limits.max_bytes_per_rank, limits.max_layers]
+    known = np.array([_NO_LIMIT if limit is None else limit for limit in most])
+    _make(old, placement, moves, worths, made, ranks, expert_bytes, received, known)
     return placement
 
 
@@ -74,22 +60,10 @@ def _received(old, placement, row, slot, gets, size):  # type: ignore[no-untyped
 
 
 @compiled(
-    "void(i8[:,::1], i8[:,::1], i8[:,:,::1], f8[:,::1], i8[::1], i8, i8[::1], i8[::1], i8, i8, i8)",
+    "void(i8[:,::1], i8[:,::1], i8[:,:,::1], f8[:,::1], i8[::1], i8, i8[::1], i8[::1], i8[::1])",
     nogil=True,
 )
-def _make(  # type: ignore[no-untyped-def]  # noqa: ANN202
-    old,  # noqa: ANN001
-    placement,  # noqa: ANN001
-    moves,  # noqa: ANN001
-    worths,  # noqa: ANN001
-    made,  # noqa: ANN001
-    ranks,  # noqa: ANN001
-    expert_bytes,  # noqa: ANN001
-    received,  # noqa: ANN001
-    most,  # noqa: ANN001
-    most_of_rank,  # noqa: ANN001
-    most_layers,  # noqa: ANN001
-):
+def _make(old, placement, moves, worths, made, ranks, expert_bytes, received, limits):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     rows, slots = placement.shape
     layers = expert_bytes.shape[0]
     rows_of_layer, size = rows // layers, slots // ranks
@@ -117,10 +91,10 @@ def _make(  # type: ignore[no-untyped-def]  # noqa: ANN202
             )
             placement[row, other] = other_expert
         touched *= expert_bytes[layer]
-        dear = np.sum(received) + np.sum(touched) > most
-        dear |= not changed[layer] and np.sum(changed) >= most_layers
+        dear = np.sum(received) + np.sum(touched) > limits[0]
+        dear |= not changed[layer] and np.sum(changed) >= limits[2]
         for rank in range(received.shape[0]):
-            dear |= touched[rank] > 0 and received[rank] + touched[rank] > most_of_rank
+            dear |= touched[rank] > 0 and received[rank] + touched[rank] > limits[1]
         if dear:
             placement[row, slot] = left
             if other >= 0:

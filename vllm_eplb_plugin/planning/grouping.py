@@ -57,12 +57,14 @@ def exchange_groups(problem: Problem, worth: float) -> Integers:
     Args:
         problem: One whose layers have whole groups.
         worth: The part of a node's mean load that an exchange has to take off; each one moves all
-            weights of two groups.
+            weights of two groups. Infinite: none is exchanged.
 
     Returns:
         A placement ``[layers, slots]`` with whole groups.
     """
     placement: Integers = problem.old.copy()
+    if np.isinf(worth):
+        return placement
     nodes, groups = problem.num_nodes, problem.num_groups
     loads = problem.load.reshape(problem.num_layers, groups, -1).sum(axis=2)
     homes = _groups_on_nodes(problem, placement).argmax(axis=1)
@@ -74,7 +76,7 @@ def exchange_groups(problem: Problem, worth: float) -> Integers:
             shift = load[inside][:, None] - load[outside][None, :]
             after = np.maximum(node_load[full] - shift, node_load[home[outside]] + shift)
             best = int(after.argmin())
-            if node_load[full] - after.flat[best] < worth * node_load.mean():
+            if node_load[full] - after.flat[best] <= worth * node_load.mean():
                 break
             one, other = inside[best // len(outside)], outside[best % len(outside)]
             _exchange(placement[layer], problem.load[layer], one, other, groups)

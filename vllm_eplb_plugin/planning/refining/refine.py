@@ -64,9 +64,7 @@ def _refine(layer, target, moves, worths, made):  # type: ignore[no-untyped-def]
     uses=(_layer, _moves),
     nogil=True,
 )
-def refine(
-    load, placement, old, ranks, nodes, targets, kappa, other_node_cost, moves, worths, made
-):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def refine(load, placement, old, ranks, nodes, targets, kappa, node_cost, moves, worths, made):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Refine each row of a placement in place, and tell by which moves.
 
     A row is a layer, or the experts of one node in a layer.
@@ -80,7 +78,7 @@ def refine(
         targets: f8 ``[rows]``: the load of a rank that is good enough.
         kappa: Before it refines, an expert whose share is so many times that of an expert with
             several replicas gets one of these; 0: never.
-        other_node_cost: What an expert from another node counts for.
+        node_cost: What an expert from another node counts for.
         moves: i8 ``[rows, most, 4]``: a slot and the expert that it gets, and the same of the
             second slot of a swap, -1 where there is none.
         worths: f8 ``[rows, most]``: what each gains for an expert received, as part of the target.
@@ -90,7 +88,7 @@ def refine(
         target, known = targets[row], old[row].copy()
         while True:
             before = placement[row].copy()
-            layer = start_layer(load[row], placement[row], known, ranks, nodes, other_node_cost)
+            layer = start_layer(load[row], placement[row], known, ranks, nodes, node_cost)
             top = np.max(layer.rank_load)
             if top <= target:
                 break
@@ -99,7 +97,7 @@ def refine(
             made[row] = _refine(layer, target, moves[row], worths[row], 0)
             if np.max(layer.rank_load) >= top and kappa > 0.0:
                 placement[row] = before
-                layer = start_layer(load[row], before.copy(), known, ranks, nodes, other_node_cost)
+                layer = start_layer(load[row], before.copy(), known, ranks, nodes, node_cost)
                 _refine(layer, target, moves[row], worths[row], 0)
                 if np.max(layer.rank_load) < top:
                     placement[row] = layer.placement
