@@ -1,21 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compile with numba, and keep the result where numba can keep it."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 _cache_problems: list[str] = []
 
 
-def compiled(signatures: str | list[str], **options: Any) -> Callable[[Any], Any]:
+def compiled(
+    signatures: str | list[str], uses: Sequence[ModuleType] = (), **options: Any
+) -> Callable[[Any], Any]:
     """Compile as ``numba.njit`` does, but now, never while serving, and from its cache if it can.
 
     A cache only saves time. Where a package folder and a home cannot be written, a disk is full
     or an index is broken, numba raises instead of going without.
+
+    Args:
+        signatures: What is compiled.
+        uses: Modules whose functions are compiled into this one.
+        options: Of ``numba.njit``.
     """
 
     def compile_now(function: Any) -> Any:
         import numba
+
+        if uses:
+            # Numba looks whether the function's own file is newer than the cache, and at no other.
+            function.__qualname__ += f"_{_digest(uses)}"
 
         try:
             return numba.njit(signatures, cache=True, **options)(function)
@@ -25,6 +39,13 @@ def compiled(signatures: str | list[str], **options: Any) -> Callable[[Any], Any
             return without
 
     return compile_now
+
+
+def _digest(modules: Sequence[ModuleType]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for module in modules:
+        digest.update(Path(str(module.__file__)).read_bytes())
+    return digest.hexdigest()
 
 
 def numba_cache_problem() -> str | None:

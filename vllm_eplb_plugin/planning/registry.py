@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Policies and steps by name: ours, vLLM's, and other packages'."""
+
+import difflib
+import importlib
+import importlib.metadata
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vllm_eplb_plugin.planning.problem import Policy, Step
+
+ENTRY_POINTS = "vllm_eplb_plugin.policies"
+"""The group of entry points by which another package names its policies."""
+
+_OURS = {"incremental": "vllm_eplb_plugin.planning.policies.incremental:Incremental"}
+_STEPS = {
+    "drop_small_gains": "vllm_eplb_plugin.planning.steps.small_gains:drop_small_gains",
+    "within_limits": "vllm_eplb_plugin.planning.steps.limits:within_limits",
+}
+
+
+class UnknownPolicyError(ValueError):
+    """No policy or step has that name; the message has the nearest."""
+
+
+def find_policy(name: str, parameters: Mapping[str, Any]) -> Policy:
+    """Make a policy.
+
+    Args:
+        name: One of ours, an entry point's of the group `ENTRY_POINTS`, or ``module:object`` for
+            one on the path.
+        parameters: With which it is made, of those of its own.
+
+    Raises:
+        UnknownPolicyError: There is none, it cannot be imported, or it does not take them.
+    """
+    make: Callable[..., Policy] = _find(name, _OURS | _of_other_packages(), "policy")
+    try:
+        return make(**parameters)
+    except (TypeError, ValueError) as error:
+        raise UnknownPolicyError(f"the policy {name!r} cannot be made: {error}") from error
+
+
+def find_step(name: str) -> Step:
+    """Find a step of ours, or ``module:function``.
+
+    Raises:
+        UnknownPolicyError: There is none.
+    """
+    step: Step = _find(name, _STEPS, "step")
+    return step
+
+
+def _of_other_packages() -> dict[str, str]:
+    return {
+        point.name: point.value for point in importlib.metadata.entry_points(group=ENTRY_POINTS)
+    }
+
+
+def _find(name: str, known: Mapping[str, str], what: str) -> Any:
+    place = known.get(name, name)
+    module, separator, attribute = place.partition(":")
+    if not separator:
+        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+        raise UnknownPolicyError(
+            f"there is no {what} {name!r}, the nearest is {nearest[0]!r}; one of your own is named "
+            "as module:object"
+        )
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UnknownPolicyError(f"the {what} {name!r} cannot be imported: {error}") from error

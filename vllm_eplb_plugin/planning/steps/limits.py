@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The limits of a rearrangement, kept whatever the policy: by leaving whole layers as they are."""
+
+import numpy as np
+
+from vllm_eplb_plugin.planning.costs import balancedness_of_layers, costs_of
+from vllm_eplb_plugin.planning.problem import Integers, Problem
+
+
+def within_limits(problem: Problem, placement: Integers) -> Integers:
+    """Take the layers that gain most for each byte received, as long as all limits hold.
+
+    A policy that knows of limits, as `planning.policies.incremental` does, makes better use of
+    them: move by move.
+    """
+    if not problem.limits.are_budgets:
+        return placement
+    limits = problem.limits
+    kept: Integers = problem.old.copy()
+    received = costs_of(problem, placement).bytes_received(problem.bytes_of)
+    gain = balancedness_of_layers(problem, placement)
+    gain -= balancedness_of_layers(problem, problem.old)
+    worth = gain / np.maximum(received.sum(axis=1), 1)
+    spent, layers = np.zeros(problem.num_ranks, np.int64), 0
+    for layer in np.argsort(-worth, kind="stable"):
+        if gain[layer] <= 0 or (placement[layer] == problem.old[layer]).all():
+            continue
+        after = spent + received[layer]
+        dear = limits.max_bytes is not None and after.sum() > limits.max_bytes
+        dear |= limits.max_bytes_per_rank is not None and after.max() > limits.max_bytes_per_rank
+        dear |= limits.max_layers is not None and layers >= limits.max_layers
+        if not dear:
+            kept[layer], spent, layers = placement[layer], after, layers + 1
+    return kept
