@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from vllm_eplb_plugin import ENVIRONMENT_VARIABLE
+from vllm_eplb_plugin.planning_settings import PlanningOptions
 
 ADDITIONAL_CONFIG_KEY = "eplb_plugin"
 
@@ -81,6 +82,9 @@ class Settings(BaseModel):
         120.0, gt=0, allow_inf_nan=False, strict=True
     )
     """How long a rank waits for the others where all have to come before it may go on."""
+
+    planning: Annotated[PlanningOptions | None, COMMON] = None
+    """How placements are planned (docs/planning.md); None: as by vLLM, from what vLLM counts."""
 
     @model_validator(mode="after")
     def _harm_needs_loopback(self) -> "Settings":

@@ -93,7 +93,22 @@ def test_every_kind_is_told_of_in_the_order_of_the_schema(script: ModuleType) ->
 
 ONE_OF_EACH: list[Event] = [
     RearrangementStarted(*MOMENT),
-    RearrangementPlanned(*MOMENT, 2, 0.1),
+    RearrangementPlanned(
+        *MOMENT,
+        layers_changed=2,
+        seconds=0.1,
+        policy="incremental",
+        steps=["keep_in_place"],
+        trigger="interval",
+        planning_seconds=0.01,
+        experts_received=[0, 5],
+        bytes_received=[4096, 1024],
+        bytes_from_other_nodes=[0, 1024],
+        balancedness_before=0.8,
+        balancedness_expected=0.99,
+        layers_held_back=0,
+        bytes_held_back=0,
+    ),
     LayerCommitted(*MOMENT, 2, 5),
     RearrangementFinished(*MOMENT, 0.5, 0.4, 0.9, [0, 5], 1024),
     RearrangementSkipped(*MOMENT, 0.5, "nothing to gain"),

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The incremental policy: valid, never worse, within limits, and done when it is done."""
 
-
 import numpy as np
 import torch
 from hypothesis import given, settings

@@ -5,12 +5,10 @@ import numpy as np
 import pytest
 
 from vllm_eplb_plugin.planning.costs import costs_of
-from vllm_eplb_plugin.planning.pipeline import pipeline
+from vllm_eplb_plugin.planning.pipeline import Pipeline
 from vllm_eplb_plugin.planning.policies.incremental import Incremental
 from vllm_eplb_plugin.planning.problem import Integers, Limits, Problem
-from vllm_eplb_plugin.planning.registry import UnknownPolicyError, find_policy, find_step
-from vllm_eplb_plugin.planning.steps.limits import within_limits
-from vllm_eplb_plugin.planning.steps.small_gains import drop_small_gains
+from vllm_eplb_plugin.planning.registry import UnknownPolicyError, find_policy
 
 LOAD = np.array([[60.0, 40, 30, 30], [51.0, 50, 49, 50], [90.0, 80, 10, 20]])
 OLD = np.array([[0, 1, 2, 3]] * 3)
@@ -22,9 +20,20 @@ def spread(_: Problem) -> Integers:
     return SPREAD.copy()
 
 
+class Same:
+    """A policy that changes nothing."""
+
+    def __call__(self, problem: Problem) -> Integers:
+        """Plan what is there."""
+        return problem.old
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same)
+
+
 def test_layers_that_gain_too_little_stay() -> None:
     problem = Problem(LOAD, OLD, 2, limits=Limits(min_gain=0.02))
-    placement = pipeline(spread, drop_small_gains)(problem)
+    placement = Pipeline(spread)(problem).placement
     assert (placement != OLD).any(axis=1).tolist() == [True, False, True]
 
 
@@ -42,7 +51,7 @@ def test_the_layers_that_gain_most_are_taken_while_limits_hold(
     limits: Limits, changed: list[bool]
 ) -> None:
     problem = Problem(LOAD, OLD, 2, limits=limits)
-    placement = pipeline(spread, within_limits)(problem)
+    placement = Pipeline(spread)(problem).placement
     assert (placement != OLD).any(axis=1).tolist() == changed
     received = costs_of(problem, placement).received
     assert limits.max_bytes is None or received.sum() <= limits.max_bytes
@@ -50,8 +59,7 @@ def test_the_layers_that_gain_most_are_taken_while_limits_hold(
 
 def test_policies_and_steps_are_found_by_name() -> None:
     assert find_policy("incremental", {"target": 0.9}) == Incremental(0.9)
-    assert find_step("within_limits") is within_limits
-    assert find_step("tests.unit.test_planning_steps:spread").__name__ == "spread"
+    assert find_policy("tests.unit.test_planning_steps:Same", {}) == Same()
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,10 @@ from vllm_eplb_plugin.observe.events import (
     Mode,
     Placement,
     RearrangementFinished,
+    RearrangementPlanned,
+    Trigger,
 )
-from vllm_eplb_plugin.placement.balance import count_received_experts, layer_rank_loads
+from vllm_eplb_plugin.placement.balance import layer_rank_loads, received_by_rank
 from vllm_eplb_plugin.planning.guard import Plan
 
 
@@ -38,6 +40,74 @@ def layers_committed(moment: Moment, plan: Plan, layers: Sequence[int]) -> Itera
 
 
 @dataclass(frozen=True)
+class Origin:
+    """How a plan came about."""
+
+    policy: str = "vllm"
+    steps: tuple[str, ...] = ()
+    trigger: Trigger = "interval"
+    wanted: torch.Tensor | None = None
+    """``[layers, physical]``: what it would be without limits on what is moved; None: the same."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A rearrangement whose plan all ranks agreed on, and which is carried out now."""
+
+    moment: Moment
+    plan: Plan
+    origin: Origin
+    expert_bytes: Sequence[int]
+    seconds: float
+
+    def events(self) -> Iterator[Event | None]:
+        """Tell what is moved, and why."""
+        plan, origin = self.plan, self.origin
+        experts: list[int] = []
+        of_ranks = [0] * plan.num_ranks
+        from_other_nodes = [0] * plan.num_ranks
+        for layer, size in enumerate(self.expert_bytes):
+            received = _received(plan, layer, plan.new)
+            experts.append(sum(map(len, received)))
+            for rank, count in enumerate(_from_other_nodes(plan, layer, received)):
+                of_ranks[rank] += size * len(received[rank])
+                from_other_nodes[rank] += size * count
+            yield None
+        before = yield from _balancedness(plan, plan.old)
+        expected = yield from _balancedness(plan, plan.new)
+        layers, held_back = yield from self._held_back(sum(of_ranks))
+        yield RearrangementPlanned(
+            *self.moment,
+            sum(map(bool, plan.slots_changed)),
+            self.seconds,
+            origin.policy,
+            list(origin.steps),
+            origin.trigger,
+            plan.seconds,
+            experts,
+            of_ranks,
+            from_other_nodes,
+            before,
+            expected,
+            layers,
+            held_back,
+        )
+
+    def _held_back(self, sent: int) -> Generator[None, None, tuple[int, int]]:
+        """Layers that stay although they would have changed, and bytes not sent, for limits."""
+        wanted = self.origin.wanted
+        if wanted is None:
+            return 0, 0
+        layers, would_be_sent = 0, 0
+        for layer, size in enumerate(self.expert_bytes):
+            stays = not self.plan.slots_changed[layer]
+            layers += stays and bool((wanted[layer] != self.plan.old[layer]).any())
+            would_be_sent += size * sum(map(len, _received(self.plan, layer, wanted)))
+            yield None
+        return layers, max(would_be_sent - sent, 0)
+
+
+@dataclass(frozen=True)
 class Finished:
     """A rearrangement whose last layer that changes is committed."""
 
@@ -55,7 +125,7 @@ class Finished:
         expected = yield from _balancedness(plan, plan.new)
         sent = 0
         for layer, size in enumerate(self.expert_bytes):
-            sent += size * _received(plan, layer)
+            sent += size * sum(map(len, _received(plan, layer, plan.new)))
             yield None
         yield RearrangementFinished(
             *self.moment, self.seconds, before, expected, plan.slots_changed, sent
@@ -91,13 +161,16 @@ def _balancedness(plan: Plan, placement: torch.Tensor) -> Generator[None, None, 
     return mean / heaviest if heaviest > 0 else 1.0
 
 
-def _received(plan: Plan, layer: int) -> int:
-    """Experts of one layer that some rank receives from another one."""
-    old, new = plan.old[layer : layer + 1], plan.new[layer : layer + 1]
-    if old.shape != new.shape:
-        resized = torch.full_like(new, -1)
-        shared = min(old.shape[1], new.shape[1])
-        resized[:, :shared] = old[:, :shared]
-        old = resized
-    [received] = count_received_experts(old, new, plan.num_ranks)
-    return received
+def _received(plan: Plan, layer: int, new: torch.Tensor) -> list[set[int]]:
+    """Experts of one layer that each rank would receive from another one."""
+    size = plan.new.shape[1] // plan.num_ranks
+    return received_by_rank(plan.old[layer].tolist(), new[layer].tolist(), size)
+
+
+def _from_other_nodes(plan: Plan, layer: int, received: list[set[int]]) -> list[int]:
+    """How many of the experts that each rank receives no rank of its node has."""
+    ranks = len(received) // plan.num_nodes
+    size = plan.new.shape[1] // plan.num_nodes
+    old = plan.old[layer].tolist()
+    here = [set(old[node * size : (node + 1) * size]) for node in range(plan.num_nodes)]
+    return [len(experts - here[rank // ranks]) for rank, experts in enumerate(received)]

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from vllm_eplb_plugin.engine.plan_events import (
     Finished,
     Moment,
+    Origin,
+    Planned,
     layers_committed,
     placement_events,
 )
@@ -21,7 +23,6 @@ from vllm_eplb_plugin.observe.events import (
     Mode,
     RearrangementDrained,
     RearrangementFailed,
-    RearrangementPlanned,
     RearrangementRejected,
     RearrangementSkipped,
     RearrangementStarted,
@@ -91,10 +92,16 @@ class Rearrangements:
             self._tell(RearrangementStarted(*followed.moment(self.step)))
         self._unplanned = deque(self._followed.values())
 
-    def planned(self, plan: Plan, mode: Mode) -> None:
-        """Take a plan that every rank has checked; this runs in the thread that plans."""
+    def to_plan(self, mode: Mode) -> Moved | None:
+        """Return the model that is planned next; None: nobody follows what is planned now."""
         # Elastic EP before 0.24 starts a sync one while the async worker is still planning.
         if not self._unplanned or self._unplanned[0].progress.mode != mode:
+            return None
+        return self._unplanned[0].model
+
+    def planned(self, plan: Plan, mode: Mode, origin: Origin | None = None) -> None:
+        """Take a plan that every rank has checked; this runs in the thread that plans."""
+        if self.to_plan(mode) is None:
             return
         followed = self._unplanned.popleft()
         if plan.rejection is not None:
@@ -114,8 +121,14 @@ class Rearrangements:
         if not changed:
             self._end(followed, "skipped", "the plan is the placement in force")
             return
-        moment, seconds = followed.moment(self.step), followed.seconds
-        self._tell(RearrangementPlanned(*moment, len(changed), seconds))
+        planned = Planned(
+            followed.moment(self.step),
+            plan,
+            origin or Origin(),
+            followed.model.expert_bytes,
+            followed.seconds,
+        )
+        self._log.tell(planned.events)
 
     def committed(self, model_index: int, layers: range) -> None:
         """Take notice that layers of a model just became visible."""

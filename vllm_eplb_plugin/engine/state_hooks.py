@@ -17,6 +17,7 @@ from vllm.distributed.parallel_state import (
 )
 
 from vllm_eplb_plugin.engine.common_settings import agree_when_all_come
+from vllm_eplb_plugin.engine.plan_events import Origin
 from vllm_eplb_plugin.engine.refusals import ModelWithoutEplbError
 from vllm_eplb_plugin.engine.session import Session, session_of
 from vllm_eplb_plugin.engine.stages import profile_with_other_stages
@@ -87,7 +88,7 @@ def _override_policy(_: None) -> property:
             return cpu_group
 
         def planned(plan: Plan) -> None:
-            session.rearrangements.planned(plan, "async" if in_worker() else "sync")
+            session.rearrangements.planned(plan, "async" if in_worker() else "sync", Origin())
 
         return GuardedPolicy(session.policy, group, planned, elastic)
 

@@ -2,76 +2,18 @@
 """What happens to placements: the schema of the lines, from which docs/events.md is made."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
+from vllm_eplb_plugin.observe.event_heads import SCHEMA_VERSION as SCHEMA_VERSION
+from vllm_eplb_plugin.observe.event_heads import Event as Event
+from vllm_eplb_plugin.observe.event_heads import EventsDropped as EventsDropped
+from vllm_eplb_plugin.observe.event_heads import Head as Head
+from vllm_eplb_plugin.observe.event_heads import Mode as Mode
+from vllm_eplb_plugin.observe.event_heads import ModelEvent as ModelEvent
+from vllm_eplb_plugin.observe.event_heads import RearrangementEvent as RearrangementEvent
 from vllm_eplb_plugin.observe.identity import Source as Source
 
-SCHEMA_VERSION = 2
-
-Mode = Literal["sync", "async"]
-
-
-@dataclass(frozen=True)
-class Head:
-    """What every line begins with; the fields of its `Source` follow."""
-
-    schema: int
-    """Version of this document; it changes when a kind or field changes its meaning or goes."""
-    event: str
-    """The kind, one of those below."""
-    time: float
-    """When it happened, in Unix seconds."""
-
-
-@dataclass(frozen=True)
-class Event:
-    """An event is something to tell."""
-
-    kind: ClassVar[str]
-
-    def line(self, source: Source, moment: float) -> dict[str, Any]:
-        """Return the event as it is written: what ``source`` saw at ``moment``, in Unix seconds."""
-        head = Head(SCHEMA_VERSION, self.kind, moment)
-        # A placement has tens of thousands of numbers: vars() copies none of them.
-        return vars(head) | vars(source) | vars(self)
-
-
-@dataclass(frozen=True)
-class EventsDropped(Event):
-    """Events are missing here.
-
-    The disk was full, the folder could not be written, or more waited than are kept. Serving went
-    on, and one line of the log said so when it began. The next event is the first written again.
-    """
-
-    kind: ClassVar[str] = "events_dropped"
-
-    number: int
-    """Events that are missing since the last one of this kind."""
-    reason: str
-    """Why the last of them is."""
-
-
-@dataclass(frozen=True)
-class ModelEvent(Event):
-    """Something happened to one model's experts."""
-
-    model: str
-    """The name that vLLM gives the model; before 0.32 a drafter may have its target's."""
-    model_index: int
-    """0: the model that is served; a drafter follows."""
-
-
-@dataclass(frozen=True)
-class RearrangementEvent(ModelEvent):
-    """Something happened in one rearrangement."""
-
-    rearrangement: int
-    """Counts from 1, alike on every rank but those that elastic EP adds later."""
-    step: int
-    """Engine steps since the model was loaded, dummy steps included."""
-    mode: Mode
-    """Whether the model waits for all of it, or goes on meanwhile."""
+Trigger = Literal["interval", "balancedness", "changed_load", "other"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +33,29 @@ class RearrangementPlanned(RearrangementEvent):
     """Layers in which some slot gets another logical expert."""
     seconds: float
     """Since it started."""
+    policy: str
+    """What planned it: the setting's name, or `vllm` without the setting `planning`."""
+    steps: list[str]
+    """What its placement went through then."""
+    trigger: Trigger
+    """Why now: vLLM's interval is over, what was served was not balanced, the load is another one,
+    or else, as when elastic EP scales."""
+    planning_seconds: float
+    """Of these, for policy, steps and limits."""
+    experts_received: list[int]
+    """For each layer, experts that some rank gets from another one."""
+    bytes_received: list[int]
+    """For each rank, expert weights that it gets."""
+    bytes_from_other_nodes: list[int]
+    """Of these, those that no rank of its node has."""
+    balancedness_before: float
+    """As in `rearrangement_finished`."""
+    balancedness_expected: float
+    """The same."""
+    layers_held_back: int
+    """Layers that would have changed if there were no limits on what is moved, and do not."""
+    bytes_held_back: int
+    """Expert weights that would have been sent without these limits, and are not."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a placement means for the work of each EP rank, and what it costs to reach."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -67,6 +69,17 @@ def count_received_experts(old: torch.Tensor, new: torch.Tensor, num_ranks: int)
     received = []
     for old_layer, new_layer in zip(old.tolist(), new.tolist(), strict=True):
         size = len(new_layer) // num_ranks
-        ranks = [slice(rank * size, (rank + 1) * size) for rank in range(num_ranks)]
-        received.append(sum(len(set(new_layer[r]) - {*old_layer[r], -1}) for r in ranks))
+        received.append(sum(map(len, received_by_rank(old_layer, new_layer, size))))
     return received
+
+
+def received_by_rank(old: Sequence[int], new: Sequence[int], size: int) -> list[set[int]]:
+    """Find what each rank receives in one layer, as `count_received_experts` has it.
+
+    Args:
+        old: ``[physical]`` before; where it is shorter, slots were added.
+        new: ``[physical]`` after.
+        size: Slots of a rank.
+    """
+    starts = range(0, len(new), size)
+    return [set(new[at : at + size]) - {*old[at : at + size], -1} for at in starts]

@@ -3,6 +3,7 @@
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,6 +35,9 @@ class Plan:
     num_ranks: int
     rejection: str | None = None
     """Why the policy's result was not used."""
+    num_nodes: int = 1
+    seconds: float = 0.0
+    """How long the policy took."""
 
     @cached_property
     def slots_changed(self) -> list[int]:
@@ -110,6 +114,7 @@ class GuardedPolicy:
         in_force = None if old is None else old.cpu().long().clone()
         proposal, rejection = torch.empty(0, dtype=torch.long), None
         _guarded.now = True
+        started = time.perf_counter()
         try:
             answer = self.policy.rebalance_experts(
                 weight, num_replicas, num_groups, num_nodes, num_ranks, old
@@ -121,6 +126,7 @@ class GuardedPolicy:
             rejection = f"{type(error).__name__}: {error}"
         finally:
             _guarded.now = False
+        seconds = time.perf_counter() - started
         rejection = self._agree(proposal, rejection)
         if rejection is None:
             new = proposal
@@ -131,7 +137,9 @@ class GuardedPolicy:
                 f"{rejection}; the old placement cannot stay, because the number of slots changes"
             )
         old_placement = new if in_force is None else in_force
-        self.on_plan(Plan(weight.cpu(), old_placement, new, num_ranks, rejection))
+        self.on_plan(
+            Plan(weight.cpu(), old_placement, new, num_ranks, rejection, num_nodes, seconds)
+        )
         return new
 
     def _agree(self, proposal: torch.Tensor, rejection: str | None) -> str | None:

@@ -2,7 +2,7 @@
 """What is planned from: loads, the placement in force, and what may be moved."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeAlias
 
@@ -45,6 +45,11 @@ class Limits:
             limit is not None
             for limit in (self.max_bytes, self.max_bytes_per_rank, self.max_layers)
         )
+
+    @property
+    def without_budgets(self) -> "Limits":
+        """The same, but for how much may be moved."""
+        return replace(self, max_bytes=None, max_bytes_per_rank=None, max_layers=None)
 
 
 @dataclass(frozen=True)

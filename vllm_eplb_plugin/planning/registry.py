@@ -12,11 +12,12 @@ from vllm_eplb_plugin.planning.problem import Policy, Step
 ENTRY_POINTS = "vllm_eplb_plugin.policies"
 """The group of entry points by which another package names its policies."""
 
-_OURS = {"incremental": "vllm_eplb_plugin.planning.policies.incremental:Incremental"}
-_STEPS = {
-    "drop_small_gains": "vllm_eplb_plugin.planning.steps.small_gains:drop_small_gains",
-    "within_limits": "vllm_eplb_plugin.planning.steps.limits:within_limits",
+_OURS = {
+    "default": "vllm_eplb_plugin.planning.policies.default:Default",
+    "incremental": "vllm_eplb_plugin.planning.policies.incremental:Incremental",
+    "replicas_only": "vllm_eplb_plugin.planning.policies.replicas_only:ReplicasOnly",
 }
+_STEPS = {"keep_in_place": "vllm_eplb_plugin.planning.steps.keep_in_place:KeepInPlace"}
 
 
 class UnknownPolicyError(ValueError):
@@ -34,21 +35,26 @@ def find_policy(name: str, parameters: Mapping[str, Any]) -> Policy:
     Raises:
         UnknownPolicyError: There is none, it cannot be imported, or it does not take them.
     """
-    make: Callable[..., Policy] = _find(name, _OURS | _of_other_packages(), "policy")
+    policy: Policy = _make(name, _OURS | _of_other_packages(), "policy", parameters)
+    return policy
+
+
+def find_step(name: str, parameters: Mapping[str, Any]) -> Step:
+    """Make a step of ours, or ``module:object``.
+
+    Raises:
+        UnknownPolicyError: There is none, it cannot be imported, or it does not take them.
+    """
+    step: Step = _make(name, _STEPS, "step", parameters)
+    return step
+
+
+def _make(name: str, known: Mapping[str, str], what: str, parameters: Mapping[str, Any]) -> Any:
+    make: Callable[..., Any] = _find(name, known, what)
     try:
         return make(**parameters)
     except (TypeError, ValueError) as error:
-        raise UnknownPolicyError(f"the policy {name!r} cannot be made: {error}") from error
-
-
-def find_step(name: str) -> Step:
-    """Find a step of ours, or ``module:function``.
-
-    Raises:
-        UnknownPolicyError: There is none.
-    """
-    step: Step = _find(name, _STEPS, "step")
-    return step
+        raise UnknownPolicyError(f"the {what} {name!r} cannot be made: {error}") from error
 
 
 def _of_other_packages() -> dict[str, str]:

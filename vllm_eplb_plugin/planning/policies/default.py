@@ -6,11 +6,15 @@ in its order of operations and its precision, because ties decide where experts 
 numpy's own, whose order of equal elements depends on the machine.
 """
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from vllm_eplb_plugin.placement.compiling import compiled
+from vllm_eplb_plugin.planning.problem import Problem
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
@@ -61,6 +65,28 @@ class CompiledPolicy:
                 )
             _keep_slots(placement, np.ascontiguousarray(old), num_ranks)
         return torch.from_numpy(placement)
+
+
+@dataclass(frozen=True)
+class Default:
+    """The same as a policy of this package, from whatever plans as vLLM's does."""
+
+    policy: Any = CompiledPolicy
+    """Anything with vLLM's ``rebalance_experts``."""
+
+    def __call__(self, problem: Problem) -> Ints:
+        """Plan ``[layers, slots]``."""
+        answer = self.policy.rebalance_experts(
+            torch.from_numpy(problem.load),
+            problem.num_slots,
+            problem.num_groups,
+            problem.num_nodes,
+            problem.num_ranks,
+            torch.from_numpy(problem.old),
+        )
+        answer = answer[0] if isinstance(answer, tuple) else answer
+        placement: Ints = np.ascontiguousarray(answer.cpu().long().numpy())
+        return placement
 
 
 def _check(experts: int, slots: int, groups: int, nodes: int, ranks: int) -> None:

@@ -7,6 +7,18 @@ from vllm_eplb_plugin.planning.costs import balancedness_of_layers, costs_of
 from vllm_eplb_plugin.planning.problem import Integers, Problem
 
 
+def fits(problem: Problem, placement: Integers) -> bool:
+    """Say whether what is received, and the layers that change, are within all limits."""
+    limits = problem.limits
+    if not limits.are_budgets:
+        return True
+    received = costs_of(problem, placement).bytes_received(problem.bytes_of).sum(axis=0)
+    layers = int((placement != problem.old).any(axis=1).sum())
+    spent = (int(received.sum()), int(received.max(initial=0)), layers)
+    most = (limits.max_bytes, limits.max_bytes_per_rank, limits.max_layers)
+    return all(m is None or s <= m for s, m in zip(spent, most, strict=True))
+
+
 def within_limits(problem: Problem, placement: Integers) -> Integers:
     """Take the layers that gain most for each byte received, as long as all limits hold.
 

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of planning: with which policy, within which limits, and when."""
+
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+def _named(value: object) -> object:
+    # A name alone, or {name: parameters}.
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, dict) and len(value) == 1:
+        [(name, parameters)] = value.items()
+        if isinstance(parameters, dict):
+            return {"name": name, "parameters": parameters}
+    raise ValueError('is neither a name nor {"NAME": {PARAMETER: VALUE, ...}}')
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NamedOptions(_Options):
+    """A policy or a step by its name, with its own parameters."""
+
+    name: str = Field(min_length=1)
+    parameters: dict[str, Any] = {}
+
+
+Named: TypeAlias = Annotated[NamedOptions, BeforeValidator(_named)]
+
+_Share: TypeAlias = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+_Count: TypeAlias = Annotated[int, Field(ge=1, strict=True)]
+_Budget: TypeAlias = Annotated[int, Field(ge=0, strict=True)]
+
+
+class LimitOptions(_Options):
+    """The limits of one rearrangement of one model (`planning.problem.Limits`)."""
+
+    max_bytes: _Budget | None = None
+    max_bytes_per_rank: _Budget | None = None
+    max_layers: _Budget | None = None
+    min_gain: float = Field(0.0, ge=0, lt=1, allow_inf_nan=False)
+    other_node_cost: float = Field(1.0, ge=1, allow_inf_nan=False)
+
+
+class SmoothingOptions(_Options):
+    """Loads of earlier windows that count, too (`planning.smoothing`)."""
+
+    weight: _Share = 0.5
+    """What all earlier windows together weigh."""
+    max_tokens: _Count = 50_000
+    """A window with more tokens a layer is planned from as it is."""
+
+
+class TriggerOptions(_Options):
+    """When to plan between vLLM's intervals, and when not at one (`planning.triggers`)."""
+
+    below: _Share | None = None
+    """Plan when the balancedness of what was just served is below this."""
+    changed: _Share | None = None
+    """Plan at once when so great a part of the load is on other experts than it was."""
+    check_steps: _Count = 50
+    """Engine steps between two looks."""
+    min_steps: _Count = 200
+    """Engine steps between two rearrangements, at least; not where the load has changed."""
+
+    @model_validator(mode="after")
+    def _has_a_reason(self) -> "TriggerOptions":
+        if self.below is None and self.changed is None:
+            raise ValueError("needs below or changed: without them nothing triggers")
+        return self
+
+
+class PlanningOptions(_Options):
+    """How placements are planned."""
+
+    policy: Named = NamedOptions(name="default")
+    steps: list[Named] = []
+    limits: LimitOptions = LimitOptions()
+    expert_groups: bool = Field(True, strict=True)
+    """Whether each expert group of the model stays on one node, where vLLM's policy keeps it."""
+    smoothing: SmoothingOptions | None = None
+    trigger: TriggerOptions | None = None
