@@ -2,6 +2,7 @@
 """What can be said of planning, and what a wrong value says."""
 
 import json
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -106,3 +107,13 @@ def test_ranks_compare_it_as_json() -> None:
     told = Settings(planning=PlanningOptions(smoothing=SmoothingOptions()))
     assert json.loads(json.dumps(common_settings(told)))["planning"]["smoothing"]["weight"] == 0.5
     assert TriggerOptions(below=0.9) != TriggerOptions(below=0.8)
+
+
+def test_the_page_on_planning_has_every_key_with_its_default() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "planning.md").read_text()
+    for options in OBJECTS.values():
+        for name, field in options.model_fields.items():
+            default = field.get_default(call_default_factory=True)
+            plain = isinstance(default, (bool, int, float))
+            told = f"`{json.dumps(default).removesuffix('.0')}`" if plain else ""
+            assert f"| `{name}` | {told}" in page, f"{name}: {told}"
