@@ -19,8 +19,10 @@ ADDITIONAL_CONFIG_KEY = "eplb_plugin"
 Fault = Literal[
     "weights_not_moved",
     "expert_row_swapped",
+    "stale_sources",
     "replica_count_off_by_one",
     "invalid_placement",
+    "stale_plan",
     "no_rearrangement",
 ]
 
