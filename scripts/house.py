@@ -15,7 +15,8 @@ PACKAGE = Path(__file__).parents[1] / "vllm_eplb_plugin"
 
 MAY_IMPORT = {
     "releases": "",
-    "settings": "planning_settings",
+    "settings": "planning_settings wrong_values",
+    "wrong_values": "",
     "planning_settings": "",
     "processor": "",
     "adapter_files": "",

@@ -7,12 +7,13 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from vllm_eplb_plugin import ENVIRONMENT_VARIABLE
 from vllm_eplb_plugin.planning_settings import PlanningOptions
+from vllm_eplb_plugin.wrong_values import describe
 
 ADDITIONAL_CONFIG_KEY = "eplb_plugin"
 
@@ -228,24 +229,5 @@ def _parse(value: object, source: str) -> Settings:
     try:
         return Settings.model_validate(dict(value))
     except ValidationError as error:
-        problems = "; ".join(_describe(dict(problem)) for problem in error.errors())
+        problems = "; ".join(describe(dict(problem), Settings) for problem in error.errors())
         raise SettingsError(f"{source}: {problems}") from error
-
-
-def _describe(problem: dict[str, Any]) -> str:
-    name = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        *above, key = problem["loc"]
-        nearest = difflib.get_close_matches(str(key), _keys_at(above), n=1, cutoff=0.0)
-        return f"unknown setting {name!r}, the nearest is {'.'.join([*above, *nearest])!r}"
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    return f"setting {name!r} has the value {problem['input']!r}: {message}" if name else message
-
-
-def _keys_at(place: list[str]) -> list[str]:
-    """Find the keys of the object in which a key is unknown."""
-    model: Any = Settings
-    for key in place:
-        kinds = [model.model_fields[key].annotation, *get_args(model.model_fields[key].annotation)]
-        [model] = [kind for kind in kinds if hasattr(kind, "model_fields")]
-    return list(model.model_fields)
