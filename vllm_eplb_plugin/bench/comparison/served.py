@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How well a row of short windows is served, if planned every so many of them or at a trigger."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,7 +20,7 @@ class Schedule:
     """Windows between two plans."""
     recorded: int
     """Windows, at most, whose load an interval's plan is made from."""
-    rule: Rule = Rule()
+    rule: Rule = field(default_factory=Rule)
     """Looked at after each window; what it triggers is planned from that window alone, and starts
     the interval anew, as vLLM's counter does."""
 
