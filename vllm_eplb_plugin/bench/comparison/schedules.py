@@ -54,8 +54,12 @@ class ScheduleRow:
     plans: float
     triggered: float
     """Those that were not an interval's."""
-    windows_until_balanced: float | None
-    """After a change of domain, until one is; None: there is none, or one without."""
+    changes: int
+    """Of domain, of all seeds."""
+    never: int
+    """Those after which no window was balanced."""
+    until_balanced: float | None
+    """Windows after a change until one is, of the other changes; None: there are none."""
     slowest: int | None
     """Most of them."""
 
@@ -130,7 +134,6 @@ def _row(
         served.append(serve(cluster, contestant.pipeline, schedule, windows[PARTS:], first))
     waits = [wait for one in served for wait in one.until_balanced(sequence.changes)]
     reached = [wait for wait in waits if wait is not None]
-    always = bool(waits) and len(reached) == len(waits)
     each = PARTS / len(served[0].balancedness)
     return ScheduleRow(
         shape=str(sequence.shape),
@@ -145,6 +148,8 @@ def _row(
         received=statistics.fmean(int(one.received.sum()) for one in served) * each,
         plans=statistics.fmean(int((one.planned > 0).sum()) for one in served) * each,
         triggered=statistics.fmean(int((one.planned == 2).sum()) for one in served) * each,
-        windows_until_balanced=statistics.fmean(reached) if always else None,
-        slowest=max(reached) if always else None,
+        changes=len(waits),
+        never=len(waits) - len(reached),
+        until_balanced=statistics.fmean(reached) if reached else None,
+        slowest=max(reached, default=None),
     )

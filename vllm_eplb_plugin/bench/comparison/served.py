@@ -2,6 +2,7 @@
 """How well a row of short windows is served, if planned every so many of them or at a trigger."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -60,9 +61,8 @@ class Served:
         Args:
             changes: The first window of each domain but the first.
         """
-        ends = [*changes[1:], len(self.balancedness)]
         found: list[int | None] = []
-        for first, end in zip(changes, ends, strict=True):
+        for first, end in pairwise([*changes, len(self.balancedness)]):
             good = np.flatnonzero(self.balancedness[first:end] >= BALANCED)
             found.append(int(good[0]) if len(good) else None)
         return found

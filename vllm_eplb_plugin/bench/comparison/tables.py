@@ -21,7 +21,8 @@ EXPLANATION = (
 SCHEDULE_EXPLANATION = (
     f"every, from: short windows between plans, and planned from; {PARTS} are one window of bench "
     "plan; plans (triggered) and experts received are of as many; "
-    f"until {BALANCED}: short windows below it after a change of domain, mean and most"
+    f"until {BALANCED}: short windows below it after a change of domain, mean and most; never: "
+    "the next change came before"
 )
 
 
@@ -63,8 +64,9 @@ def schedule_tables(rows: Iterable[ScheduleRow]) -> Iterable[Table]:
             table.add_column(column, justify="right")
         table.add_column(f"until {BALANCED}", justify="right")
         for row in group:
-            until = _or_never(row.windows_until_balanced)
+            until = _or_never(row.until_balanced)
             until += "" if row.slowest is None else f", {row.slowest}"
+            until += f", never {row.never} of {row.changes}" if row.never else ""
             table.add_row(
                 row.policy,
                 str(row.every),
