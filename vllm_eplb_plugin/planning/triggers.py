@@ -39,6 +39,14 @@ class Watch:
     """``[layers, logical]``: the load of the last plan; None: there was none."""
     reached: float | None = None
     """Balancedness at the first look after the last plan."""
+    served: float | None = None
+    """Balancedness at the last look."""
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether nothing was too low at the last look."""
+        below = self.rule.below
+        return below is not None and self.served is not None and self.served >= below
 
     def planned(self, load: Floats) -> None:
         """Take note of a plan, and of the load ``[layers, logical]`` that it was made from."""
@@ -55,7 +63,7 @@ class Watch:
         Returns:
             Why to plan; None: do not.
         """
-        served = balancedness(load, placement, num_ranks)
+        self.served = served = balancedness(load, placement, num_ranks)
         if served is None:
             return None
         if self.planned_from is not None:
@@ -63,7 +71,7 @@ class Watch:
                 self.reached = served
             if self._is_another(load, self.planned_from):
                 return "changed_load"
-        if self.rule.below is None or served >= self.rule.below:
+        if self.rule.below is None or self.is_balanced:
             return None
         has_fallen = self.reached is None or served <= self.reached - self.rule.margin
         return "balancedness" if has_fallen else None
