@@ -10,13 +10,12 @@ def biased(problem: Problem) -> Integers:
     """Plan ``[layers, slots]``.
 
     Raises:
-        ValueError: Ranks do not have as many homes, or as many redundant slots, each.
+        ValueError: Ranks are not the homes of as many experts each, or have more slots than there
+            are experts besides.
     """
     ranks, experts = problem.num_ranks, problem.num_experts
-    if experts % ranks:
-        raise ValueError(
-            f"biased replication: {experts} experts on {ranks} ranks are no equal part"
-        )
+    if experts % ranks or problem.num_slots // ranks - experts // ranks > experts:
+        raise ValueError(f"biased replication cannot place {experts} experts on {ranks} ranks")
     rows = [
         _layer(load, old.reshape(ranks, -1), experts // ranks)
         for load, old in zip(problem.load, problem.old, strict=True)
@@ -32,7 +31,8 @@ def _layer(load: Floats, old: Integers, homes: int) -> Integers:
     hottest = np.argsort(-load, kind="stable")
     rows = []
     for mine, before in zip(home, old[:, homes:], strict=True):
-        wanted = hottest[~np.isin(hottest, mine)][: len(before)]
+        here = np.isin(hottest, mine)
+        wanted = np.concatenate([hottest[~here], hottest[here]])[: len(before)]
         rows.append(np.concatenate([mine, _in_place(wanted, before)]))
     placement: Integers = np.concatenate(rows)
     return placement
