@@ -51,6 +51,6 @@ LoadsFolder = Annotated[
     typer.Option(
         "--loads-from",
         envvar=LOADS_VARIABLE,
-        help='Folder of recorded loads: *.json with "counts": {DOMAIN: [layers][experts]}.',
+        help='Folder of recorded loads: JSON files whose "counts" are by domain, layer and expert.',
     ),
 ]

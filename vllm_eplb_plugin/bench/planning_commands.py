@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`vllm-eplb bench plan` and `bench schedule`: how to plan, and when."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -44,7 +45,7 @@ def plan(
     plot: options.PlotFile = None,
 ) -> None:
     """Compare policies: what their plans are worth on the load that comes, and what they move."""
-    asked = {name: str(value) for name, value in locals().items() if value is not None}
+    asked = _asked(locals())
     with _refusals():
         shapes = [parse_shape(name) for name in shape] if shape else None
         require_files(json, plot)
@@ -82,8 +83,8 @@ def schedule(
     every: Annotated[
         list[str] | None,
         typer.Option(
-            help="WINDOWS[/RECORDED]: short windows from plan to plan, and those that are "
-            "planned from, as many without. Repeatable. Without: 8, 4, 2/4, 1/2."
+            help="WINDOWS or WINDOWS/RECORDED: short windows from plan to plan, and those "
+            "that are planned from, as many without. Repeatable. Without: 8, 4, 2/4, 1/2."
         ),
     ] = None,
     below: Annotated[float | None, typer.Option(help="Plan when so badly balanced.")] = None,
@@ -101,7 +102,7 @@ def schedule(
     json: options.JsonFile = None,
 ) -> None:
     """Compare when to plan: every so many short windows, or when a trigger says so."""
-    asked = {name: str(value) for name, value in locals().items() if value is not None}
+    asked = _asked(locals())
     with _refusals():
         shapes = [parse_shape(name) for name in shape] if shape else None
         require_files(json, None)
@@ -127,6 +128,15 @@ def schedule(
             result.write_json(json, asked=asked, schedules=[asdict(row) for row in rows])
 
 
+def _asked(options: dict[str, Any]) -> dict[str, str]:
+    """What was asked for, without whose machine it was."""
+    return {
+        name: str(value)
+        for name, value in options.items()
+        if value is not None and not isinstance(value, Path)
+    }
+
+
 def _timings(shapes: list[Shape], rounds: int) -> Result:
     """Time vLLM's own policy and its compiled form on the same loads."""
     import torch
@@ -141,7 +151,7 @@ def _timings(shapes: list[Shape], rounds: int) -> Result:
     return Result("plan", "cpu", rounds, rows)
 
 
-def _show(tables: Iterator[Table] | Any, explanation: str, result: Result) -> None:
+def _show(tables: Iterable[Table], explanation: str, result: Result) -> None:
     width = None if Console().is_terminal else 190
     console = Console(highlight=False, markup=False, width=width)
     if result.rows:
