@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -175,7 +176,7 @@ def ask(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     made: dict[str, Callable[..., None]] = {}
     exec(ASK, made)
 
-    def answer(eplb: bool, **settings: bool) -> str:
+    def answer(eplb: bool, **settings: Any) -> str:
         made["ask"](eplb, **settings)
         return capsys.readouterr().out
 
@@ -225,6 +226,27 @@ def test_settings_of_the_variable_go_where_vllm_hands_them_to_every_worker() -> 
         "made {'x': 1}",
         "made True",
     ], done.stderr
+
+
+def test_a_policy_that_is_none_is_refused_before_a_worker_starts_where_eplb_is_asked_for(
+    register: Callable[[], None], ask: Callable[..., str]
+) -> None:
+    register()
+    wrong = {"loopback": True, "planning": {"policy": "incremantal"}}
+    said = "the setting planning: there is no policy 'incremantal', the nearest is 'incremental'"
+    assert f"ValueError {said}" in ask(True, **wrong)
+    assert "made VllmConfig" in ask(False, **wrong)
+    assert "made VllmConfig" in ask(True, **(wrong | {"enabled": False}))
+    assert "made VllmConfig" in ask(True, loopback=True, planning={"policy": "incremental"})
+
+
+def test_the_doctor_names_a_policy_that_is_none() -> None:
+    planning = '{"planning": {"steps": ["keep_inplace"]}}'
+    done = doctor(EPLB_PLUGIN=planning)
+    assert "there is no step 'keep_inplace', the nearest is 'keep_in_place'" in done.stdout
+    assert done.returncode == 2
+    done = doctor("--additional-config", f'{{"eplb_plugin": {planning}}}')
+    assert "there is no step 'keep_inplace'" in done.stdout
 
 
 def test_turned_off_by_the_option_the_log_says_so(

@@ -13,17 +13,13 @@ from tests.releases.ranks import RankFailure, Ranks, assert_nothing_wrong
 INCREMENTAL = {"planning": {"policy": "incremental"}}
 WARM = [30, 20, 10, 10, 10, 10, 10, 10]
 OTHER = [10, 10, 10, 10, 10, 10, 20, 30]
-DUMMY = 3
-"""Every so many steps, rank 1 makes a dummy step, whose load does not count."""
+NEVER = 10_000
 
 
 def run(ranks: Ranks, folder: Path, loads: list[list[int]], **job: Any) -> list[dict[str, Any]]:
     """What ranks told of steps with these loads."""
-    arguments = {
-        "loads": loads,
-        "window": job.pop("window", 12),
-        "interval": job.pop("interval", 12),
-    }
+    numbers = {"window": 12, "interval": 12, "dummies": 3}
+    arguments = {"loads": loads} | {name: job.pop(name, numbers[name]) for name in numbers}
     reports = ranks(scenario="planned", arguments=arguments, events_dir=str(folder), **job)
     assert_nothing_wrong(reports)
     assert reports[0]["placements"] == reports[1]["placements"]
@@ -70,37 +66,46 @@ def test_what_limits_hold_back_is_told(some_ranks: Ranks, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("use_async", [False, True])
+@pytest.mark.parametrize("dummies", [3, NEVER])
 def test_a_load_belongs_to_the_expert_that_caused_it(
-    use_async: bool, some_ranks: Ranks, tmp_path: Path
+    use_async: bool, dummies: int, some_ranks: Ranks, tmp_path: Path
 ) -> None:
+    wrong = wrong_shares(some_ranks, tmp_path, dummies, use_async, {"policy": "default"})
+    assert wrong == [0.0] * len(wrong)
+
+
+def test_vllm_credits_other_experts_with_what_came_before_a_commit(
+    some_ranks: Ranks, tmp_path: Path
+) -> None:
+    wrong = wrong_shares(some_ranks, tmp_path / "async", NEVER, True, None)
+    # Right until experts have moved, and where all of a window was counted after that.
+    assert wrong[0] == 0.0 and max(wrong) > 0.03
+    wrong = wrong_shares(some_ranks, tmp_path / "sync", NEVER, False, None)
+    assert wrong == [0.0] * len(wrong)
+
+
+def wrong_shares(
+    ranks: Ranks, folder: Path, dummies: int, use_async: bool, planning: dict[str, str] | None
+) -> list[float]:
+    """Of each plan, the part of its load that is not where it was caused; rank 1's dummies are
+    no cause."""
     generator = np.random.Generator(np.random.PCG64(1))
     loads = generator.integers(0, 50, (60, 8))
-    wrong = {}
-    for name, settings in (("vllm", {}), ("own", {"planning": {"policy": "default"}})):
-        folder = tmp_path / name
-        job = {"use_async": use_async, "models": 2, "settings": settings}
-        events = run(some_ranks, folder, loads.tolist(), window=8, interval=8, **job)
-        started = {e["rearrangement"]: e["step"] for e in of_kind(events, "rearrangement_started")}
-        wrong[name] = [
-            wrong_share(e["logical_load"], started[e["rearrangement"]], loads, 8)
-            for e in of_kind(events, "placement")
-            if e["mode"]
-        ]
-        assert len(wrong[name]) >= 8
-    assert wrong["own"] == [0.0] * len(wrong["own"])
-    # vLLM's is right until experts have moved.
-    assert wrong["vllm"][0] == 0.0
-    assert max(wrong["vllm"]) > 0.03
-    # In sync mode nothing moves within a window that begins when the last one ends. But dummies
-    # keep a rank's window from that: it still has steps of the one before.
-
-
-def wrong_share(load: list[list[int]], start: int, loads: Any, window: int) -> float:
-    """The part of the load of a window that is not where it was caused."""
-    steps = np.arange(max(1, start - window + 1), start + 1)
-    counted = 1 + (steps % DUMMY != 0)
-    true = (loads[steps - 1] * counted[:, None]).sum(axis=0)
-    return float(np.abs(np.array(load) - true).sum(axis=1).max() / 2 / true.sum())
+    job = {"use_async": use_async, "models": 2, "settings": {"planning": planning}}
+    numbers = {"window": 8, "interval": 8, "dummies": dummies}
+    events = run(ranks, folder, loads.tolist(), **job, **numbers)
+    started = {e["rearrangement"]: e["step"] for e in of_kind(events, "rearrangement_started")}
+    shares = []
+    for placed in of_kind(events, "placement"):
+        if placed["mode"]:
+            start = started[placed["rearrangement"]]
+            steps = np.arange(max(1, start - 7), start + 1)
+            counted = 1 + (steps % dummies != 0)
+            true = (loads[steps - 1] * counted[:, None]).sum(axis=0)
+            difference = np.abs(np.array(placed["logical_load"]) - true)
+            shares.append(float(difference.sum(axis=1).max() / 2 / true.sum()))
+    assert len(shares) >= 8
+    return shares
 
 
 @pytest.mark.parametrize("use_async", [False, True])

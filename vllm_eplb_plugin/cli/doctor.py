@@ -24,6 +24,7 @@ from vllm_eplb_plugin.overrides.binding import find_mismatches
 from vllm_eplb_plugin.overrides.catalogue import Overrides, overrides_for
 from vllm_eplb_plugin.placement.compiling import numba_cache_problem
 from vllm_eplb_plugin.placement.fast_way import FastWay, import_problem
+from vllm_eplb_plugin.planning.availability import planning_problem
 from vllm_eplb_plugin.processor import Processor, processor_problem, this_processor
 from vllm_eplb_plugin.releases import (
     RELEASES,
@@ -122,7 +123,10 @@ def examine(additional_configs: Sequence[str] = ()) -> Report:
 
 def _examine_settings(report: Report) -> Settings | None:
     try:
-        return load_settings()
+        settings = load_settings()
+        if (problem := planning_problem(settings.planning)) is not None:
+            report.problems.append(problem)
+        return settings
     except SettingsError as error:
         report.problems.append(str(error))
         return None
@@ -131,8 +135,11 @@ def _examine_settings(report: Report) -> Settings | None:
 def _examine_additional_config(report: Report, text: str) -> None:
     try:
         value = parse_json(text, "--additional-config")
-        if not load_settings(value).enabled:
+        settings = load_settings(value)
+        if not settings.enabled:
             return
+        if (problem := planning_problem(settings.planning)) is not None:
+            report.problems.append(problem)
         if turned_off_by(value) is not None:
             report.problems.append(
                 f"{ENVIRONMENT_VARIABLE} turns the plugin off, whatever --additional-config says: "

@@ -56,11 +56,10 @@ def _examine(off: str | None) -> tuple[str, ...]:
 
 
 def _check_planning(settings: "Settings") -> None:
-    """Refuse a policy or step that cannot be made before a worker starts."""
-    if settings.enabled and settings.planning is not None:
-        from vllm_eplb_plugin.planning.registry import make_pipeline
+    from vllm_eplb_plugin.planning.availability import planning_problem
 
-        make_pipeline(settings.planning)
+    if settings.enabled and (problem := planning_problem(settings.planning)) is not None:
+        raise ValueError(problem)
 
 
 def _guard_adapters() -> None:

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from vllm_eplb_plugin.placement.compiling import compiled
 from vllm_eplb_plugin.planning.costs import rank_loads
 from vllm_eplb_plugin.planning.problem import Floats, Integers
 
@@ -97,14 +98,26 @@ def changed_share(load: Floats, before: Floats) -> float:
         load: ``[layers, logical]`` tokens.
         before: ``[layers, logical]`` tokens, of any number.
     """
-    tokens, tokens_before = load.sum(axis=1), before.sum(axis=1)
-    both = (tokens > 0) & (tokens_before > 0)
-    if not both.any():
+    layers, distance, chance = _distance(load, before)
+    if layers == 0:
         return 0.0
-    tokens, tokens_before = tokens[both, None], tokens_before[both, None]
-    share, share_before = load[both] / tokens, before[both] / tokens_before
-    distance = float(np.abs(share - share_before).sum(axis=1).mean()) / 2
-    mixed = (load[both] + before[both]) / (tokens + tokens_before)
-    deviation = np.sqrt(mixed * (1 - mixed) * (1 / tokens + 1 / tokens_before))
-    chance = float(deviation.sum(axis=1).mean()) / np.sqrt(2 * np.pi)
-    return float(np.sqrt(max(distance**2 - chance**2, 0.0)))
+    return float(np.sqrt(max((distance / layers) ** 2 - (chance / layers) ** 2, 0.0)))
+
+
+# On the thread that runs the model: numpy takes ten times as long.
+@compiled("Tuple((i8, f8, f8))(f8[:,::1], f8[:,::1])", nogil=True)
+def _distance(load, before):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Layers that have both loads; their distance, and what chance makes of it, summed up."""
+    layers, distance, chance = 0, 0.0, 0.0
+    for layer in range(load.shape[0]):
+        tokens, tokens_before = np.sum(load[layer]), np.sum(before[layer])
+        if tokens == 0 or tokens_before == 0:
+            continue
+        layers += 1
+        for expert in range(load.shape[1]):
+            one, other = load[layer, expert], before[layer, expert]
+            distance += abs(one / tokens - other / tokens_before) / 2
+            mixed = (one + other) / (tokens + tokens_before)
+            variance = mixed * (1 - mixed) * (1 / tokens + 1 / tokens_before)
+            chance += np.sqrt(variance / (2 * np.pi))
+    return layers, distance, chance

@@ -10,9 +10,10 @@ from tests.releases.two_ranks import LOGICAL, Job, Report, new_state, wait_for_w
 
 
 def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
-    """Make a step for each of the loads, of which rank 1 makes some as dummies.
+    """Make a step for each of the loads.
 
-    ``loads`` of the arguments are ``[steps, logical]``; ``window`` and ``interval`` are vLLM's.
+    ``loads`` of the arguments are ``[steps, logical]``; ``window`` and ``interval`` are vLLM's;
+    every ``dummies``-th step of rank 1 is a dummy one.
     """
     eplb = config.parallel_config.eplb_config
     eplb.window_size, eplb.step_interval = job.arguments["window"], job.arguments["interval"]
@@ -22,7 +23,7 @@ def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
     state.start_async_loop()
     report = Report(job, rank, state)
     for step, load in enumerate(job.arguments["loads"], start=1):
-        is_dummy = rank == 1 and step % 3 == 0
+        is_dummy = rank == 1 and step % job.arguments["dummies"] == 0
         for model_state in state.model_states.values():
             record(model_state, torch.tensor(load))
         state.step(is_dummy=is_dummy)

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the planner hands to a pipeline, on one rank."""
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+
+from vllm_eplb_plugin.engine.planner import Planner
+from vllm_eplb_plugin.engine.rearrangements import Moved, Rearrangements
+from vllm_eplb_plugin.observe.event_log import EventLog
+from vllm_eplb_plugin.observe.events import Trigger
+from vllm_eplb_plugin.observe.identity import ModelId, Source
+from vllm_eplb_plugin.planning.problem import Integers, Limits, Problem
+from vllm_eplb_plugin.planning_settings import PlanningOptions
+
+OLD = torch.tensor([[0, 1, 2, 3, 0, 1]])
+MODEL = Moved(ModelId("name", 0), [100])
+seen: list[Problem] = []
+
+
+class Look:
+    """A policy that leaves all as it is, and keeps what it was asked."""
+
+    def __call__(self, problem: Problem) -> Integers:
+        """Plan what is there."""
+        seen.append(problem)
+        return problem.old
+
+
+@pytest.fixture
+def group() -> Iterator[dist.ProcessGroup]:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    assert dist.group.WORLD is not None
+    yield dist.group.WORLD
+    dist.destroy_process_group()
+
+
+class Engine:
+    """A planner, and the model whose steps it counts."""
+
+    def __init__(self, group: dist.ProcessGroup, **planning: Any) -> None:
+        self._group, self._step = group, 0
+        self.rearrangements = Rearrangements(EventLog(None, Source(0, 0, 0)))
+        named = {"policy": "tests.unit.test_planner:Look"} | planning
+        self.planner = Planner(PlanningOptions.model_validate(named), self.rearrangements)
+        self.planner.vllm_policy = SimpleNamespace(rebalance_experts=lambda *_: "vLLM's")
+        model = SimpleNamespace(num_moe_layers=1, num_logical_experts=4)
+        load = torch.zeros(1, 6, dtype=torch.int32)
+        self._state = SimpleNamespace(
+            model=model, expert_load_pass=load, physical_to_logical_map=OLD
+        )
+        self.planner.count(0, self._state, 4)
+
+    def serve(self, load: list[int], steps: int = 4) -> None:
+        for _ in range(steps):
+            self._step += 1
+            self._state.expert_load_pass[:] = torch.tensor(load)
+            self.planner.step(self._step, [self._state], True)
+
+    def plan(self, trigger: Trigger = "interval", nodes: int = 1, groups: int = 1) -> Problem:
+        self.rearrangements.trigger = trigger
+        self.rearrangements.start("sync", [MODEL])
+        [load] = self.planner.take_loads(self._group)
+        asked = self.planner.ask("sync")
+        assert torch.equal(asked.rebalance_experts(load, 6, groups, nodes, 2, OLD), OLD)
+        assert asked.origin is not None
+        return seen[-1]
+
+
+def test_a_problem_has_the_window_and_its_parts(group: dist.ProcessGroup) -> None:
+    engine = Engine(group, limits={"min_gain": 0.01, "other_node_cost": 2})
+    engine.serve([1, 2, 3, 4, 5, 6], 3)
+    problem = engine.plan(nodes=2, groups=2)
+    assert problem.load.tolist() == [[18, 24, 9, 12]]
+    assert problem.history is not None
+    assert problem.history.tolist() == [
+        [[0, 0, 0, 0]],
+        [[6, 8, 3, 4]],
+        [[6, 8, 3, 4]],
+        [[6, 8, 3, 4]],
+    ]
+    assert (problem.num_ranks, problem.num_nodes, problem.num_groups) == (2, 2, 2)
+    assert problem.bytes_of.tolist() == [100]
+    assert problem.limits == Limits(min_gain=0.01, other_node_cost=2)
+
+
+def test_expert_groups_can_be_ignored(group: dist.ProcessGroup) -> None:
+    engine = Engine(group, expert_groups=False)
+    assert engine.plan(nodes=2, groups=2).num_groups == 1
+
+
+def test_another_load_is_planned_for_without_what_came_before(group: dist.ProcessGroup) -> None:
+    trigger = {"changed": 0.2, "check_steps": 5}
+    engine = Engine(group, trigger=trigger, smoothing={})
+    engine.planner.count(0, engine._state, 20)
+    engine.serve([9, 0, 0, 0, 0, 0], 10)
+    engine.serve([0, 0, 5, 0, 0, 0], 9)
+    assert engine.plan("changed_load").load.tolist() == [[0, 0, 45, 0]]
+
+
+def test_loads_of_few_tokens_are_smoothed(group: dist.ProcessGroup) -> None:
+    engine = Engine(group, smoothing={"weight": 0.5, "max_tokens": 100})
+    engine.serve([0, 0, 10, 0, 0, 0])
+    assert engine.plan().load.tolist() == [[0, 0, 40, 0]]
+    engine.serve([0, 0, 0, 10, 0, 0])
+    assert engine.plan().load.tolist() == [[0, 0, 20, 20]]
+    engine.planner.start_anew()
+    engine.serve([0, 0, 0, 10, 0, 0])
+    assert engine.plan().load.tolist() == [[0, 0, 0, 40]]
+
+
+def test_nothing_is_planned_where_nobody_follows_or_slots_change(group: dist.ProcessGroup) -> None:
+    engine = Engine(group)
+    load = torch.ones(1, 4)
+    ask = engine.planner.ask
+    assert ask("sync").rebalance_experts(load, 6, 1, 1, 2, OLD) == "vLLM's"
+    engine.rearrangements.start("sync", [MODEL])
+    assert ask("async").rebalance_experts(load, 6, 1, 1, 2, OLD) == "vLLM's"
+    assert ask("sync").rebalance_experts(load, 8, 1, 1, 2, OLD) == "vLLM's"
+    empty = OLD.where(OLD != 3, -1)
+    assert ask("sync").rebalance_experts(load, 6, 1, 1, 2, empty) == "vLLM's"
+    assert torch.equal(ask("sync").rebalance_experts(load, 6, 1, 1, 2, OLD), OLD)
+    np.testing.assert_array_equal(seen[-1].load, load)
