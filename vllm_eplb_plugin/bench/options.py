@@ -30,7 +30,7 @@ Policies = Annotated[
     typer.Option(
         "--policy",
         help="POLICY[,PARAMETER=VALUE...][+STEP[,PARAMETER=VALUE...]...], such as "
-        "incremental,target=0.98; beside those of the setting `planning`: none, swift, biased; "
+        "incremental,target=0.98; beside those that can be served with: none, swift, biased; "
         "repeatable.",
     ),
 ]
