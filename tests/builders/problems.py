@@ -36,8 +36,9 @@ def problems(draw: st.DrawFn, limits: Limits | None = None, groups: bool = False
     if draw(st.booleans()):
         load[random.random(load.shape) < 0.3] = 0.0
     old = np.empty((layers, slots), np.int64)
+    scattered = draw(st.booleans())
     for row in old:
-        if groups:
+        if groups and not scattered:
             fill_by_groups(row, experts, num_groups, nodes, random)
         else:
             row[:experts] = np.arange(experts)

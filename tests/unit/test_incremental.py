@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The incremental policy: valid, never worse, within limits, and done when it is done."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 
 from tests.builders.problems import limited, problems, require_valid, require_within_limits
-from vllm_eplb_plugin.planning.costs import balancedness_of_layers
+from vllm_eplb_plugin.planning.costs import balancedness_of_layers, costs_of
+from vllm_eplb_plugin.planning.grouping import whole_groups
 from vllm_eplb_plugin.planning.policies.incremental import Incremental
 from vllm_eplb_plugin.planning.problem import Limits, Problem
 
@@ -38,6 +42,33 @@ def test_limits_hold_exactly(problem: Problem) -> None:
     before = balancedness_of_layers(problem, problem.old)
     assert (balancedness_of_layers(problem, placement) >= before - 1e-12).all()
     require_within_limits(problem, placement)
+
+
+@settings(max_examples=100, deadline=None)
+@given(problem=problems(groups=True))
+def test_groups_are_whole_afterwards_unless_that_is_less_balanced(problem: Problem) -> None:
+    placement = Incremental()(problem)
+    whole = whole_groups(replace(problem, old=placement))
+    assert (whole | (placement == problem.old).all(axis=1)).all()
+
+
+@pytest.mark.parametrize("budget", [None, 0, 3, 40])
+def test_from_vllms_first_placement_groups_come_together(budget: int | None) -> None:
+    """No group of it is whole where there are redundant experts."""
+    random = np.random.default_rng(0)
+    load = np.exp(0.6 * random.normal(size=(3, 64)))
+    first = np.tile(np.arange(80) % 64, (3, 1))
+    problem = Problem(load, first, 8, 2, 4, limits=Limits(max_bytes=budget))
+    assert not whole_groups(problem).any()
+    placement = Incremental()(problem)
+    require_valid(problem, placement)
+    received = costs_of(problem, placement).received.sum()
+    if budget is None:
+        assert whole_groups(replace(problem, old=placement)).all()
+        assert balancedness_of_layers(problem, placement).min() > 0.95
+    else:
+        assert received <= budget
+        assert (received > 0) == (budget > 0)
 
 
 def test_the_best_moves_of_all_layers_come_first() -> None:

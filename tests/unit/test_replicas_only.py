@@ -61,8 +61,8 @@ def test_no_rank_gets_a_second_replica_of_an_expert(problem: Problem) -> None:
 @settings(max_examples=200, deadline=None)
 @given(problem=problems(groups=True))
 def test_groups_that_are_whole_stay_on_their_nodes(problem: Problem) -> None:
-    assert whole_groups(problem).all()
-    assert whole_groups(replace(problem, old=ReplicasOnly()(problem))).all()
+    whole = whole_groups(problem)
+    assert (whole_groups(replace(problem, old=ReplicasOnly()(problem))) | ~whole).all()
 
 
 @settings(max_examples=200, deadline=None)

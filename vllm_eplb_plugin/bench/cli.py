@@ -3,37 +3,22 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from vllm_eplb_plugin.bench.requirements import (
-    require_compiled_policy,
-    require_device,
-    require_files,
-    require_vllm,
-)
+from vllm_eplb_plugin.bench.options import Device, JsonFile, PlotFile, Rounds, Shapes
+from vllm_eplb_plugin.bench.planning_commands import plan, schedule
+from vllm_eplb_plugin.bench.requirements import require_device, require_files, require_vllm
 from vllm_eplb_plugin.bench.result import BenchError, Result, Row
 from vllm_eplb_plugin.bench.shapes import SHAPES, Shape, parse_shape
 from vllm_eplb_plugin.processor import processor_name
 
 bench = typer.Typer(help="Measure the installed vLLM's own code and the plugin's, in turns.")
 
-Shapes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--shape",
-        help="LAYERSxLOGICAL+REDUNDANT, such as 58x256+32; to plan on several ranks with "
-        "/GROUPSxNODESxRANKS behind it; or a model's name; repeatable. "
-        f"Without: {', '.join(shape.name for shape in SHAPES)}.",
-    ),
-]
-Rounds = Annotated[int, typer.Option(min=2, help="Calls that are counted.")]
-Device = Annotated[str, typer.Option(help="cpu, or cuda.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write everything here, too.")]
-PlotFile = Annotated[Path | None, typer.Option("--plot", help="Write a plot (.png) here, too.")]
+bench.command()(plan)
+bench.command()(schedule)
 
 
 @bench.command()
@@ -56,22 +41,6 @@ def commit(
         return lambda shape: bench_commit(shape, rounds, torch.device(device))
 
     _run("commit", device, shape, rounds, json, plot, prepare)
-
-
-@bench.command()
-def plan(
-    shape: Shapes = None, rounds: Rounds = 30, json: JsonFile = None, plot: PlotFile = None
-) -> None:
-    """Plan a placement from a load, on one core."""
-
-    def prepare() -> Callable[[Shape], list[Row]]:
-        require_vllm("vllm.distributed.eplb.policy")
-        require_compiled_policy()
-        from vllm_eplb_plugin.bench.plan import bench_plan
-
-        return lambda shape: bench_plan(shape, rounds)
-
-    _run("plan", "cpu", shape, rounds, json, plot, prepare)
 
 
 @bench.command()

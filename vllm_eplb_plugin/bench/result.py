@@ -56,9 +56,10 @@ class Result:
     rows: list[Row]
     machine: dict[str, Any] = field(default_factory=lambda: _machine())
 
-    def write_json(self, file: Path) -> None:
-        """Write everything that was measured to a file."""
-        file.write_text(json.dumps({"schema": SCHEMA_VERSION, **asdict(self)}, indent=2) + "\n")
+    def write_json(self, file: Path, **more: Any) -> None:
+        """Write everything that was measured to a file, and what else there is to say."""
+        written = {"schema": SCHEMA_VERSION, **asdict(self), **more}
+        file.write_text(json.dumps(written, indent=2) + "\n")
 
     def show(self, console: Console) -> None:
         """Print a table: medians, in brackets what 5 and 95 of 100 calls stayed below.

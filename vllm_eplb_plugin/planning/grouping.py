@@ -51,18 +51,61 @@ def _groups_on_nodes(problem: Problem, placement: Integers) -> NDArray[np.bool_]
     return on_node
 
 
-def exchange_groups(problem: Problem, worth: float) -> Integers:
+def gather_groups(problem: Problem) -> Integers:
+    """Put each group on one node, in layers where one is on several, as in vLLM's first placement.
+
+    Returns:
+        ``[layers, slots]`` with whole groups, each where most of its slots are, if there is room.
+    """
+    placement: Integers = problem.old.copy()
+    for layer in np.flatnonzero(~whole_groups(problem)):
+        by_node = placement[layer].reshape(problem.num_nodes, -1)
+        for slots, mine in zip(by_node, _homes(problem, by_node), strict=True):
+            _settle(slots, mine, problem.load[layer])
+    return placement
+
+
+def _homes(problem: Problem, by_node: Integers) -> list[Integers]:
+    """The logical experts that each node is to hold."""
+    groups, nodes = problem.num_groups, problem.num_nodes
+    size, each = problem.num_experts // groups, groups // nodes
+    there = np.stack([np.bincount(slots // size, minlength=groups) for slots in by_node])
+    homes: list[list[int]] = [[] for _ in range(nodes)]
+    left = set(range(groups))
+    for place in np.argsort(-there, axis=None, kind="stable").tolist():
+        node, group = divmod(place, groups)
+        if group in left and len(homes[node]) < each:
+            homes[node].append(group)
+            left.remove(group)
+    return [(np.array(home)[:, None] * size + np.arange(size)).ravel() for home in homes]
+
+
+def _settle(slots: Integers, mine: Integers, load: Floats) -> None:
+    """Let a node's slots hold its experts only; those that do and are the first to do so stay."""
+    first = np.zeros(len(slots), np.bool_)
+    first[np.unique(slots, return_index=True)[1]] = True
+    own = np.isin(slots, mine)
+    free = [*np.flatnonzero(~own), *np.flatnonzero(own & ~first)]
+    missing = mine[~np.isin(mine, slots)]
+    slots[free[: len(missing)]] = missing
+    for slot in free[len(missing) : max(len(missing), int((~own).sum()))]:
+        held = np.bincount(slots[np.isin(slots, mine)], minlength=len(load))
+        slots[slot] = mine[(load[mine] / held[mine]).argmax()]
+
+
+def exchange_groups(problem: Problem, start: Integers, worth: float) -> Integers:
     """Exchange groups between nodes while that takes load off the fullest node.
 
     Args:
-        problem: One whose layers have whole groups.
+        problem: What is planned.
+        start: ``[layers, slots]`` with whole groups.
         worth: The part of a node's mean load that an exchange has to take off; each one moves all
             weights of two groups. Infinite: none is exchanged.
 
     Returns:
         A placement ``[layers, slots]`` with whole groups.
     """
-    placement: Integers = problem.old.copy()
+    placement: Integers = start.copy()
     if np.isinf(worth):
         return placement
     nodes, groups = problem.num_nodes, problem.num_groups

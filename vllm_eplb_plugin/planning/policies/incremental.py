@@ -6,15 +6,21 @@ This one changes what has to change: while a layer's fullest rank has more than 
 the one move that takes most of it away for each expert received (`planning.refining`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from vllm_eplb_plugin.planning.budget import moves_within
 from vllm_eplb_plugin.planning.costs import balancedness_of_layers
-from vllm_eplb_plugin.planning.grouping import by_node, exchange_groups
+from vllm_eplb_plugin.planning.grouping import (
+    by_node,
+    exchange_groups,
+    gather_groups,
+    whole_groups,
+)
 from vllm_eplb_plugin.planning.problem import Floats, Integers, Problem
 from vllm_eplb_plugin.planning.refining.refine import refine
+from vllm_eplb_plugin.planning.steps.limits import within_limits
 
 
 @dataclass(frozen=True)
@@ -37,18 +43,33 @@ class Incremental:
 
     def __call__(self, problem: Problem) -> Integers:
         """Plan ``[layers, slots]``."""
-        targets = problem.load.sum(axis=1) / problem.num_ranks / self.target
         if not problem.respects_groups:
+            targets = self._targets(problem.load, problem.num_ranks)
             first: Integers = problem.old.copy()
             return self._refine(problem, problem.load, first, problem.old, targets, 1)
+        if not problem.limits.are_budgets or whole_groups(problem).all():
+            return self._plan_nodes(problem)
+        # Gathering a group is no matter of single moves.
+        gathered = self._plan_nodes(replace(problem, limits=problem.limits.without_budgets))
+        within = within_limits(problem, gathered)
+        if (within != problem.old).any():
+            return within
+        return self(replace(problem, num_groups=1))  # nothing else is affordable
+
+    def _targets(self, load: Floats, ranks: int) -> Floats:
+        targets: Floats = load.sum(axis=1) / ranks / self.target
+        return targets
+
+    def _plan_nodes(self, problem: Problem) -> Integers:
+        """Plan each node by itself, with whole groups."""
         nodes = problem.num_nodes
         worth = np.inf if problem.limits.are_budgets else self.exchange_worth
-        rows = by_node(problem, exchange_groups(problem, worth))
-        within = rows.load.sum(axis=1) / (problem.num_ranks // nodes) / self.target
-        targets = np.maximum(np.repeat(targets, nodes), within)
+        rows = by_node(problem, exchange_groups(problem, gather_groups(problem), worth))
+        targets = np.repeat(self._targets(problem.load, problem.num_ranks), nodes)
+        targets = np.maximum(targets, self._targets(rows.load, problem.num_ranks // nodes))
         refined = self._refine(problem, rows.load, rows.placement, rows.old, targets, nodes)
         placement = rows.to_placement(refined, problem.num_layers)
-        # Groups that were exchanged may be worse to spread than they were.
+        # Groups that were gathered or exchanged may be worse to spread than they were.
         before = balancedness_of_layers(problem, problem.old)
         better = balancedness_of_layers(problem, placement) > before
         return np.where(better[:, None], placement, problem.old)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The policies that are compared, by name."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vllm_eplb_plugin.bench.rivals.biased import biased
+from vllm_eplb_plugin.bench.rivals.swift import swift
+from vllm_eplb_plugin.planning.pipeline import Pipeline
+from vllm_eplb_plugin.planning.problem import Integers, Policy, Problem
+from vllm_eplb_plugin.planning.registry import find_policy, find_step
+
+
+def still(problem: Problem) -> Integers:
+    """Move nothing."""
+    placement: Integers = problem.old.copy()
+    return placement
+
+
+RIVALS: Mapping[str, Policy] = {"none": still, "swift": swift, "biased": biased}
+"""Policies that are here to be compared with only."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A contestant is a pipeline and what it was called."""
+
+    name: str
+    pipeline: Pipeline
+
+
+def parse_contestant(text: str) -> Contestant:
+    """Read ``POLICY[,PARAMETER=VALUE...][+STEP[,PARAMETER=VALUE...]...]``.
+
+    A policy is one of `RIVALS`, or what `planning.registry.find_policy` finds; a value is JSON.
+
+    Raises:
+        ValueError: There is no such policy or step, or it takes no such parameters.
+    """
+    first, *others = text.split("+")
+    name, parameters = _named(first)
+    if name in RIVALS:
+        if parameters:
+            raise ValueError(f"{name} has no parameters")
+        policy = RIVALS[name]
+    else:
+        policy = find_policy(name, parameters)
+    steps = tuple(_call(find_step, other) for other in others)
+    return Contestant(text, Pipeline(policy, steps))
+
+
+def _call(find: Callable[[str, Mapping[str, Any]], Any], text: str) -> Any:
+    return find(*_named(text))
+
+
+def _named(text: str) -> tuple[str, dict[str, Any]]:
+    name, *pairs = text.split(",")
+    parameters = {}
+    for pair in pairs:
+        parameter, _, value = pair.partition("=")
+        try:
+            parameters[parameter] = json.loads(value)
+        except ValueError:
+            raise ValueError(
+                f"{pair!r} in {text!r} is no PARAMETER=VALUE with a value in JSON"
+            ) from None
+    return name, parameters
