@@ -25,10 +25,11 @@ MAY_IMPORT = {
     "planning": "placement",
     "observe": "placement",
     "transfer": "overrides placement",
-    "engine": "adapter_files compatibility observe overrides placement planning settings transfer",
+    "engine": "adapter_files compatibility observe overrides placement planning planning_settings "
+    "settings transfer",
     "faults": "overrides settings",
     "loopback": "compatibility faults overrides processor settings",
-    "front_end": "adapter_files compatibility loopback overrides settings",
+    "front_end": "adapter_files compatibility loopback overrides planning settings",
     "compatibility": "overrides releases",
     "activation": "overrides settings",
     "bench": "advice compatibility engine observe overrides placement planning processor releases "

@@ -61,7 +61,7 @@ class TriggerOptions(_Options):
     """Plan when the balancedness of what was just served is below this."""
     changed: _Share | None = None
     """Plan at once when so great a part of the load is on other experts than it was."""
-    check_steps: _Count = 50
+    check_steps: Annotated[int, Field(ge=5, strict=True)] = 50
     """Engine steps between two looks."""
     min_steps: _Count = 200
     """Engine steps between two rearrangements, at least; not where the load has changed."""

@@ -44,6 +44,9 @@ def _override_add_model(original: _Method) -> _Method:
         added.committer.commit_again()
         follow_load_weights(self, model)
         tried = run_self_test(self, model_state, group)
+        if session.planner is not None and not self.parallel_config.enable_elastic_ep:
+            window = self.parallel_config.eplb_config.window_size
+            session.planner.count(added.moved.id.model_index, model_state, window)
         if session.source.speaks_for_all:
             announce(session, added, self.is_async, tried)
 

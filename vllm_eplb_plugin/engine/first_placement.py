@@ -106,6 +106,8 @@ def start_window_anew(state: Any) -> None:
     for model_state in state.model_states.values():
         model_state.expert_load_window.zero_()
         model_state.expert_load_pass.zero_()
+    if (planner := session_of(state).planner) is not None:
+        planner.start_anew()
     interval = state.expert_rearrangement_step_interval
     state.expert_rearrangement_step = max(0, interval - interval // 4)
     _update_recording(state)

@@ -45,7 +45,6 @@ class Origin:
 
     policy: str = "vllm"
     steps: tuple[str, ...] = ()
-    trigger: Trigger = "interval"
     wanted: torch.Tensor | None = None
     """``[layers, physical]``: what it would be without limits on what is moved; None: the same."""
 
@@ -57,6 +56,7 @@ class Planned:
     moment: Moment
     plan: Plan
     origin: Origin
+    trigger: Trigger
     expert_bytes: Sequence[int]
     seconds: float
 
@@ -82,7 +82,7 @@ class Planned:
             self.seconds,
             origin.policy,
             list(origin.steps),
-            origin.trigger,
+            self.trigger,
             plan.seconds,
             experts,
             of_ranks,

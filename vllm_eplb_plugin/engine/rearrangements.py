@@ -26,6 +26,7 @@ from vllm_eplb_plugin.observe.events import (
     RearrangementRejected,
     RearrangementSkipped,
     RearrangementStarted,
+    Trigger,
 )
 from vllm_eplb_plugin.observe.identity import ModelId
 from vllm_eplb_plugin.observe.progress import Outcome, Rearrangement
@@ -47,6 +48,7 @@ class Moved:
 class _Followed:
     model: Moved
     progress: Rearrangement
+    trigger: Trigger
     plan: Plan | None = None
 
     @property
@@ -71,6 +73,8 @@ class Rearrangements:
         """Engine steps since the model was loaded."""
         self.number = 0
         """Of rearrangements that started."""
+        self.trigger: Trigger = "other"
+        """Why the next one starts."""
         self.outcomes: Counter[Outcome] = Counter()
         """Over models."""
         self._log = log
@@ -87,7 +91,7 @@ class Rearrangements:
         for model in models:
             layers = len(model.expert_bytes)
             progress = Rearrangement(self.number, self.step, mode, now, layers)
-            followed = _Followed(model, progress)
+            followed = _Followed(model, progress, self.trigger)
             self._followed[model.id.model_index] = followed
             self._tell(RearrangementStarted(*followed.moment(self.step)))
         self._unplanned = deque(self._followed.values())
@@ -125,6 +129,7 @@ class Rearrangements:
             followed.moment(self.step),
             plan,
             origin or Origin(),
+            followed.trigger,
             followed.model.expert_bytes,
             followed.seconds,
         )

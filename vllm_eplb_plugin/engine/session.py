@@ -11,6 +11,7 @@ from torch.distributed import ProcessGroup
 
 from vllm_eplb_plugin.engine.commit_checks import CommitChecks
 from vllm_eplb_plugin.engine.committer import Committer
+from vllm_eplb_plugin.engine.planner import Planner
 from vllm_eplb_plugin.engine.rearrangements import Moved, Rearrangements
 from vllm_eplb_plugin.engine.serving_meetings import ServingMeetings
 from vllm_eplb_plugin.observe.event_log import EventLog
@@ -46,9 +47,13 @@ class Session:
         self.settings = settings
         self.source = source
         self.policy: Any = None
-        """What vLLM set as the policy, or its compiled form; the guard asks it."""
+        """What vLLM set as the policy, or its compiled form, or the planner; the guard asks it."""
         self.log = EventLog(settings.events_dir, source)
         self.rearrangements = Rearrangements(self.log)
+        self.planner: Planner | None = None
+        """None: vLLM's policy plans, from what vLLM counts."""
+        if settings.planning is not None:
+            self.planner = Planner(settings.planning, self.rearrangements)
         self.meetings = ServingMeetings()
         self.asleep: Any = None
         """What was kept of a state whose memory is dropped (`engine.sleep`)."""

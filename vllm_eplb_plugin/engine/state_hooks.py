@@ -4,6 +4,7 @@
 import functools
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -17,12 +18,14 @@ from vllm.distributed.parallel_state import (
 )
 
 from vllm_eplb_plugin.engine.common_settings import agree_when_all_come
-from vllm_eplb_plugin.engine.plan_events import Origin
+from vllm_eplb_plugin.engine.planned_steps import before_step
+from vllm_eplb_plugin.engine.planner import Asked, Planner
 from vllm_eplb_plugin.engine.refusals import ModelWithoutEplbError
 from vllm_eplb_plugin.engine.session import Session, session_of
 from vllm_eplb_plugin.engine.stages import profile_with_other_stages
 from vllm_eplb_plugin.engine.step_times import write_step_times
 from vllm_eplb_plugin.engine.switch_interval import limit_switch_interval
+from vllm_eplb_plugin.observe.events import Mode
 from vllm_eplb_plugin.observe.identity import Source
 from vllm_eplb_plugin.overrides.override import Override
 from vllm_eplb_plugin.planning.guard import GuardedPolicy, Plan
@@ -41,6 +44,12 @@ def make_state(
         raise ValueError(
             "check_weights compares with weights gathered at load, which elastic EP's new "
             "ranks do not take part in: turn off check_weights or elastic EP"
+        )
+    planning = settings.planning
+    if planning is not None and planning.trigger is not None and parallel_config.enable_elastic_ep:
+        raise ValueError(
+            "planning.trigger counts steps that elastic EP's new ranks have not made: leave it "
+            "or elastic EP out"
         )
     if parallel_config.eplb_config.use_async:
         limit_switch_interval(settings.switch_interval_ms)
@@ -87,15 +96,23 @@ def _override_policy(_: None) -> property:
             cpu_group: ProcessGroup = coordinator.cpu_group
             return cpu_group
 
-        def planned(plan: Plan) -> None:
-            session.rearrangements.planned(plan, "async" if in_worker() else "sync", Origin())
+        mode: Mode = "async" if in_worker() else "sync"
+        policy = session.policy
+        if isinstance(policy, Planner):
+            policy = policy.ask(mode)
 
-        return GuardedPolicy(session.policy, group, planned, elastic)
+        def planned(plan: Plan) -> None:
+            origin = policy.origin if isinstance(policy, Asked) else None
+            session.rearrangements.planned(plan, mode, origin)
+
+        return GuardedPolicy(policy, group, planned, elastic)
 
     def put(self: Any, policy: Any) -> None:
         session = session_of(self)
         is_default = policy is DefaultEplbPolicy and session.settings.compiled_policy
         session.policy = fastest(policy) if is_default else policy
+        if policy is DefaultEplbPolicy and session.planner is not None:
+            session.planner.vllm_policy, session.policy = session.policy, session.planner
 
     return property(get, put, doc="The policy, guarded; set it to replace what is guarded.")
 
@@ -105,14 +122,20 @@ def _override_step(original: _Method) -> _Method:
     def step(
         self: Any, is_dummy: bool = False, is_profile: bool = False, log_stats: bool = False
     ) -> None:
-        rearrangements = session_of(self).rearrangements
+        session = session_of(self)
+        rearrangements, planner = session.rearrangements, session.planner
         if not is_profile:
             rearrangements.step += 1
+            rearrangements.trigger = "interval"
+            if planner is not None and planner.counts:
+                rearrangements.trigger = before_step(self, planner, is_dummy, log_stats)
         try:
             original(self, is_dummy, is_profile, log_stats)
         except BaseException as error:
             rearrangements.fail(error, is_whole=False)
             raise
+        finally:
+            rearrangements.trigger = "other"
 
     return step
 
@@ -129,7 +152,8 @@ def follow_rearrange(original: _Method) -> _Method:
         rearrangements = session.rearrangements
         session.look_before_moving(self.model_states.values(), get_ep_group().cpu_group)
         rearrangements.start("async" if self.is_async else "sync", session.moved)
-        with rearrangements.failing(is_whole=False):
+        counting = nullcontext() if session.planner is None else session.planner.rearranging()
+        with rearrangements.failing(is_whole=False), counting:
             answer = original(self, is_profile, *args, **kwargs)
         if not self.is_async:
             # From 0.27 on, vLLM leaves out a model on ROCm whose gain is below 5 %.

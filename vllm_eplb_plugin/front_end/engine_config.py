@@ -7,9 +7,12 @@ Bound when vLLM's module is imported, in processes without EPLB, too: nothing el
 import functools
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vllm_eplb_plugin.overrides.override import Override
+
+if TYPE_CHECKING:
+    from vllm_eplb_plugin.settings import Settings
 
 logger = logging.getLogger("vllm.eplb_plugin")
 
@@ -28,6 +31,7 @@ def _override(original: Callable[..., Any]) -> Callable[..., Any]:
         off = turned_off_by(additional_config)
         if getattr(self, "enable_eplb", False):
             _say_once(*_examine(off))
+            _check_planning(load_settings(additional_config))
             if isinstance(additional_config, dict):
                 self.additional_config = with_settings_of_environment(additional_config)
             if off is None and getattr(self, "enable_lora", False):
@@ -49,6 +53,14 @@ def _examine(off: str | None) -> tuple[str, ...]:
 
     support = require_support()
     return () if support.tested else (support.warning,)
+
+
+def _check_planning(settings: "Settings") -> None:
+    """Refuse a policy or step that cannot be made before a worker starts."""
+    if settings.enabled and settings.planning is not None:
+        from vllm_eplb_plugin.planning.registry import make_pipeline
+
+        make_pipeline(settings.planning)
 
 
 def _guard_adapters() -> None:

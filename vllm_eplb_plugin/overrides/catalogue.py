@@ -56,6 +56,7 @@ _WHERE = {
     "entry": tuple(name for names in _ENTRY.values() for name in names),
     "state": (
         "engine.state_hooks:OVERRIDES",
+        "engine.planned_steps:OVERRIDES",
         "engine.added_model:OVERRIDES",
         "engine.commit_points:OVERRIDES",
         "engine.async_worker:OVERRIDES",

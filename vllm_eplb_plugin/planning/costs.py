@@ -37,12 +37,17 @@ def costs_of(problem: Problem, placement: Integers) -> Costs:
 
 def balancedness_of_layers(problem: Problem, placement: Integers) -> Floats:
     """``[layers]``: mean over max rank load, 1.0 where there is no load."""
-    loads = np.empty((problem.num_layers, problem.num_ranks))
-    _rank_loads(problem.load, placement, loads)
-    highest = loads.max(axis=1)
+    highest = rank_loads(problem.load, placement, problem.num_ranks).max(axis=1)
     mean = problem.load.sum(axis=1) / problem.num_ranks
     balancedness: Floats = np.divide(mean, highest, out=np.ones_like(mean), where=highest > 0)
     return balancedness
+
+
+def rank_loads(load: Floats, placement: Integers, num_ranks: int) -> Floats:
+    """``[layers, ranks]``: tokens of each rank, replicas of an expert sharing equally."""
+    loads = np.empty((len(load), num_ranks))
+    _rank_loads(load, placement, loads)
+    return loads
 
 
 @compiled("void(i8[:,::1], i8[:,::1], i8, i8, i8[:,::1], i8[:,::1])", nogil=True)

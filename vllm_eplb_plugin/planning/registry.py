@@ -4,9 +4,10 @@
 import difflib
 import importlib
 import importlib.metadata
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
+from vllm_eplb_plugin.planning.pipeline import Pipeline
 from vllm_eplb_plugin.planning.problem import Policy, Step
 
 ENTRY_POINTS = "vllm_eplb_plugin.policies"
@@ -22,6 +23,34 @@ _STEPS = {"keep_in_place": "vllm_eplb_plugin.planning.steps.keep_in_place:KeepIn
 
 class UnknownPolicyError(ValueError):
     """No policy or step has that name; the message has the nearest."""
+
+
+class Named(Protocol):
+    """A policy or step by name, with its own parameters."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def parameters(self) -> Mapping[str, Any]: ...
+
+
+class Chosen(Protocol):
+    """What is chosen of policies and steps, as the setting ``planning`` has it."""
+
+    @property
+    def policy(self) -> Named: ...
+    @property
+    def steps(self) -> Sequence[Named]: ...
+
+
+def make_pipeline(chosen: Chosen) -> Pipeline:
+    """Make the policy and the steps that are chosen.
+
+    Raises:
+        UnknownPolicyError: See `find_policy` and `find_step`.
+    """
+    steps = tuple(find_step(step.name, step.parameters) for step in chosen.steps)
+    return Pipeline(find_policy(chosen.policy.name, chosen.policy.parameters), steps)
 
 
 def find_policy(name: str, parameters: Mapping[str, Any]) -> Policy:

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans by the setting `planning`, where vLLM asks its policy, from loads of its own counting."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.distributed import ProcessGroup, all_reduce
+
+from vllm_eplb_plugin.engine.load_window import HostCopy, LoadWindow, span_of
+from vllm_eplb_plugin.engine.looks import Looks
+from vllm_eplb_plugin.engine.plan_events import Origin
+from vllm_eplb_plugin.engine.rearrangements import Moved, Rearrangements
+from vllm_eplb_plugin.observe.events import Mode
+from vllm_eplb_plugin.planning.problem import Floats, Limits, Problem
+from vllm_eplb_plugin.planning.registry import make_pipeline
+from vllm_eplb_plugin.planning.smoothing import Smoothing
+from vllm_eplb_plugin.planning.triggers import Reason
+from vllm_eplb_plugin.planning_settings import PlanningOptions
+
+_PARTS_OF_ANOTHER_LOAD = 2
+"""Where the load has changed: the part in which that was seen, and what came since."""
+
+
+@dataclass
+class _Counted:
+    """What is counted and remembered of one model."""
+
+    window: LoadWindow
+    smoothing: Smoothing | None
+    history: HostCopy | None = None
+    """``[parts, layers, logical]`` of all ranks: what the last plan was made from."""
+    unwatched: bool = False
+    """Whether no look knows of that plan."""
+
+    def loads(self) -> Floats:
+        """``[parts, layers, logical]`` of that plan."""
+        assert self.history is not None
+        loads: Floats = self.history.get().double().numpy()
+        return loads
+
+    def start_anew(self) -> None:
+        self.window.clear()
+        self.history, self.unwatched = None, False
+        self.forget_earlier()
+
+    def forget_earlier(self) -> None:
+        """Forget earlier windows."""
+        if self.smoothing is not None:
+            self.smoothing.forget()
+
+
+class Planner:
+    """A planner stands where vLLM has its policy (`EplbState.policy`), for one `EplbState`."""
+
+    def __init__(self, options: PlanningOptions, rearrangements: Rearrangements) -> None:
+        """Make the pipeline, which compiles what it is made of.
+
+        Raises:
+            UnknownPolicyError: A policy or step cannot be made.
+        """
+        self.options = options
+        self.pipeline = make_pipeline(options)
+        self.vllm_policy: Any = None
+        """What plans where nobody follows the result, as when memory is profiled, and where
+        elastic EP changes the number of slots."""
+        self.looks = None if options.trigger is None else Looks(options.trigger)
+        self.takes_loads = False
+        """Whether a rearrangement is about to add up loads."""
+        self._rearrangements = rearrangements
+        self._counted: dict[int, _Counted] = {}
+
+    def count(self, model_index: int, model_state: Any, window_steps: int) -> None:
+        """Start to count the load of a model, whose plans vLLM's count makes else."""
+        trigger, smoothing = self.options.trigger, self.options.smoothing
+        model, device = model_state.model, model_state.expert_load_pass.device
+        span = span_of(window_steps, None if trigger is None else trigger.check_steps)
+        window = LoadWindow(span, model.num_moe_layers, model.num_logical_experts, device)
+        smooth = None if smoothing is None else Smoothing(smoothing.weight, smoothing.max_tokens)
+        self._counted[model_index] = _Counted(window, smooth)
+
+    @property
+    def description(self) -> str:
+        """What plans, in a few words."""
+        names = [self.options.policy.name, *(step.name for step in self.options.steps)]
+        trigger = self.options.trigger
+        when = "" if trigger is None else f", looking every {trigger.check_steps} steps"
+        return ", then ".join(names) + when
+
+    @contextmanager
+    def rearranging(self) -> Iterator[None]:
+        """Let loads that vLLM adds up meanwhile be the planner's, if it counts any."""
+        self.takes_loads = self.counts
+        try:
+            yield
+        finally:
+            self.takes_loads = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether loads are counted here."""
+        return bool(self._counted)
+
+    def start_anew(self) -> None:
+        """Forget what was counted, on all ranks together."""
+        for counted in self._counted.values():
+            counted.start_anew()
+        if self.looks is not None:
+            self.looks.start_anew()
+
+    def step(self, step: int, model_states: Iterable[Any], is_counted: bool) -> None:
+        """Count a step that the models have made; see `LoadWindow.step`."""
+        for counted, state in zip(self._counted.values(), model_states, strict=True):
+            load = state.expert_load_pass if is_counted else None
+            counted.window.step(step, load, state.physical_to_logical_map)
+
+    def look(self, step: int, model_states: Iterable[Any], group: ProcessGroup) -> Reason | None:
+        """Look at what is served, if that is due; return why to plan now, if there is a reason."""
+        if self.looks is None:
+            return None
+        windows = [
+            (index, counted.window, state.physical_to_logical_map)
+            for (index, counted), state in zip(self._counted.items(), model_states, strict=True)
+        ]
+        self.looks.start(step, windows, group)
+        if not self.looks.are_due(step):
+            return None
+        for index, counted in self._counted.items():
+            if counted.unwatched:
+                self.looks.watch(index).planned(counted.loads().sum(axis=0))
+                counted.unwatched = False
+        return self.looks.decide(step, group.size())
+
+    def take_loads(self, group: ProcessGroup) -> list[torch.Tensor]:
+        """Take what the rearrangement that has started is planned from; all ranks call together.
+
+        Returns:
+            For each model ``[layers, logical]``, tokens over all ranks: what vLLM maps from its
+            window of physical loads.
+        """
+        is_another = self._rearrangements.trigger == "changed_load"
+        last = _PARTS_OF_ANOTHER_LOAD if is_another else None
+        windows = [counted.window.parts(last) for counted in self._counted.values()]
+        for counted, window in zip(self._counted.values(), windows, strict=True):
+            all_reduce(window, group=group)
+            counted.history, counted.unwatched = HostCopy(window), True
+            if is_another:
+                counted.forget_earlier()
+        if self.looks is not None:
+            self.looks.rearranging(self._rearrangements.step)
+        return [window.sum(dim=0, dtype=window.dtype) for window in windows]
+
+    def ask(self, mode: Mode) -> "Asked":
+        """Ask for a placement of the model that is planned next in a mode."""
+        return Asked(self, self._rearrangements.to_plan(mode))
+
+    def problem(
+        self,
+        model: Moved,
+        weight: torch.Tensor,
+        old: torch.Tensor,
+        nodes: int,
+        groups: int,
+        ranks: int,
+    ) -> Problem:
+        """Make the problem of one model; for the arguments see `planning.guard.Policy`."""
+        load, history = weight.cpu().double().numpy(), None
+        if (counted := self._counted.get(model.id.model_index)) is not None:
+            if counted.history is not None:
+                history = counted.loads()
+            if counted.smoothing is not None:
+                load = counted.smoothing.smooth(load)
+        return Problem(
+            load,
+            np.ascontiguousarray(old.cpu().long().numpy()),
+            ranks,
+            nodes,
+            groups if self.options.expert_groups else 1,
+            np.array(model.expert_bytes, np.int64),
+            history,
+            Limits(**self.options.limits.model_dump()),
+        )
+
+
+@dataclass
+class Asked:
+    """What vLLM asks for a placement, once."""
+
+    planner: Planner
+    model: Moved | None
+    """The model that is planned; None: nobody follows the result."""
+    origin: Origin | None = None
+    """Of the plan, once it is made; None: it is the policy's of vLLM."""
+
+    def rebalance_experts(
+        self,
+        weight: torch.Tensor,
+        num_replicas: int,
+        num_groups: int,
+        num_nodes: int,
+        num_ranks: int,
+        old_global_expert_indices: torch.Tensor | None = None,
+    ) -> Any:
+        """Plan, as vLLM's policies do; see `planning.guard.GuardedPolicy.rebalance_experts`."""
+        model, old = self.model, old_global_expert_indices
+        if model is None or old is None or old.shape[1] != num_replicas or bool((old < 0).any()):
+            return self.planner.vllm_policy.rebalance_experts(
+                weight, num_replicas, num_groups, num_nodes, num_ranks, old
+            )
+        problem = self.planner.problem(model, weight, old, num_nodes, num_groups, num_ranks)
+        proposal = self.planner.pipeline(problem)
+        options = self.planner.options
+        names = tuple(step.name for step in options.steps)
+        self.origin = Origin(options.policy.name, names, torch.from_numpy(proposal.wanted))
+        return torch.from_numpy(proposal.placement)
