@@ -41,8 +41,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "result.md"
 MODELS: dict[str, type[BaseModel]] = {
     model.__name__: model
     for model in (
-        Result, RuleResult, ControlResult, ArmResult, ModelActivity, Moves, TaskResult, OracleResult,
-        Versions, Machine, Seeds, Sample, LatencyWorkload, LatencyTimes, Distribution,
+        Result, RuleResult, ControlResult, ArmResult, ModelActivity, Moves, TaskResult,
+        OracleResult, Versions, Machine, Seeds, Sample, LatencyWorkload, LatencyTimes, Distribution,
         StressWorkload, LoadResult, MemoryUse, MemorySample,
     )
 }  # fmt: skip

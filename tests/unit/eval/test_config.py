@@ -193,16 +193,17 @@ def test_a_wrong_choice_of_arms_is_named(
         load(tmp_path, only=only, wanted=wanted)
 
 
-def test_on_a_cpu_all_arms_are_those_of_vllm_s_policy_and_of_the_incremental_one() -> None:
+def test_on_a_cpu_all_arms_have_both_policies_and_vllm_without_the_plugin() -> None:
     file = REPOSITORY / "eval/config/presets/cpu.yaml"
     of_vllm = ["off", "sync", "async"]
 
     assert named_arms(load_config(file)) == of_vllm
     config = load_config(file, arms=ALL_ARMS)
-    assert named_arms(config) == [*of_vllm, "sync-incremental", "async-incremental"]
+    others = ["sync-incremental", "async-incremental", "stock-async"]
+    assert named_arms(config) == [*of_vllm, *others]
     policies = [planned_by(config.plugin_settings(arm)) for arm in config.arms]
-    assert policies == [None, None, None, "incremental", "incremental"]
-    assert [arm.eplb for arm in config.arms[1:3]] == [arm.eplb for arm in config.arms[3:]]
+    assert policies == [None, None, None, "incremental", "incremental", None]
+    assert [arm.eplb for arm in config.arms[1:3]] == [arm.eplb for arm in config.arms[3:5]]
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
