@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from eval.config.find import DEFAULT, find_config
-from eval.config.loading import load_config, load_gate
+from eval.config.loading import DEFAULT_ARMS, load_config, load_gate
 from eval.errors import EvaluationError, PreflightError, run_to_its_end
 from eval.interrupts import interrupts_end_at_once
 from eval.preflight.outputs import require_file, require_folder
@@ -35,6 +35,9 @@ _Config = Annotated[
 _Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Another value, in YAML; repeatable."),
+]
+_Arms = Annotated[
+    str, typer.Option(metavar="default|all", help="Also those that are not asked by default.")
 ]
 _Gate = Annotated[
     Path | None,
@@ -92,6 +95,7 @@ def run_command(
     only: Annotated[
         list[str] | None, typer.Option(metavar="ARM", help="Only this arm and off; repeatable.")
     ] = None,
+    arms: _Arms = DEFAULT_ARMS,
     settings: _Settings = None,
     controls: Annotated[
         list[str] | None,
@@ -106,7 +110,7 @@ def run_command(
 ) -> None:
     """Serve, ask, judge. Exit code 0: passed; 1: failed; 2: no verdict; 3: not tested."""
     overrides = [*(settings or []), *([] if name is None else [f"name={json.dumps(name)}"])]
-    config = load_config(find_config(config_file), overrides, only or [], gate)
+    config = load_config(find_config(config_file), overrides, only or [], gate, arms)
     require_file(junit, "--junit", f"{config.name}.xml")
     require_folder(_RUNS / config.name)
     from eval.commands.accuracy import run
@@ -176,10 +180,11 @@ def power_command(
 @app.command("check")
 def check_command(
     config_file: _Config = DEFAULT,
+    arms: _Arms = DEFAULT_ARMS,
     settings: _Settings = None,
 ) -> None:
     """Look for everything that a run needs, as `run` does first. Exit code 2: some is missing."""
-    config = load_config(find_config(config_file), settings or [])
+    config = load_config(find_config(config_file), settings or [], arms=arms)
     from eval.preflight.fitness import Finding
     from eval.preflight.preparation import findings_table, preflight
 

@@ -20,6 +20,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
+from eval.activity.moves import Moves
 from eval.activity.totals import ModelActivity
 from eval.results.latency import Distribution, LatencyTimes, LatencyWorkload
 from eval.results.memory import MemorySample, MemoryUse
@@ -40,8 +41,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "result.md"
 MODELS: dict[str, type[BaseModel]] = {
     model.__name__: model
     for model in (
-        Result, RuleResult, ControlResult, ArmResult, ModelActivity, TaskResult, OracleResult,
-        Versions, Machine, Seeds, Sample, LatencyWorkload, LatencyTimes, Distribution,
+        Result, RuleResult, ControlResult, ArmResult, ModelActivity, Moves, TaskResult,
+        OracleResult, Versions, Machine, Seeds, Sample, LatencyWorkload, LatencyTimes, Distribution,
         StressWorkload, LoadResult, MemoryUse, MemorySample,
     )
 }  # fmt: skip

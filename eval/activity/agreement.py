@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from eval.activity.rank_files import RankFile
 from vllm_eplb_plugin.observe.events import (
@@ -13,6 +14,7 @@ from vllm_eplb_plugin.observe.events import (
     RearrangementEvent,
     RearrangementFailed,
     RearrangementFinished,
+    RearrangementPlanned,
 )
 
 _CUT_OFF = 1
@@ -33,6 +35,17 @@ class Agreement:
     """What one rank tells otherwise than another, or than itself."""
 
 
+class _Moved(NamedTuple):
+    """What a plan says of its moves."""
+
+    policy: str
+    trigger: str
+    experts: tuple[int, ...]
+    """For each layer, received by some rank."""
+    of_ranks: tuple[int, ...]
+    """For each rank, bytes that it gets."""
+
+
 @dataclass(frozen=True)
 class _Outcome:
     """What every rank of a stage has to tell alike of one rearrangement of one model."""
@@ -44,6 +57,10 @@ class _Outcome:
     """Layers with changed slots, and how many: as committed."""
     promised: tuple[tuple[int, int], ...] | None
     """The same as told at the end; none: it did not finish."""
+    moved: _Moved | None
+    """What was planned; none: nothing was, or it is not told."""
+    bytes_sent: int | None
+    """Over all ranks, as told at the end."""
 
 
 def agree(files: Sequence[RankFile], ranks: int, stages: int, until: float) -> Agreement:
@@ -100,9 +117,17 @@ def _outcomes(file: RankFile) -> dict[int, list[_Outcome]]:
     """Of each model."""
     committed: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
     found: dict[int, list[_Outcome]] = defaultdict(list)
+    moved: dict[tuple[int, int], _Moved] = {}
     for told in file.told:
         event = told.event
-        if isinstance(event, LayerCommitted) and event.slots_changed:
+        if isinstance(event, RearrangementPlanned):
+            moved[event.model_index, event.rearrangement] = _Moved(
+                event.policy,
+                event.trigger,
+                tuple(event.experts_received),
+                tuple(event.bytes_received),
+            )
+        elif isinstance(event, LayerCommitted) and event.slots_changed:
             layers = committed[event.model_index, event.rearrangement]
             layers.append((event.layer, event.slots_changed))
         elif isinstance(event, RearrangementEnded):
@@ -114,6 +139,8 @@ def _outcomes(file: RankFile) -> dict[int, list[_Outcome]]:
                     event.mode,
                     tuple(sorted(layers)),
                     _promised(event),
+                    moved.get((event.model_index, event.rearrangement)),
+                    event.bytes_sent if isinstance(event, RearrangementFinished) else None,
                 )
             )
     return found
@@ -159,9 +186,18 @@ def _contradictions(ranks: _Told) -> Iterator[str]:
 def _contradiction(name: str, one: _Outcome, other: _Outcome) -> str | None:
     if one.promised is not None and one.promised != one.slots:
         return f"{name} tells of other slots when rearrangement {one.number} ends than before"
+    if one.promised is not None and one.moved is not None and not _possible(one.moved, one):
+        return f"{name} tells of moves in rearrangement {one.number} that its slots do not allow"
     if one != other:
         return f"{name} tells otherwise of rearrangement {one.number} than another rank"
     return None
+
+
+def _possible(moved: _Moved, one: _Outcome) -> bool:
+    """Whoever receives an expert has a slot that changes; what ranks get is what was sent."""
+    slots = dict(one.slots)
+    fits = all(experts <= slots.get(layer, 0) for layer, experts in enumerate(moved.experts))
+    return fits and sum(moved.of_ranks) == one.bytes_sent
 
 
 def _models(ranks: _Told) -> list[int]:

@@ -13,6 +13,7 @@ from eval.activity.each_rank import (
     weight_checking_ranks,
 )
 from eval.activity.events import Told
+from eval.activity.moves import carried_out, moves_of
 from eval.activity.rank_files import RankFile, read_rank_files
 from eval.activity.totals import OUTCOMES, Activity, ModelActivity, Outcome
 from vllm_eplb_plugin.observe.events import (
@@ -50,8 +51,16 @@ def count_activity(files: Sequence[RankFile], started: float, finished: float) -
     inside = [told for told in everything if started <= told.time <= finished]
     faults = [told for told in everything if isinstance(told.event, _FAULTS)]
     moved = [told for told in inside if not isinstance(told.event, _FAULTS)]
-    return _count(moved + faults).model_copy(
+    counted = _count(moved + faults)
+    plans = carried_out(everything, started, finished)
+    return counted.model_copy(
         update={
+            "models": [
+                one.model_copy(
+                    update={"moves": moves_of(plans.get((one.model_index, one.stage), []))}
+                )
+                for one in counted.models
+            ],
             "under_way_seconds": longest_under_way(ranks, started, finished),
             "checking_ranks": weight_checking_ranks(inside),
             "map_checking_ranks": map_checking_ranks(inside),

@@ -11,6 +11,7 @@ from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from eval.activity.events_of_schema_1 import FileOfSchema1
+from eval.activity.planned_earlier import PlannedEarlier, is_planned_earlier
 from eval.errors import EventsError
 from vllm_eplb_plugin.observe.events import EVENTS, SCHEMA_VERSION, Event, Head, Source
 
@@ -49,10 +50,12 @@ class _Kind(NamedTuple):
         return event
 
 
-_KINDS = {
-    kind.kind: _Kind(TypeAdapter(kind), frozenset(field.name for field in fields(kind)))
-    for kind in EVENTS
-}
+def _read_as(kind: type[Event]) -> _Kind:
+    return _Kind(TypeAdapter(kind), frozenset(field.name for field in fields(kind)))
+
+
+_KINDS = {kind.kind: _read_as(kind) for kind in EVENTS}
+_PLANNED_EARLIER = _read_as(PlannedEarlier)
 _TIME = TypeAdapter(Annotated[FiniteFloat, Field(strict=True)])
 _SOURCE = TypeAdapter(Source)
 _OF_SOURCE = [field.name for field in fields(Source)]
@@ -127,7 +130,8 @@ def _told(values: dict[str, Any]) -> Told:
     if kind is None:
         raise ValueError("there is no such kind")
     source = {name: values[name] for name in _OF_SOURCE}
-    event = kind.event({name: value for name, value in values.items() if name not in _OF_ALL})
+    own = {name: value for name, value in values.items() if name not in _OF_ALL}
+    event = (_PLANNED_EARLIER if is_planned_earlier(values["event"], own) else kind).event(own)
     return Told(_TIME.validate_python(values["time"]), _SOURCE.validate_python(source), event)
 
 

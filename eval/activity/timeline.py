@@ -40,6 +40,8 @@ class Rearrangement:
     """The same load window under the placement that was in force at the first question."""
     slots_changed: int
     bytes_sent: int
+    planned: events.RearrangementPlanned | None
+    """None: the events are of an earlier release, which did not tell what is moved."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ class _Reader:
         self._timeline = Timeline(model)
         self._started: float | None = None
         self._first_commit: float | None = None
+        self._planned: events.RearrangementPlanned | None = None
         self._loads: _Loads | None = None
 
     def take(self, told: Told) -> None:
@@ -136,7 +139,9 @@ class _Reader:
         event, time = told.event, told.time
         asked = time >= self._asked_from
         if isinstance(event, events.RearrangementStarted):
-            self._started, self._first_commit = time, None
+            self._started, self._first_commit, self._planned = time, None, None
+        elif isinstance(event, events.RearrangementPlanned):
+            self._planned = event
         elif isinstance(event, events.LayerCommitted) and self._first_commit is None:
             self._first_commit = time
         elif isinstance(event, events.RearrangementFinished) and asked:
@@ -171,6 +176,7 @@ class _Reader:
             balancedness_unmoved=None,
             slots_changed=sum(event.slots_changed),
             bytes_sent=event.bytes_sent,
+            planned=self._planned,
         )
 
     def _place(self, event: events.Placement, asked: bool) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, model_validator
 
 from eval.activity.moved_models import MovedModel, labels
+from eval.activity.moves import Moves
 
 Outcome = Literal["finished", "skipped", "rejected", "drained", "failed"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
@@ -32,6 +33,8 @@ class ModelActivity(BaseModel):
     """That ended without their last layer, on any rank."""
     slots_changed: list[int] = []
     """For each of its MoE layers, over all commits."""
+    moves: Moves | None = None
+    """Of those that finished; none: none did, or events of an earlier release do not tell."""
 
 
 class Activity(BaseModel):
@@ -107,6 +110,16 @@ class Activity(BaseModel):
         counts = [_told(one.skipped, one.rejected, one.drained, one.failed) for one in self.models]
         found = zip(self.labels(), counts, strict=True)
         return "; ".join(f"{label}: {told}" for label, told in found if told)
+
+    @property
+    def moves(self) -> list[Moves]:
+        """Of its models, as far as they are told."""
+        return [one.moves for one in self.models if one.moves is not None]
+
+    @property
+    def bytes_received(self) -> int:
+        """Expert weights that all ranks got, as far as it is told."""
+        return sum(sum(moves.bytes_received) for moves in self.moves)
 
     def labels(self) -> list[str]:
         """By which people tell ``models`` apart."""

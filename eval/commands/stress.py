@@ -10,7 +10,7 @@ import typer
 from eval.commands.keeping import copy_result, place, require_numbers, require_writable
 from eval.commands.stress_run import stress
 from eval.config.find import find_config
-from eval.config.loading import load_config
+from eval.config.loading import ALL_ARMS, load_config
 from eval.errors import ConfigError
 from eval.report.console import PlainConsole
 from eval.report.figure import require_plot
@@ -52,7 +52,8 @@ def stress_command(
     if plot is not None:
         require_plot(plot)
     runs, name = place("stress", name, folder)
-    config = load_config(find_config(config_file), [*(settings or []), f"name={dumps(name)}"])
+    overrides = [*(settings or []), f"name={dumps(name)}"]
+    config = load_config(find_config(config_file), overrides, arms=ALL_ARMS)
     names = [one.name for one in config.arms]
     if arm not in names:
         raise ConfigError(f"--arm {arm}: {config_file} has no such arm, it has {', '.join(names)}")

@@ -3,7 +3,7 @@
 
 import difflib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,20 +22,25 @@ _RENAMED = {
 """Keys of earlier releases, with what they are called now."""
 
 
+DEFAULT_ARMS, ALL_ARMS = "default", "all"
+
+
 def load_config(
     path: Path,
     overrides: Sequence[str] = (),
     only: Sequence[str] = (),
     gate: Path | None = None,
+    arms: str = DEFAULT_ARMS,
 ) -> Config:
-    """Read a configuration.
+    """Read a configuration. Its arms are those that are asked, and none of them says when.
 
     Args:
         path: The YAML file.
         overrides: ``key.path=value`` each, the value in YAML; an item of a list is named by
             its ``name`` or its index.
-        only: The arms to keep; empty: all. The arm ``off`` always stays.
+        only: The arms to keep instead. The arm ``off`` always stays.
         gate: A file with another gate than the configuration's.
+        arms: `DEFAULT_ARMS`: without those whose ``default`` is false; `ALL_ARMS`.
 
     Raises:
         ConfigError: Names the key path, the value and the rule that it breaks.
@@ -50,7 +55,7 @@ def load_config(
     SECRETS.learn(values)
     config = _validate(values, path)
     _refuse_controls(config)
-    return _keep(config, only) if only else config
+    return _keep(config, _wanted(config, only, arms))
 
 
 def load_gate(path: Path) -> Gate:
@@ -155,10 +160,23 @@ def model_in(annotation: Any) -> type[BaseModel] | None:
     return next((model for model in found if model), None)
 
 
-def _keep(config: Config, only: Sequence[str]) -> Config:
+def _wanted(config: Config, only: Sequence[str], arms: str) -> Collection[str]:
+    """Names of arms."""
+    if arms not in (DEFAULT_ARMS, ALL_ARMS):
+        raise ConfigError(f"--arms {arms}: is {DEFAULT_ARMS} or {ALL_ARMS}; --only takes names")
+    if only and arms == ALL_ARMS:
+        raise ConfigError(f"--arms {ALL_ARMS} and --only {only[0]} exclude each other")
     names = [arm.name for arm in config.arms]
     for name in only:
         if name not in names:
             raise ConfigError(f"--only {name}: no such arm, there are {', '.join(names)}")
-    kept = [arm for arm in config.arms if arm.name in {*only, BASELINE}]
+    return only or [arm.name for arm in config.arms if arm.default or arms == ALL_ARMS]
+
+
+def _keep(config: Config, names: Collection[str]) -> Config:
+    kept = [
+        arm.model_copy(update={"default": True})
+        for arm in config.arms
+        if arm.name in {*names, BASELINE}
+    ]
     return config.model_copy(update={"arms": kept})

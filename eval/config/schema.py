@@ -79,6 +79,8 @@ class Arm(Section):
     """None: without EPLB."""
     plugin: PluginSettings = Field(default_factory=dict)
     """Settings of the plugin that differ from the run's."""
+    default: bool = True
+    """False: only asked where it is named, or all arms are wanted."""
 
 
 class Gate(Section):
@@ -102,6 +104,10 @@ class Gate(Section):
     """Finished while the questions were asked, in every arm with EPLB."""
     moe_layers: NonNegativeInt = 0
     """At least so many MoE layers, each with changed slots."""
+    experts_received: NonNegativeInt = 1
+    """By some rank from another one, where a policy of the plugin's planned: so many at least."""
+    share_of_bytes: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Such an arm receives at most so much of what one that plans as vLLM does receives."""
 
     @model_validator(mode="after")
     def _different_of_identical(self) -> "Gate":

@@ -7,6 +7,8 @@ from eval.config.schema import Gate
 from eval.judging.arms import ArmToJudge, outcome, plural
 from eval.judging.check_rules import maps, weights
 from eval.judging.command_line import eplb_options
+from eval.judging.movement_rules import moved
+from eval.judging.planning import planned_by
 from eval.results.schema import ArmRun, RuleResult
 
 # An async rearrangement takes as long as its layers have engine steps to wait for, which varies;
@@ -39,7 +41,9 @@ def evidence(gate: Gate, arm: ArmToJudge) -> Iterator[RuleResult]:
 def _told_by_events(gate: Gate, arm: ArmToJudge) -> Iterator[RuleResult]:
     yield _ranks_agree(arm)
     yield _rearrangements(gate, arm)
-    yield _slots_changed(gate, arm)
+    if planned_by(arm.plugin) is None:
+        yield _slots_changed(gate, arm)
+    yield from moved(gate, arm)
     yield _no_stall(arm)
     yield _no_failed_rearrangements(arm)
     yield _no_rejected_placements(arm)

@@ -13,6 +13,7 @@ from eval.judging import answer_rules as accuracy
 from eval.judging import question_rules as asked_rules
 from eval.judging.answer_rules import Comparison
 from eval.judging.arms import ArmToJudge
+from eval.judging.movement_rules import fewer_bytes
 from eval.judging.recorded import RecordedAccuracy
 from eval.results.schema import OracleResult, RuleResult, Verdict
 
@@ -56,6 +57,7 @@ def judge_run(
         results += found_in_arm
         if verdict(found_in_arm) != "invalid":
             comparable.append(arm)
+    results += fewer_bytes(gate, comparable)
     if gate.recorded_accuracy:
         results += _recorded_accuracy(config, off, off, comparable, recorded)
     return results

@@ -12,7 +12,7 @@ from eval.activity.placements import Load
 from eval.activity.timeline import Rearrangement
 from eval.report.svg import Chart, Scale, Tick, bars, dots, marks, polyline, round_step, rule
 
-_DOTS_UP_TO = 150
+DOTS_UP_TO = 150
 """More rearrangements are drawn as a band between the two lines."""
 _HISTOGRAM_BARS = 30
 _POINTS_A_LAYER = 32
@@ -34,6 +34,11 @@ def balancedness_scale(lowest: float) -> Scale:
     return Scale(max(0.0, 1 - step * math.ceil(span / step)), 1)
 
 
+def time_scale(done: Sequence[Rearrangement], others: Sequence[float] = ()) -> Scale:
+    """From the first question to the last outcome, in seconds."""
+    return Scale(0, max([*(one.time for one in done), *others]) * 1.01 or 1)
+
+
 def balancedness_chart(
     done: Sequence[Rearrangement], value: Scale, others: Sequence[float] = ()
 ) -> Chart:
@@ -44,7 +49,7 @@ def balancedness_chart(
         value: Of balancedness.
         others: When others ended without having finished, in seconds since the first question.
     """
-    time = Scale(0, max([*(one.time for one in done), *others]) * 1.01 or 1)
+    time = time_scale(done, others)
     before = [one.balancedness_before for one in done]
     expected = [one.balancedness_expected for one in done]
     unmoved = [
@@ -62,7 +67,7 @@ def balancedness_chart(
     parts = [rule(tick.percent, "grid") for tick in value.ticks(4)]
     if unmoved:
         parts.append(polyline((place(*point) for point in unmoved), "unmoved"))
-    few = len(done) <= _DOTS_UP_TO
+    few = len(done) <= DOTS_UP_TO
     if few:
         parts.append(polyline(saw, "saw"))
         parts.append(dots(saw[0::2], "dot before"))

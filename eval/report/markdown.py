@@ -21,6 +21,7 @@ def render_markdown(report: ReportView) -> str:
         "\n".join(f"- {block(note)}" for note in report.notes),
         _accuracies(report),
         _pairs(report),
+        _policies(report),
     ]
     for run in runs:
         heading = f"{run.label}: " if len(runs) > 1 else ""
@@ -55,6 +56,14 @@ def _pairs(report: ReportView) -> str:
     ]  # fmt: skip
     headings = ["run", "arm", "task", "both right", "lost", "won", "both wrong", "McNemar p"]
     return _table_of_runs(report, [*headings, "loss not excluded", "same text as off"], rows)
+
+
+def _policies(report: ReportView) -> str:
+    rows = report.policies
+    headings = ["run", "arm", *(rows[0].cells if rows else ())]
+    cells = [[row.run, ", ".join(filter(None, [row.arm, row.model])), *row.cells.values()]
+             for row in rows]  # fmt: skip
+    return _table_of_runs(report, headings, cells)
 
 
 def _right_and_wrong(one: ArmPairs) -> list[object]:

@@ -4,9 +4,10 @@
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path, PurePosixPath
 
-from eval.config.loading import load_config
+from eval.config.loading import ALL_ARMS, DEFAULT_ARMS, load_config
 from eval.config.schema import CONTROL_PREFIX, Config
 from eval.config.yaml_files import write_yaml
 from eval.errors import EvaluationError
@@ -42,13 +43,14 @@ def repeat_command(result: Result) -> tuple[str, str | None]:
     options = "".join(f" --control {name}" for name in controls)
     for file in sorted(_CONFIGS.rglob("*.yaml")):
         name = PurePosixPath("eval/config/presets", file.relative_to(_CONFIGS).as_posix())
-        for overrides in ((), (f"name={config.name}",)):
+        for overrides, arms in product(((), (f"name={config.name}",)), (DEFAULT_ARMS, ALL_ARMS)):
             try:
-                found = load_config(file, overrides).sha256() == config.sha256()
+                found = load_config(file, overrides, arms=arms).sha256() == config.sha256()
             except EvaluationError:
                 continue
             if found:
                 named = f" --name {config.name}" if overrides else ""
+                named += f" --arms {arms}" if arms != DEFAULT_ARMS else ""
                 return f"python -m eval run {name}{named}{options}", None
     return f"python -m eval run {config.name}.yaml{options}", configuration(result)
 

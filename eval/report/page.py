@@ -20,6 +20,7 @@ from eval.report.charts import (
 )
 from eval.report.layers import Layer, layer_views
 from eval.report.svg import Chart, Scale, Tick
+from eval.report.traffic_chart import traffic_chart, traffic_of, traffic_scale
 from eval.report.view import ArmAccuracy, Moved, ReportView
 from eval.visible import visible
 
@@ -65,6 +66,8 @@ class ModelDrawings:
     moved: Moved
     balancedness: Chart | None = None
     """None: no rearrangement finished; there is no chart then."""
+    traffic: Chart | None = None
+    """None: events do not tell what ranks received."""
     seconds: Chart | None = None
     ranks: int = 0
     experts: int = 0
@@ -157,24 +160,34 @@ def _accuracy_rows(
 
 
 def arm_drawings(report: ReportView) -> list[ArmDrawings]:
-    """Every arm whose experts moved; their charts of balancedness have one scale."""
+    """Every arm whose experts moved; charts of the same have one scale."""
     colours = _colours(report)
     timelines = [model.timeline for arm in report.moved for model in arm.models]
     moved = [one.rearrangements for one in timelines if one.rearrangements]
     scale = balancedness_scale(min(map(lowest_balancedness, moved), default=0.0))
+    bytes_scale = traffic_scale(
+        max((one.received for done in moved for one in traffic_of(done)), default=0)
+    )
     return [
-        ArmDrawings(arm.run, arm.arm, colours[arm.arm], [_model(one, scale) for one in arm.models])
+        ArmDrawings(
+            arm.run,
+            arm.arm,
+            colours[arm.arm],
+            [_model(one, scale, bytes_scale) for one in arm.models],
+        )
         for arm in report.moved
     ]
 
 
-def _model(moved: Moved, scale: Scale) -> ModelDrawings:
+def _model(moved: Moved, scale: Scale, bytes_scale: Scale) -> ModelDrawings:
     done, others = moved.timeline.rearrangements, moved.timeline.others
     if not done:
         return ModelDrawings(moved)
+    ended = [one.time for one in others]
     drawings = ModelDrawings(
         moved,
-        balancedness_chart(done, scale, [one.time for one in others]),
+        balancedness_chart(done, scale, ended),
+        traffic_chart(done, bytes_scale, ended),
         seconds_chart([one.seconds for one in done]),
     )
     placements = moved.timeline.placements

@@ -74,6 +74,11 @@ def dots(points: Iterable[Point], css_class: str) -> Markup:
     return path("".join(f"M{_number(x)} {_number(100 - y)}h0" for x, y in points), css_class)
 
 
+def stems(points: Iterable[Point], css_class: str) -> Markup:
+    """Lines from the bottom up to points."""
+    return path("".join(f"M{_number(x)} 100V{_number(100 - y)}" for x, y in points), css_class)
+
+
 def marks(places: Iterable[float], css_class: str) -> Markup:
     """Short lines up from the bottom."""
     return path("".join(f"M{_number(x)} 100v-5" for x in places), css_class)

@@ -11,7 +11,7 @@ from eval.report import wording
 from eval.report.console import shown
 from eval.report.latency import LatencyView, latency_view
 from eval.report.load import load_rows
-from eval.report.view import ArmAccuracy, ArmCounts, RunView
+from eval.report.view import ArmAccuracy, ArmCounts, PolicyRow, RunView
 from eval.report.viewing import view_of_result
 from eval.results.schema import ArmResult, ControlResult, Result, RuleResult
 
@@ -53,6 +53,8 @@ def _tables(run: RunView, width: int) -> Iterator[RenderableType]:
         yield accuracy_table(run.accuracies)
     if run.counts:
         yield counts_table(run.counts)
+    if run.policies:
+        yield policies_table(run.policies)
     if run.rules:
         wide = width >= _COLUMNS_OF_RULES
         yield rules_table(run.rules) if wide else rules_list(run.rules)
@@ -80,6 +82,16 @@ def counts_table(arms: Sequence[ArmCounts]) -> Table:
         table.add_column(arm.arm, justify="right")
     for heading in dict.fromkeys(heading for arm in arms for heading in arm.rows):
         table.add_row(heading, *(arm.rows.get(heading, "not asked") for arm in arms))
+    return table
+
+
+def policies_table(rows: Sequence[PolicyRow]) -> Table:
+    """What each arm's policy moved: one column an arm, or an arm's model."""
+    table = Table("")
+    for row in rows:
+        table.add_column("\n".join(filter(None, [row.arm, row.model])), justify="right")
+    for heading in rows[0].cells:
+        table.add_row(heading, *(row.cells[heading] for row in rows))
     return table
 
 

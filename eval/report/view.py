@@ -48,6 +48,18 @@ class ArmCounts:
     """By what they are called, in the same order for every arm."""
 
 
+@dataclass(frozen=True)
+class PolicyRow:
+    """What a policy moved in one arm, and what it was good for."""
+
+    run: str
+    arm: str
+    model: str
+    """Empty where the arm has but one."""
+    cells: Mapping[str, str]
+    """By what they are called, in the same order for every row."""
+
+
 class RuleGroup(NamedTuple):
     """The rules about one arm, or about the run."""
 
@@ -127,6 +139,8 @@ class RunView:
     accuracies: Sequence[ArmAccuracy]
     counts: Sequence[ArmCounts]
     """Of all arms but those of negative controls."""
+    policies: Sequence[PolicyRow]
+    """Of the same, where events tell what plans moved."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +187,11 @@ class ReportView:
     def pairs(self) -> list[ArmPairs]:
         """Of all runs."""
         return [one for run in self.runs for one in run.pairs]
+
+    @property
+    def policies(self) -> list[PolicyRow]:
+        """Of all runs."""
+        return [one for run in self.runs for one in run.policies]
 
     @property
     def moved(self) -> list[ArmMoved]:

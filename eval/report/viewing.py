@@ -10,6 +10,7 @@ from eval.config.schema import CONTROL_PREFIX
 from eval.judging.comparison import Accuracy, accuracy, compare
 from eval.report import origin, wording
 from eval.report.arm_counts import arm_counts
+from eval.report.policies import policy_rows
 from eval.report.runs import ArmRecord, Run
 from eval.report.view import (
     ArmAccuracy,
@@ -95,6 +96,7 @@ def _of_result(result: Result, label: str, show: Callable[[str], str]) -> dict[s
         "versions": result.versions,
         "accuracies": [one for arm in arms for one in _from_result(result, arm)],
         "counts": [arm_counts(arm, result) for arm in arms],
+        "policies": list(policy_rows(label, arms)),
     }
 
 

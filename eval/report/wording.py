@@ -12,6 +12,7 @@ from eval.config.schema import CONTROL_PREFIX
 from eval.judging.comparison import PairedAnswers
 from eval.report.arm_counts import is_stock
 from eval.report.origin import without_folder
+from eval.report.sizes import size
 from eval.report.view import KeptRunView, RuleGroup, RunView
 from eval.results.schema import Result, RuleResult, Verdict
 
@@ -188,12 +189,3 @@ def percent(share: float) -> str:
 
 def p_value(value: float) -> str:
     return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
-
-
-def size(count: float) -> str:
-    """Bytes in the largest unit that leaves a whole one."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"

@@ -52,6 +52,8 @@ class OracleResult(BaseModel):
 class TaskRun(BaseModel):
     """What one arm answered to one task."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     name: TaskName
     """Of the task."""
     scored: bool

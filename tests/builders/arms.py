@@ -55,15 +55,38 @@ def task_run(**changes: Any) -> dict[str, Any]:
     return {**values, **changes}
 
 
-def arm(name: str, **changes: Any) -> ArmRun:
+def moves(**changes: Any) -> dict[str, Any]:
+    """What six plans moved, as by vLLM's policy."""
+    values: dict[str, Any] = {
+        "rearrangements": 6, "policies": ["vllm"], "steps": [], "triggers": {"interval": 6},
+        "layers_changed": 24, "layers": 24, "experts_received": [4, 4, 4, 4],
+        "bytes_received": [900, 100], "bytes_from_other_nodes": [0, 0],
+        "balancedness_before": 0.5, "balancedness_expected": 0.9, "planning_seconds": 0.001,
+        "layers_held_back": 0, "bytes_held_back": 0,
+    }  # fmt: skip
+    return {**values, **changes}
+
+
+def arm(name: str, moved: dict[str, Any] | None = None, **changes: Any) -> ArmRun:
+    """An arm with all evidence; ``moved`` are changes of `moves`."""
     evidence: dict[str, Any] = {}
     if name != "off":
         evidence = {
             "rearrangements": 6,
             "rearrangements_started": 6,
             "usual_seconds": 0.1,
-            "modes": [name],
+            "modes": [name.split("-")[0]],
             "slots_changed": [4, 4, 4, 4],
+            "models": [
+                {
+                    "model": "m",
+                    "model_index": 0,
+                    "stage": 0,
+                    "finished": 6,
+                    "slots_changed": [4, 4, 4, 4],
+                    "moves": moves(**(moved or {})),
+                }
+            ],
             "weight_checks": 100,
             "checking_ranks": [0, 1],
             "map_checking_ranks": [0, 1],

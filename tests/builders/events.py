@@ -10,6 +10,7 @@ from vllm_eplb_plugin.observe.events import (
     LayerCommitted,
     Mode,
     RearrangementFinished,
+    RearrangementPlanned,
     RearrangementStarted,
     Source,
 )
@@ -38,6 +39,21 @@ def moment(
 
 def started(number: int, name: str = "main", model_index: int = 0) -> Event:
     return RearrangementStarted(*moment(number, name, model_index))
+
+
+def planned(
+    number: int,
+    experts: Sequence[int] = (1,),
+    of_ranks: Sequence[int] = (8, 0),
+    policy: str = "vllm",
+    name: str = "main",
+    model_index: int = 0,
+) -> Event:
+    """What is moved: experts for each layer, bytes for each rank."""
+    return RearrangementPlanned(
+        *moment(number, name, model_index), sum(map(bool, experts)), 0.05, policy, [], "interval",
+        0.002, list(experts), list(of_ranks), [0] * len(of_ranks), 0.5, 1.0, 0, 0,
+    )  # fmt: skip
 
 
 def finished(

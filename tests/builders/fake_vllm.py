@@ -58,6 +58,9 @@ class FakeServer(ThreadingHTTPServer):
         self.events = Path(plugin["events_dir"]) if "events_dir" in plugin else None
         if not plugin.get("enabled", True):
             self.events = None
+        ignored = behaviour.get("ignores_planning", False)
+        self.policy = "vllm" if ignored else plugin.get("planning", {}).get("policy", "vllm")
+        self.bytes_of_a_rank = 512 if self.policy == "vllm" else 64
         self.lock = threading.Lock()
         self.requests = 0
         self.rearrangements = 0
@@ -91,6 +94,7 @@ class FakeServer(ThreadingHTTPServer):
         slots_changed = self.behaviour.get("slots_changed", [1] * LAYERS)
         for rank in range(2):
             self.write(rank, "rearrangement_started", **common)
+            self.write(rank, "rearrangement_planned", **common, **self.plan(slots_changed))
             for layer, slots in enumerate(slots_changed):
                 self.write(rank, "layer_committed", **common, layer=layer, slots_changed=slots)
                 mismatched = self.behaviour.get("mismatched_slots", []) if rank else []
@@ -105,9 +109,27 @@ class FakeServer(ThreadingHTTPServer):
                 balancedness_before=0.5,
                 balancedness_expected=0.75,
                 slots_changed=slots_changed,
-                bytes_sent=1024,
+                bytes_sent=2 * self.bytes_of_a_rank,
                 seconds=0.01,
             )
+
+    def plan(self, slots_changed: list[int]) -> dict[str, Any]:
+        """What it says of its moves; the policy is that of the settings."""
+        return {
+            "layers_changed": sum(map(bool, slots_changed)),
+            "seconds": 0.005,
+            "policy": self.policy,
+            "steps": [],
+            "trigger": "interval",
+            "planning_seconds": 0.001,
+            "experts_received": [min(1, slots) for slots in slots_changed],
+            "bytes_received": [self.bytes_of_a_rank] * 2,
+            "bytes_from_other_nodes": [0, 0],
+            "balancedness_before": 0.5,
+            "balancedness_expected": 0.75,
+            "layers_held_back": 0,
+            "bytes_held_back": 0,
+        }
 
     def write(self, rank: int, event: str, **fields: Any) -> None:
         assert self.events is not None

@@ -10,6 +10,7 @@ from typing import Any
 from eval.activity.counts import read_activity
 from eval.config.schema import BASELINE, Arm, Config
 from eval.judging.comparison import arm_results
+from eval.judging.planning import planned_by
 from eval.judging.scoring import task_hash
 from eval.judging.verdict import verdict
 from eval.load.questions import SEEDS
@@ -126,7 +127,8 @@ def _write_arm(
     until = began + 10
     if arm.eplb:
         mode = "async" if arm.eplb.use_async else "sync"
-        write_events(here / "events", mode, began, mismatched)
+        policy = planned_by(config.plugin_settings(arm)) or "vllm"
+        write_events(here / "events", mode, began, mismatched, policy)
     log = f"INFO 01-01 00:00:00 [api_server.py:1] arm {arm.name} of process {began:.0f}\n"
     if arm.eplb:
         log += "INFO 01-01 00:00:01 [eplb.py:7] Rearranging experts (sync mode) ...\n" * 6
@@ -177,13 +179,15 @@ def task_run(name: Any, samples: Sequence[Sample], scored: bool = True) -> TaskR
     )  # fmt: skip
 
 
-def write_events(folder: Path, mode: str, began: float, mismatched: bool = False) -> None:
+def write_events(
+    folder: Path, mode: str, began: float, mismatched: bool = False, policy: str = "vllm"
+) -> None:
     """Rearrangements while the questions are asked, of all ranks alike."""
     folder.mkdir()
     for rank in range(RANKS):
         lines = []
         for number in range(1, REARRANGEMENTS + 1):
-            for kind, fields in _rearrangement(number, mode, mismatched and rank == 1):
+            for kind, fields in _rearrangement(number, mode, mismatched and rank == 1, policy):
                 head = {"schema": 2, "event": kind, "time": began + number + rank / 100}
                 source = {"rank": rank, "global_rank": rank, "stage": 0}
                 model = {"model": "m", "model_index": 0}
@@ -191,18 +195,30 @@ def write_events(folder: Path, mode: str, began: float, mismatched: bool = False
         (folder / f"rank{rank}.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
-def _rearrangement(number: int, mode: str, mismatched: bool) -> list[tuple[str, dict[str, Any]]]:
+def _rearrangement(
+    number: int, mode: str, mismatched: bool, policy: str
+) -> list[tuple[str, dict[str, Any]]]:
+    size = 1000 if policy == "vllm" else 100
     common = {"rearrangement": number, "step": 10 * number, "mode": mode}
     slots = [7] if mismatched and number == REARRANGEMENTS else []
-    events: list[tuple[str, dict[str, Any]]] = [("rearrangement_started", common)]
+    balance = {"balancedness_before": 0.5, "balancedness_expected": 0.9}
+    plan = {
+        **balance, "layers_changed": LAYERS, "seconds": 0.05, "policy": policy, "steps": [],
+        "trigger": "interval", "planning_seconds": 0.001, "experts_received": [1] * LAYERS,
+        "bytes_received": [size] * RANKS, "bytes_from_other_nodes": [0] * RANKS,
+        "layers_held_back": 0, "bytes_held_back": 0,
+    }  # fmt: skip
+    events: list[tuple[str, dict[str, Any]]] = [
+        ("rearrangement_started", common),
+        ("rearrangement_planned", {**common, **plan}),
+    ]
     for layer in range(LAYERS):
         events += [
             ("layer_committed", {**common, "layer": layer, "slots_changed": 1}),
             ("weights_checked", {"layer": layer, "slots": 10, "mismatched_slots": slots}),
             ("maps_checked", {"layer": layer, "experts": 8, "mismatched_experts": []}),
         ]
-    balance = {"balancedness_before": 0.5, "balancedness_expected": 0.9}
-    changed = {"slots_changed": [1] * LAYERS, "bytes_sent": 1, "seconds": 0.1}
+    changed = {"slots_changed": [1] * LAYERS, "bytes_sent": size * RANKS, "seconds": 0.1}
     return [*events, ("rearrangement_finished", {**common, **balance, **changed})]
 
 

@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from eval.activity.counts import read_activity
 from tests.builders.harness import small_config
 
 STARTED = 1_700_000_000.0
+EXPERT_BYTES = 1 << 14
 DIFFERENT_LOADS = 5
 """Load windows, which then come again."""
 
@@ -35,6 +37,10 @@ class Shape:
     lost: int = 0
     """Answers that the async arm gets wrong although ``off`` has them right."""
     verdict: str = "passed"
+    arms: tuple[str, ...] = ("off", "sync", "async")
+    """One whose name ends with `-incremental` moves two experts of a layer at a time."""
+    tells_moves: bool = True
+    """False: as in events of earlier releases."""
 
     @property
     def slots(self) -> int:
@@ -47,9 +53,10 @@ LARGE = Shape(questions=1319, rearrangements=1000, layers=58, experts=256, redun
 
 def write_run(folder: Path, shape: Shape = Shape(), **changes: Any) -> Path:
     """A folder that ``python -m eval report`` reads; ``changes`` are of its result."""
-    arms = [_write_arm(folder, name, shape) for name in ("off", "sync", "async")]
+    arms = [_write_arm(folder, name, shape) for name in shape.arms]
     task = {"name": "gsm8k", "questions": shape.questions, "fewshot": 5}
-    config = small_config(name=folder.name, tasks=[task], model="someone/some-moe")
+    configured = [_arm(name) for name in shape.arms]
+    config = small_config(name=folder.name, tasks=[task], model="someone/some-moe", arms=configured)
     started = datetime.fromtimestamp(STARTED, timezone.utc)
     result = {
         "schema": 4,
@@ -86,6 +93,14 @@ def write_run(folder: Path, shape: Shape = Shape(), **changes: Any) -> Path:
     return folder
 
 
+def _arm(name: str) -> dict[str, Any]:
+    if name == "off":
+        return {"name": name}
+    eplb = {"window_size": 10, "step_interval": 10, "use_async": name.startswith("async")}
+    plugin = {"planning": {"policy": "incremental"}} if name.endswith("incremental") else {}
+    return {"name": name, "plugin": plugin, "eplb": eplb}
+
+
 def _write_arm(folder: Path, name: str, shape: Shape) -> dict[str, Any]:
     here = folder / "arms" / name
     here.mkdir(parents=True)
@@ -112,7 +127,8 @@ def _write_arm(folder: Path, name: str, shape: Shape) -> dict[str, Any]:
             }
         ],
         "rearrangements": done,
-        "modes": [name] if done else [],
+        "models": read_activity(here / "events", STARTED, STARTED + seconds).model_dump()["models"],
+        "modes": [name.split("-")[0]] if done else [],
         "layers_committed": done * shape.layers,
         "slots_changed": [done * 3] * shape.layers if done else [],
         "weight_checks": done * shape.layers * shape.slots,
@@ -155,24 +171,36 @@ def _events(mode: str, shape: Shape, seconds: float) -> Iterator[str]:
         (9000 * popularity * generator.lognormal(0, 0.25, popularity.shape)).astype(int) + 1
         for _ in range(DIFFERENT_LOADS)
     ]
-    plans = [place(load, shape) for load in loads]
+    incremental = mode.endswith("-incremental")
+    plans = [_exchange(placement, n) if incremental else place(load, shape)
+             for n, load in enumerate(loads)]  # fmt: skip
+    mode = mode.split("-")[0]
     steps = [
         _step(load, plans[index - 1], plans[index], shape.ranks) for index, load in enumerate(loads)
     ]
     first_step = _step(loads[0], placement, plans[0], shape.ranks)
     for number in range(1, shape.rearrangements + 1):
-        step = steps[(number - 1) % DIFFERENT_LOADS] if number > 1 else first_step
+        step = dict(steps[(number - 1) % DIFFERENT_LOADS] if number > 1 else first_step)
+        moves = step.pop("moves")
         changed = step["slots_changed"]
         end = STARTED + number * (seconds - 0.5) / shape.rearrangements
         took = float(generator.gamma(6, 0.02))
         head = {"rearrangement": number, "step": 10 * number, "mode": mode}
         yield _event("rearrangement_started", end - took, **head)
+        if shape.tells_moves:
+            moves |= {"policy": "incremental" if incremental else "vllm"}
+            yield _event("rearrangement_planned", end - took / 2, **head, **moves)
         for layer, count in enumerate(changed):
             late = 0.5 * took * (layer + 1 - shape.layers) / shape.layers if mode == "async" else 0
             yield _event("layer_committed", end + late, **head, layer=layer, slots_changed=count)
             yield _event("weights_checked", end, layer=layer, slots=9, mismatched_slots=[])
         yield _event(
-            "rearrangement_finished", end, **head, **step, bytes_sent=1 << 20, seconds=took
+            "rearrangement_finished",
+            end,
+            **head,
+            **step,
+            bytes_sent=sum(moves["bytes_received"]),
+            seconds=took,
         )
         yield _event(
             "placement", end, **head, num_ranks=shape.ranks,
@@ -182,11 +210,39 @@ def _events(mode: str, shape: Shape, seconds: float) -> Iterator[str]:
 
 
 def _step(load: Any, old: Any, new: Any, ranks: int) -> dict[str, Any]:
-    return {
+    balancedness = {
         "balancedness_before": plain_balancedness(load, old, ranks),
         "balancedness_expected": plain_balancedness(load, new, ranks),
-        "slots_changed": (old != new).sum(axis=1).tolist(),
     }
+    changed = (old != new).sum(axis=1).tolist()
+    received = _received(old, new, ranks)
+    moves = {
+        **balancedness, "layers_changed": sum(map(bool, changed)), "seconds": 0.01, "steps": [],
+        "trigger": "interval", "planning_seconds": 0.002, "layers_held_back": 0,
+        "bytes_held_back": 0, "experts_received": received.sum(axis=1).tolist(),
+        "bytes_received": (EXPERT_BYTES * received.sum(axis=0)).tolist(),
+        "bytes_from_other_nodes": [0] * ranks,
+    }  # fmt: skip
+    return {**balancedness, "slots_changed": changed, "moves": moves}
+
+
+def _received(old: Any, new: Any, ranks: int) -> Any:
+    """``[layers, ranks]``, experts that a rank has now and had not."""
+    pairs = [
+        [zip(*(np.split(row, ranks) for row in rows), strict=True)]
+        for rows in zip(old, new, strict=True)
+    ]
+    return np.array(
+        [[len({*after} - {*before}) for before, after in one] for layer in pairs for one in layer]
+    )
+
+
+def _exchange(placement: Any, number: int) -> Any:
+    """The first and the last slot of every layer change places, or go back."""
+    changed = placement.copy()
+    if number % 2 == 0:
+        changed[:, [0, -1]] = changed[:, [-1, 0]]
+    return changed
 
 
 def place(load: Any, shape: Shape) -> Any:

@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as Xml
 
 import pytest
@@ -44,6 +45,30 @@ def test_equal_answers_with_all_evidence_are_the_same(harness: Harness) -> None:
         assert arm["balancedness_expected"] == 0.75
     assert (sync["modes"], async_["modes"]) == (["sync"], ["async"])
     assert harness.workers_alive() == []
+
+
+def arms_of_two_policies() -> list[dict[str, Any]]:
+    off, sync, _ = small_config()["arms"]
+    planning = {"plugin": {"planning": {"policy": "incremental"}}, "eplb": sync["eplb"]}
+    return [off, sync, {"name": "sync-incremental", "default": False, **planning}]
+
+
+def test_an_arm_of_another_policy_is_asked_with_all_and_has_to_move_less(harness: Harness) -> None:
+    gate = {**small_config()["gate"], "share_of_bytes": 0.5, "experts_received": 20}
+    config = small_config(arms=arms_of_two_policies(), gate=gate)
+
+    ended = harness.run("--arms", "all", config=config)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    [rule] = [one for one in harness.result()["rules"] if one["rule"] == "fewer_bytes"]
+    assert rule["saw"].endswith("0.125 of the 6144 in 6 of arm sync")
+
+    ignored = harness.run("--arms", "all", config=config, ignores_planning=True)
+    assert ignored.returncode == 1
+    failed = {one["rule"] for one in harness.result()["rules"] if one["verdict"] == "failed"}
+    assert failed == {"policy", "fewer_bytes"}
+
+    harness.run("--fresh", config=config)
+    assert [arm["name"] for arm in harness.result()["arms"]] == ["off", "sync"]
 
 
 def accuracies(output: str) -> list[list[str]]:

@@ -116,6 +116,7 @@ class TestFault:
         assert all(report["wrong_weights"] > 0 and report["wrong_maps"] == 0 for report in reports)
         wrong = [e for e in read_kind(tmp_path, "weights_checked") if e["mismatched_slots"]]
         assert {event["rank"] for event in wrong} == {0, 1}
+        assert "EPLB weight check failed: layer" in installed.log.read_text()
 
     def test_two_swapped_experts_of_one_layer_stay_swapped(
         self, use_async: bool, installed: Ranks, tmp_path: Path

@@ -8,16 +8,23 @@ from typing import Any
 import pytest
 import yaml
 
-from eval.config.loading import load_config, load_gate
+from eval.config.loading import ALL_ARMS, DEFAULT_ARMS, load_config, load_gate
 from eval.config.schema import Config
 from eval.errors import ConfigError
+from eval.judging.planning import planned_by
 from tests.builders.harness import REPOSITORY, gsm8k_task, small_config
 
 
-def load(folder: Path, *overrides: str, only: tuple[str, ...] = (), **changes: Any) -> Config:
+def load(
+    folder: Path,
+    *overrides: str,
+    only: tuple[str, ...] = (),
+    wanted: str = DEFAULT_ARMS,
+    **changes: Any,
+) -> Config:
     file = folder / "config.yaml"
     file.write_text(yaml.safe_dump(small_config(**changes)), encoding="utf-8")
-    return load_config(file, overrides, only)
+    return load_config(file, overrides, only, arms=wanted)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +160,50 @@ def test_a_wrong_override_is_named(tmp_path: Path, override: str, message: str) 
 def test_an_unknown_arm_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--only third: no such arm, there are off, sync, async"):
         load(tmp_path, only=("third",))
+
+
+def named_arms(config: Config) -> list[str]:
+    return [arm.name for arm in config.arms]
+
+
+def test_an_arm_that_is_not_asked_by_default_is_asked_with_all_or_by_its_name(
+    tmp_path: Path,
+) -> None:
+    arms = [*small_config()["arms"], {"name": "more", "default": False}]
+
+    assert named_arms(load(tmp_path, arms=arms)) == ["off", "sync", "async"]
+    assert named_arms(load(tmp_path, only=("more",), arms=arms)) == ["off", "more"]
+    asked = load(tmp_path, wanted=ALL_ARMS, arms=arms)
+    assert named_arms(asked) == ["off", "sync", "async", "more"]
+    # What is kept of a run is asked again whole.
+    assert load(tmp_path, **asked.model_dump()).sha256() == asked.sha256()
+
+
+@pytest.mark.parametrize(
+    ("only", "wanted", "message"),
+    [
+        ((), "some", "--arms some: is default or all"),
+        (("sync",), ALL_ARMS, "--arms all and --only sync exclude each other"),
+    ],
+)
+def test_a_wrong_choice_of_arms_is_named(
+    tmp_path: Path, only: tuple[str, ...], wanted: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path, only=only, wanted=wanted)
+
+
+def test_on_a_cpu_all_arms_have_both_policies_and_vllm_without_the_plugin() -> None:
+    file = REPOSITORY / "eval/config/presets/cpu.yaml"
+    of_vllm = ["off", "sync", "async"]
+
+    assert named_arms(load_config(file)) == of_vllm
+    config = load_config(file, arms=ALL_ARMS)
+    others = ["sync-incremental", "async-incremental", "stock-async"]
+    assert named_arms(config) == [*of_vllm, *others]
+    policies = [planned_by(config.plugin_settings(arm)) for arm in config.arms]
+    assert policies == [None, None, None, "incremental", "incremental", None]
+    assert [arm.eplb for arm in config.arms[1:3]] == [arm.eplb for arm in config.arms[3:5]]
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

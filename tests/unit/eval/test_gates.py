@@ -51,7 +51,7 @@ def test_outcomes_other_than_finished_are_told_and_only_what_failed_fails() -> N
 
 
 def test_an_arm_whose_placements_are_all_rejected_moved_nothing() -> None:
-    nothing = {"rearrangements": 0, "slots_changed": [], "usual_seconds": None}
+    nothing = {"rearrangements": 0, "slots_changed": [], "usual_seconds": None, "models": []}
     run = Run().change("sync", placements_rejected=6, **nothing)
 
     assert run.bad() == [

@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where charts put what, and what they say of it."""
 
-import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from eval.activity.timeline import Rearrangement
 from eval.report.charts import (
     balancedness_chart,
     balancedness_scale,
@@ -21,24 +18,8 @@ from eval.report.page import arm_drawings
 from eval.report.runs import read_runs
 from eval.report.svg import Scale, round_step
 from eval.report.viewing import view_of_runs
+from tests.builders.charts import points, rearrangement
 from tests.builders.runs import Shape, write_run
-
-
-def rearrangement(time: float, before: float, expected: float, **changes: Any) -> Rearrangement:
-    values: dict[str, Any] = {
-        "number": 1, "mode": "sync", "seconds": 0.1, "seconds_to_first_commit": None,
-        "balancedness_unmoved": None, "slots_changed": 3, "bytes_sent": 8,
-    }  # fmt: skip
-    return Rearrangement(
-        time=time, balancedness_before=before, balancedness_expected=expected, **values | changes
-    )
-
-
-def points(drawing: str, css_class: str) -> list[tuple[float, float]]:
-    """Of all paths of a class, as the SVG has them: y from the top."""
-    paths = re.findall(rf'<path class="{css_class}" d="([^"]*)"', drawing)
-    numbers = re.findall(r"[ML](-?[\d.]+) (-?[\d.]+)", "".join(paths))
-    return [(float(x), float(y)) for x, y in numbers]
 
 
 def test_balancedness_goes_from_before_to_expected_at_each_rearrangement() -> None:
@@ -118,7 +99,8 @@ def test_times_are_told_in_numbers(tmp_path: Path) -> None:
     assert told["longest"] == f"{1000 * seconds[-1]:.1f} ms"
     assert told["median"] == f"{500 * (seconds[49] + seconds[50]):.1f} ms"
     assert seconds[93] <= float(told["95th percentile"].split()[0]) / 1000 <= seconds[96]
-    assert told["weights sent, in all"] == "100.0 MiB"
+    received = sum(sum(one.planned.bytes_received) for one in done if one.planned)
+    assert told["weights sent, in all"] == f"{received / (1 << 20):.1f} MiB"
 
 
 def test_layers_are_told_apart_by_what_moving_did(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from eval.config.loading import load_config
+from eval.config.loading import ALL_ARMS, load_config
 from eval.report import origin, page
 from eval.report.markdown import render_markdown
 from eval.report.page import accuracy_charts, render_page
@@ -166,6 +166,16 @@ def test_a_configuration_of_this_repository_is_named(tmp_path: Path) -> None:
         "python -m eval run eval/config/presets/cpu.yaml --name tuesday",
         None,
     )
+
+
+def test_a_run_of_all_arms_is_repeated_as_one(tmp_path: Path) -> None:
+    configured = load_config(Path("eval/config/presets/cpu.yaml"), arms=ALL_ARMS)
+    result = made_up(tmp_path).result.model_copy(update={"config": configured})
+
+    command, text = origin.repeat_command(result)
+
+    assert command == "python -m eval run eval/config/presets/cpu.yaml --arms all"
+    assert text is None
 
 
 def test_controls_are_repeated_by_their_option(tmp_path: Path) -> None:

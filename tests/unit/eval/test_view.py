@@ -2,6 +2,7 @@
 """What every report shows, computed once."""
 
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,38 @@ def test_reports_import_nothing_heavy() -> None:
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     assert found.stdout.split() == []
+
+
+def test_what_policies_moved_is_told_in_every_form(tmp_path: Path) -> None:
+    arms = ("off", "sync", "async", "sync-incremental")
+    folder = write_run(tmp_path / "run", Shape(arms=arms))
+    result = read_result(folder)
+    write_reports([folder], tmp_path / "report.md", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+
+    rows = view_of_result(result).policies
+    assert [(row.arm, row.cells["policy"]) for row in rows] == [
+        ("sync", "vllm"), ("async", "vllm"), ("sync-incremental", "incremental")
+    ]  # fmt: skip
+    for text in (printed(result), (tmp_path / "report.md").read_text(), page):
+        assert "incremental" in text
+        assert all(row.cells["bytes received"] in text for row in rows)
+        assert all(row.cells["layers changed"] in text for row in rows)
+    assert page.count("Bytes received over time") == 3
+    # One scale: the arm that moves little has short lines.
+    first, _, last = (float(y) for y in re.findall(r'class="stem" d="M[\d.]+ 100V([\d.]+)', page))
+    assert first < 50 < last
+
+
+def test_a_run_from_before_moves_were_told_is_reported(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", Shape(tells_moves=False))
+    write_reports([folder], tmp_path / "report.md", tmp_path / "report.html")
+
+    assert list(view_of_result(read_result(folder)).policies) == []
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("What ranks received is not shown") == 2
+    assert "What policies moved" not in page
+    assert "experts received" not in (tmp_path / "report.md").read_text()
 
 
 def test_what_limits_a_verdict_is_told_in_every_form(tmp_path: Path) -> None:

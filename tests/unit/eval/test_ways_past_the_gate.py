@@ -213,9 +213,29 @@ def back_in_time(lines: list[Line]) -> None:
     lines[-1]["time"] -= 3
 
 
+def plans(change: Callable[[Line], object]) -> Callable[[list[Line]], None]:
+    def change_all(lines: list[Line]) -> None:
+        for line in lines:
+            if line["event"] == "rearrangement_planned":
+                change(line)
+
+    return change_all
+
+
 @pytest.mark.parametrize(
     ("change", "verdict", "saw"),
     [
+        (plans(lambda line: line.update(policy="mine")), "failed", "tells otherwise of rearr"),
+        (
+            plans(lambda line: line.update(experts_received=[2, 1, 1, 1])),
+            "failed",
+            "moves in rearrangement 1 that its slots do not allow",
+        ),
+        (
+            plans(lambda line: line.update(bytes_received=[1000, 999])),
+            "failed",
+            "moves in rearrangement 1 that its slots do not allow",
+        ),
         (without_slots, "failed", "other slots when rearrangement 1 ends"),
         (without_commits, "failed", "other slots when rearrangement 1 ends"),
         (other_mode, "failed", "tells otherwise of rearrangement 1"),
@@ -590,7 +610,11 @@ def test_layers_of_which_fewer_than_no_slot_changed_did_not_change(kept: Path) -
     for rank in (0, 1):
         change_events(kept, "sync", rank, change)
 
-    assert bad(judge_kept([kept])) == [("slots_changed", "sync", "not tested")]
+    # Nor can experts have been received there.
+    assert bad(judge_kept([kept])) == [
+        ("ranks_agree", "sync", "failed"),
+        ("slots_changed", "sync", "not tested"),
+    ]
 
 
 @pytest.mark.parametrize(
