@@ -6,17 +6,6 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
-def _named(value: object) -> object:
-    # A name alone, or {name: parameters}.
-    if isinstance(value, str):
-        return {"name": value}
-    if isinstance(value, dict) and len(value) == 1:
-        [(name, parameters)] = value.items()
-        if isinstance(parameters, dict):
-            return {"name": name, "parameters": parameters}
-    raise ValueError('is neither a name nor {"NAME": {PARAMETER: VALUE, ...}}')
-
-
 class _Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,7 +17,20 @@ class NamedOptions(_Options):
     parameters: dict[str, Any] = {}
 
 
-Named: TypeAlias = Annotated[NamedOptions, BeforeValidator(_named)]
+def _read_name(value: object) -> object:
+    # A name alone, or {name: parameters}; or one that was read already.
+    if isinstance(value, NamedOptions):
+        return value
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, dict) and len(value) == 1:
+        [(name, parameters)] = value.items()
+        if isinstance(parameters, dict):
+            return {"name": name, "parameters": parameters}
+    raise ValueError('is neither a name nor {"NAME": {PARAMETER: VALUE, ...}}')
+
+
+Named: TypeAlias = Annotated[NamedOptions, BeforeValidator(_read_name)]
 
 _Share: TypeAlias = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 _Count: TypeAlias = Annotated[int, Field(ge=1, strict=True)]

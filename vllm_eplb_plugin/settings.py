@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -19,8 +19,10 @@ ADDITIONAL_CONFIG_KEY = "eplb_plugin"
 Fault = Literal[
     "weights_not_moved",
     "expert_row_swapped",
+    "stale_sources",
     "replica_count_off_by_one",
     "invalid_placement",
+    "stale_plan",
     "no_rearrangement",
 ]
 
@@ -233,9 +235,17 @@ def _parse(value: object, source: str) -> Settings:
 def _describe(problem: dict[str, Any]) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        nearest = difflib.get_close_matches(name, Settings.model_fields, n=1, cutoff=0.0)
-        return f"unknown setting {name!r}, the nearest is {nearest[0]!r}"
-    if not name:
-        return str(problem["msg"]).removeprefix("Value error, ")
+        *above, key = problem["loc"]
+        nearest = difflib.get_close_matches(str(key), _keys_at(above), n=1, cutoff=0.0)
+        return f"unknown setting {name!r}, the nearest is {'.'.join([*above, *nearest])!r}"
     message = str(problem["msg"]).removeprefix("Value error, ")
-    return f"setting {name!r} has the value {problem['input']!r}: {message}"
+    return f"setting {name!r} has the value {problem['input']!r}: {message}" if name else message
+
+
+def _keys_at(place: list[str]) -> list[str]:
+    """Find the keys of the object in which a key is unknown."""
+    model: Any = Settings
+    for key in place:
+        kinds = [model.model_fields[key].annotation, *get_args(model.model_fields[key].annotation)]
+        [model] = [kind for kind in kinds if hasattr(kind, "model_fields")]
+    return list(model.model_fields)

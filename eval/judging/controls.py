@@ -17,8 +17,10 @@ from eval.results.schema import ControlResult, OracleResult, RuleResult
 ControlName = Literal[
     "weights_not_moved",
     "expert_row_swapped",
+    "stale_sources",
     "replica_count_off_by_one",
     "invalid_placement",
+    "stale_plan",
     "no_rearrangement",
 ]
 ALL = "all"

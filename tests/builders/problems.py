@@ -1,80 +1,94 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Planning problems from a seed: the same on every machine and with every numpy."""
+"""Planning problems of all kinds, and what every placement has to hold."""
 
 import numpy as np
+import torch
+from hypothesis import strategies as st
 
+from vllm_eplb_plugin.placement.maps import validate_placement
+from vllm_eplb_plugin.planning.costs import costs_of
 from vllm_eplb_plugin.planning.problem import Integers, Limits, Problem
 
 
-class Draws:
-    """Integers from a bit generator's raw output.
-
-    What numpy's ``Generator`` makes of it may differ by release, and floating-point draws by the
-    machine's mathematical library.
-    """
-
-    def __init__(self, seed: int) -> None:
-        self._bits = np.random.PCG64(seed)
-
-    def below(self, limit: int) -> int:
-        """From 0 to below ``limit``."""
-        return int(self._bits.random_raw()) % limit
-
-    def one_of(self, *values: float | None) -> float | None:
-        return values[self.below(len(values))]
-
-    def shuffled(self, values: Integers) -> Integers:
-        """The same in another order."""
-        order = list(range(len(values)))
-        for last in range(len(order) - 1, 0, -1):
-            other = self.below(last + 1)
-            order[last], order[other] = order[other], order[last]
-        return values[order]
-
-
-def drawn_problem(seed: int) -> Problem:
-    """A problem of 1 to 64 experts on 1 to 8 ranks, with and without groups, twins and limits."""
-    draws = Draws(seed)
-    nodes = 1 + draws.below(2)
-    ranks = nodes * (1 + draws.below(8 // nodes))
-    groups, experts, slots = _sizes(draws, nodes, ranks)
-    layers = 1 + draws.below(3)
-    old = np.stack([_placement(draws, nodes, groups, experts, slots) for _ in range(layers)])
-    load = np.array([[_tokens(draws) for _ in range(experts)] for _ in range(layers)], np.float64)
-    bytes_of = np.array([1 + draws.below(3) for _ in range(layers)], np.int64)
-    return Problem(load, old, ranks, nodes, groups, bytes_of, limits=_limits(draws))
-
-
-def _sizes(draws: Draws, nodes: int, ranks: int) -> tuple[int, int, int]:
-    """Groups, experts and slots of a layer; each node has room for its part of the groups."""
-    groups = nodes * (1 + draws.below(3)) if draws.below(3) == 0 else 1
-    experts = groups * (1 + draws.below(64 // groups))
-    size = -(-experts // ranks) + draws.below(3)
-    return groups, experts, ranks * size
-
-
-def _placement(draws: Draws, nodes: int, groups: int, experts: int, slots: int) -> Integers:
-    """A third are vLLM's first one, in turn; in the others a node has whole groups, if it can."""
-    if draws.below(3) == 0:
-        return np.arange(slots, dtype=np.int64) % experts
-    parts = nodes if groups % nodes == 0 else 1
-    order = draws.shuffled(np.arange(groups))
-    size, rows = experts // groups, []
-    for mine in order.reshape(parts, -1):
-        own = (mine[:, None] * size + np.arange(size)).ravel()
-        more = [own[draws.below(len(own))] for _ in range(slots // parts - len(own))]
-        rows.append(draws.shuffled(np.concatenate([own, np.array(more, np.int64)])))
-    return np.concatenate(rows)
+@st.composite
+def problems(
+    draw: st.DrawFn, limits: Limits | None = None, groups: bool = False, scattered: bool = False
+) -> Problem:
+    """Problems of all sizes, from placements that are balanced, random or vLLM's first one; those
+    with ``groups`` are whole on nodes unless they are ``scattered``."""
+    nodes = draw(st.integers(1, 3)) if not groups else draw(st.integers(2, 3))
+    ranks = nodes * draw(st.integers(1, 4))
+    size = draw(st.integers(1, 6))
+    slots = ranks * size
+    num_groups = 1
+    if groups:
+        num_groups = nodes * draw(st.integers(1, 2))
+        most = slots // nodes // (num_groups // nodes)
+        experts = num_groups * draw(st.integers(1, max(1, most)))
+        if experts > slots:
+            experts = num_groups
+        if experts > slots:
+            num_groups = experts = nodes
+    else:
+        experts = draw(st.integers(1, slots))
+    seed = draw(st.integers(0, 2**32 - 1))
+    random = np.random.default_rng(seed)
+    layers = draw(st.integers(1, 3))
+    sigma = draw(st.sampled_from([0.0, 0.6, 2.0, 8.0]))
+    load = np.round(np.exp(sigma * random.normal(size=(layers, experts))) * 100)
+    if draw(st.booleans()):
+        load[random.random(load.shape) < 0.3] = 0.0
+    old = np.empty((layers, slots), np.int64)
+    for row in old:
+        if groups and not scattered:
+            fill_by_groups(row, experts, num_groups, nodes, random)
+        else:
+            row[:experts] = np.arange(experts)
+            row[experts:] = random.integers(0, experts, slots - experts)
+            random.shuffle(row)
+    cost = draw(st.sampled_from([1.0, 4.0]))
+    return Problem(
+        load,
+        old,
+        ranks,
+        nodes,
+        num_groups,
+        expert_bytes=random.integers(1, 4, layers),
+        limits=limits or Limits(other_node_cost=cost),
+    )
 
 
-def _tokens(draws: Draws) -> int:
-    """Skewed, with ties and zeros."""
-    return draws.below(1000) >> draws.below(11)
+def fill_by_groups(
+    row: Integers, experts: int, groups: int, nodes: int, random: np.random.Generator
+) -> None:
+    size, each, slots = experts // groups, groups // nodes, len(row) // nodes
+    order = random.permutation(groups)
+    for node in range(nodes):
+        mine = np.concatenate(
+            [np.arange(group * size, (group + 1) * size) for group in order[node * each :][:each]]
+        )
+        extra = random.choice(mine, slots - len(mine))
+        row[node * slots : (node + 1) * slots] = random.permutation(np.concatenate([mine, extra]))
 
 
-def _limits(draws: Draws) -> Limits:
-    cost = 4.0 if draws.below(2) else 1.0
-    if draws.below(3):
-        return Limits(other_node_cost=cost)
-    budgets = [None if draws.below(2) else draws.below(13) for _ in range(2)]
-    return Limits(*budgets, None if draws.below(2) else draws.below(4), 0.01, cost)
+def require_valid(problem: Problem, placement: Integers) -> None:
+    shape = (problem.num_layers, problem.num_slots)
+    validate_placement(torch.from_numpy(placement), shape, problem.num_experts)
+
+
+def require_within_limits(problem: Problem, placement: Integers) -> None:
+    received = costs_of(problem, placement).bytes_received(problem.bytes_of)
+    limits = problem.limits
+    for limit, found in (
+        (limits.max_bytes, received.sum()),
+        (limits.max_bytes_per_rank, received.sum(axis=0).max()),
+        (limits.max_layers, (placement != problem.old).any(axis=1).sum()),
+    ):
+        assert limit is None or found <= limit
+
+
+@st.composite
+def limited(draw: st.DrawFn) -> Problem:
+    budget = st.none() | st.integers(0, 12)
+    limits = Limits(draw(budget), draw(budget), draw(st.none() | st.integers(0, 3)))
+    return draw(problems(limits) | problems(limits, groups=True))

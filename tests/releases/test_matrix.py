@@ -127,9 +127,9 @@ def test_a_bad_placement_is_refused_and_stepping_goes_on(use_async: bool, ranks:
 
 
 @pytest.mark.parametrize("use_async", [False, True], ids=["sync", "async"])
-@pytest.mark.parametrize("fault", ["weights_not_moved", "expert_row_swapped"])
+@pytest.mark.parametrize("fault", ["weights_not_moved", "expert_row_swapped", "stale_sources"])
 def test_a_fault_of_the_weights_is_noticed(fault: str, use_async: bool, ranks: Ranks) -> None:
-    reports = ranks(fault=fault, use_async=use_async, rearrangements=2)
+    reports = ranks(fault=fault, use_async=use_async, rearrangements=3)
     assert sum(report["wrong_weights"] for report in reports) >= 2
     assert all(report["wrong_maps"] == 0 for report in reports)
 
@@ -151,6 +151,9 @@ def test_a_fault_of_the_maps_is_noticed(use_async: bool, ranks: Ranks) -> None:
 def test_a_fault_of_the_plan_changes_nothing(use_async: bool, ranks: Ranks) -> None:
     invalid = ranks(fault="invalid_placement", use_async=use_async, steps=40)
     never = ranks(fault="no_rearrangement", use_async=use_async, steps=40)
+    stale = ranks(fault="stale_plan", use_async=use_async, steps=60)
+    assert_nothing_wrong(stale)
+    assert all(report["rejections"] >= 1 for report in stale)
     for reports in (invalid, never):
         assert_nothing_wrong(reports)
         assert all(report["placements"] == [] for report in reports)

@@ -132,6 +132,18 @@ class TestFault:
         # Two at first; later as many as the two experts then have replicas.
         assert slots[0] == 2 and min(slots) == 2, slots
 
+    def test_weights_of_one_placement_ago_are_moved(
+        self, use_async: bool, installed: Ranks, tmp_path: Path
+    ) -> None:
+        fault = "stale_sources"
+        reports = installed(fault=fault, use_async=use_async, events_dir=str(tmp_path))
+        assert all(report["wrong_weights"] > 0 and report["wrong_maps"] == 0 for report in reports)
+        for rank in range(2):
+            checks = [e for e in read_events(tmp_path, rank) if e["event"] == "weights_checked"]
+            wrong = [bool(event["mismatched_slots"]) for event in checks]
+            # Before the first rearrangement there is no other placement; then there is.
+            assert not any(wrong[:3]) and any(wrong[3:6])
+
     def test_a_replica_that_is_left_out_moves_no_weight(
         self, use_async: bool, installed: Ranks, tmp_path: Path
     ) -> None:
@@ -151,6 +163,21 @@ class TestFault:
         assert all(r["placements"] == [] and r["rejections"] >= 3 for r in reports)
         rejected = read_kind(tmp_path, "rearrangement_rejected")
         assert rejected and all("no slot for logical expert 0" in e["reason"] for e in rejected)
+
+    @pytest.mark.parametrize("planning", [None, {"policy": "incremental"}])
+    def test_a_plan_from_one_placement_ago_is_rejected(
+        self, planning: Any, use_async: bool, installed: Ranks, tmp_path: Path
+    ) -> None:
+        settings = {"planning": planning}
+        job = {"use_async": use_async, "steps": 80, "rearrangements": 9, "settings": settings}
+        sound = installed(**job)
+        assert_nothing_wrong(sound)
+        assert all(r["rejections"] == 0 and len(r["placements"]) >= 3 for r in sound)
+        stale = installed(fault="stale_plan", events_dir=str(tmp_path), **job)
+        assert_nothing_wrong(stale)
+        assert all(report["rejections"] > 0 for report in stale)
+        rejected = read_kind(tmp_path, "rearrangement_rejected")
+        assert all("a second plan" in event["reason"] for event in rejected)
 
     def test_nothing_is_ever_rearranged(
         self, use_async: bool, installed: Ranks, tmp_path: Path

@@ -41,8 +41,7 @@ def test_experts_that_stay_are_copied_on_the_transfer_stream(
 
     assert parameters_of(move_to_buffer) == MOVE_TO_BUFFER.signature
     replaced = MOVE_TO_BUFFER.replace(move_to_buffer)
-    arguments = dict.fromkeys(
-        ("old_indices", "new_indices", "expert_weights", "expert_weights_buffers", "ep_group")
-    )
+    arguments: dict[str, Any] = {"old_indices": [0], "new_indices": [1]}
+    arguments |= dict.fromkeys(("expert_weights", "expert_weights_buffers", "ep_group"))
     assert replaced(num_local_experts=1, cuda_stream=stream, **arguments) == (stream, stream)
     assert active == [None]

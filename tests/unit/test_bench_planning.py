@@ -11,7 +11,7 @@ import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
-from tests.builders.problems import drawn_problem
+from tests.builders.drawn_problems import drawn_problem
 from vllm_eplb_plugin.bench.comparison.contestants import parse_contestant
 from vllm_eplb_plugin.bench.comparison.served import Schedule, serve
 from vllm_eplb_plugin.bench.comparison.windows import Cluster, windows_until_balanced

@@ -4,8 +4,8 @@
 import numpy as np
 import pytest
 
+from tests.builders.drawn_problems import Draws
 from tests.builders.fewest_moves import fewest_received
-from tests.builders.problems import Draws
 from vllm_eplb_plugin.planning.costs import costs_of, rank_loads
 from vllm_eplb_plugin.planning.policies.default import Default
 from vllm_eplb_plugin.planning.policies.incremental import Incremental

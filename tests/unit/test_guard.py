@@ -118,3 +118,32 @@ def test_an_invalid_answer_cannot_be_ignored_when_the_number_of_slots_changes() 
 
 def test_everything_else_is_the_policy_s_own() -> None:
     assert Ask(NEW).guard.name == "asked"
+
+
+class Mover:
+    """A policy that exchanges two slots of what it believes to be in force."""
+
+    def __init__(self, wanted: torch.Tensor | None = None) -> None:
+        self.wanted = wanted
+        self.asked: list[torch.Tensor] = []
+
+    def rebalance_experts(self, *arguments: Any) -> torch.Tensor:
+        self.asked.append(arguments[-1].clone())
+        return arguments[-1].flip(1) if self.wanted is None else self.wanted
+
+
+@pytest.mark.parametrize("asks_again", [False, True])
+def test_a_policy_asked_again_starts_from_its_own_plan(asks_again: bool) -> None:
+    policy, plans = Mover(NEW), list[Plan]()
+    guard = GuardedPolicy(policy, lambda: dist.group.WORLD, plans.append, asks_again=asks_again)
+    assert torch.equal(guard.rebalance_experts(LOAD, 4, 1, 1, 2, OLD), NEW)
+    assert plans[0].rejection is None
+    for asked, old in zip(policy.asked, [OLD, NEW] if asks_again else [OLD], strict=True):
+        assert torch.equal(asked, old)
+
+
+def test_a_plan_that_a_second_one_would_change_is_rejected() -> None:
+    plans: list[Plan] = []
+    guard = GuardedPolicy(Mover(), lambda: dist.group.WORLD, plans.append, asks_again=True)
+    assert torch.equal(guard.rebalance_experts(LOAD, 4, 1, 1, 2, OLD), OLD)
+    assert "still moves experts into 6 slots" in str(plans[0].rejection)

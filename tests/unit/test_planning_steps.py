@@ -68,7 +68,11 @@ def test_policies_and_steps_are_found_by_name() -> None:
         ("incremantal", {}, "no policy 'incremantal', the nearest is 'incremental'"),
         ("incremental", {"traget": 0.9}, "unexpected keyword argument 'traget'"),
         ("incremental", {"target": 2}, "target is 2"),
-        ("nowhere:Policy", {}, "cannot be imported: No module named 'nowhere'"),
+        (
+            "nowhere:Policy",
+            {},
+            "cannot be imported: ModuleNotFoundError: No module named 'nowhere'",
+        ),
     ],
 )
 def test_a_wrong_name_or_parameter_is_told(

@@ -7,6 +7,7 @@ import torch
 
 from vllm_eplb_plugin.engine.committer import resize_placement
 from vllm_eplb_plugin.engine.session import session_of
+from vllm_eplb_plugin.engine.unchanged_layers import pass_over_unchanged
 from vllm_eplb_plugin.overrides.override import Override
 from vllm_eplb_plugin.placement.maps import validate_placement
 
@@ -47,6 +48,7 @@ def _commit_one_of_all_layers(
 ) -> None:
     # 0.19 hands over the whole map.
     commit_one_layer(model_state, new_physical_to_logical_map[layer], layer)
+    pass_over_unchanged(model_state, layer)
 
 
 def _take_over(model_state: Any, expanded_physical_to_logical: torch.Tensor) -> None:

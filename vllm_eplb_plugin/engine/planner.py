@@ -19,7 +19,9 @@ from vllm_eplb_plugin.planning.problem import Floats, Limits, Problem
 from vllm_eplb_plugin.planning.registry import make_pipeline
 from vllm_eplb_plugin.planning.smoothing import Smoothing
 from vllm_eplb_plugin.planning.triggers import Reason
-from vllm_eplb_plugin.planning_settings import PlanningOptions
+from vllm_eplb_plugin.planning_settings import LimitOptions, PlanningOptions
+
+_REPEAT_THEMSELVES = ("default", "incremental")
 
 _PARTS_OF_ANOTHER_LOAD = 2
 """Where the load has changed: the part in which that was seen, and what came since."""
@@ -89,6 +91,14 @@ class Planner:
         trigger = self.options.trigger
         when = "" if trigger is None else f", looking every {trigger.check_steps} steps"
         return ", then ".join(names) + when
+
+    @property
+    def repeats_itself(self) -> bool:
+        """Whether a second plan from the same load and from the first one's placement is the same:
+        nothing holds moves back that would come then, and no load is added to earlier ones."""
+        options = self.options
+        is_ours = options.policy.name in _REPEAT_THEMSELVES and not options.steps
+        return is_ours and options.limits == LimitOptions() and options.smoothing is None
 
     @contextmanager
     def rearranging(self) -> Iterator[None]:

@@ -48,6 +48,8 @@ class Session:
         self.source = source
         self.policy: Any = None
         """What vLLM set as the policy, or its compiled form, or the planner; the guard asks it."""
+        self.default_policy: Any = None
+        """What plans as vLLM's default policy does."""
         self.log = EventLog(settings.events_dir, source)
         self.rearrangements = Rearrangements(self.log)
         self.planner: Planner | None = None

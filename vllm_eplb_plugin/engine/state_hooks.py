@@ -98,21 +98,25 @@ def _override_policy(_: None) -> property:
 
         mode: Mode = "async" if in_worker() else "sync"
         policy = session.policy
+        repeats = policy is session.default_policy
         if isinstance(policy, Planner):
-            policy = policy.ask(mode)
+            repeats, policy = policy.repeats_itself, policy.ask(mode)
 
         def planned(plan: Plan) -> None:
             origin = policy.origin if isinstance(policy, Asked) else None
             session.rearrangements.planned(plan, mode, origin)
 
-        return GuardedPolicy(policy, group, planned, elastic)
+        asks_again = session.settings.check_weights and repeats
+        return GuardedPolicy(policy, group, planned, elastic, asks_again)
 
     def put(self: Any, policy: Any) -> None:
         session = session_of(self)
         is_default = policy is DefaultEplbPolicy and session.settings.compiled_policy
         session.policy = fastest(policy) if is_default else policy
-        if policy is DefaultEplbPolicy and session.planner is not None:
-            session.planner.vllm_policy, session.policy = session.policy, session.planner
+        if policy is DefaultEplbPolicy:
+            session.default_policy = session.policy
+            if session.planner is not None:
+                session.planner.vllm_policy, session.policy = session.policy, session.planner
 
     return property(get, put, doc="The policy, guarded; set it to replace what is guarded.")
 

@@ -7,7 +7,8 @@ allocated. `move_to_buffer` is overridden for 0.19 too, whose transfer is the sa
 What is left as it is: weights are sent over the WORLD group, not the EPLB group. Ranks are mapped
 right, so that they arrive; and NCCL wants every rank in a group's first batch of transfers, which
 holds for WORLD, because profiling passes a barrier over it, and not for the EPLB group, where a
-rank with nothing to send makes no call.
+rank with nothing to send makes no call; nor does any rank in a layer that does not change, whether
+it is left out or not.
 """
 
 import functools
@@ -22,7 +23,9 @@ from vllm.logger import init_logger
 
 from vllm_eplb_plugin.engine.commit_points import commit_all_layers, commit_one_layer
 from vllm_eplb_plugin.engine.state_hooks import follow_rearrange
+from vllm_eplb_plugin.engine.unchanged_layers import begin_handover, pass_over_unchanged
 from vllm_eplb_plugin.overrides.override import Override
+from vllm_eplb_plugin.transfer import unchanged_layers
 from vllm_eplb_plugin.transfer.own_buffers import in_own_buffers
 
 logger = init_logger("vllm.eplb_plugin")
@@ -119,10 +122,12 @@ def _run_rebalance_experts(
         stats.num_gpus,
         physical_to_logical_map_cpu,
     )
+    begin_handover(model_state, physical_to_logical_map_cpu)
 
 
 def _commit_received_layer(self: Any, model_state: Any, layer: int) -> None:
     commit_one_layer(model_state, model_state.new_physical_to_logical_map[layer], layer)
+    pass_over_unchanged(model_state, layer)
 
 
 def _post_eplb(self: Any, model_state: Any, is_profile: bool = False) -> None:
@@ -139,7 +144,7 @@ def _override_move_to_buffer(original: Callable[..., Any]) -> Callable[..., Any]
         with torch.cuda.stream(cuda_stream):
             return fill(cuda_stream=cuda_stream, **kwargs)
 
-    return move_to_buffer
+    return unchanged_layers.unless_unchanged(move_to_buffer, before_0_20=True)
 
 
 OVERRIDES = (
@@ -191,7 +196,7 @@ OVERRIDES = (
         "default stream. That stream does not wait until the model's stream has taken the last "
         "layer out of the buffer (vLLM #32881 made only the transfer stream wait), nor does the "
         "model's stream wait for it: a slot can get the weights of another expert. And buffers are "
-        "like the first MoE layer's tensors, whatever the layer.",
+        f"like the first MoE layer's tensors, whatever the layer. {unchanged_layers.FIXES}",
         delete_when="vLLM 0.19 is no longer supported: 0.20 copies on the transfer stream.",
         releases="<0.20",
     ),

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from vllm_eplb_plugin.faults.stale import STALE_PLAN, STALE_SOURCES
 from vllm_eplb_plugin.faults.weights import EXPERT_ROW_SWAPPED, WEIGHTS_NOT_MOVED
 from vllm_eplb_plugin.overrides.override import Override
 from vllm_eplb_plugin.settings import Fault
@@ -55,6 +56,7 @@ def _never(_: None) -> property:
 FAULTS: dict[Fault, tuple[Override, ...]] = {
     "weights_not_moved": WEIGHTS_NOT_MOVED,
     "expert_row_swapped": EXPERT_ROW_SWAPPED,
+    "stale_sources": STALE_SOURCES,
     "replica_count_off_by_one": tuple(
         Override(
             target=f"vllm_eplb_plugin.engine.commit_points:{name}",
@@ -80,6 +82,7 @@ FAULTS: dict[Fault, tuple[Override, ...]] = {
             delete_when="Never.",
         ),
     ),
+    "stale_plan": STALE_PLAN,
     "no_rearrangement": (
         Override(
             target="vllm.distributed.eplb.eplb_state:EplbState.expert_rearrangement_step_interval",

@@ -19,7 +19,7 @@ _LAYER = (
     "(old_layer_indices, new_layer_indices, expert_weights, expert_weights_buffer, ep_group, "
     "{}is_profile=False, {}=None, rank_mapping=None{})"
 )
-_SIGNATURES = {
+TRANSFER_SIGNATURES = {
     "<0.20": _LAYER.format("", "cuda_stream", ""),
     ">=0.20,<0.23": _LAYER.format("communicator, ", "cuda_stream", ""),
     ">=0.23,<0.31": _LAYER.format("communicator, ", "cuda_stream", ", layer_idx=0"),
@@ -30,6 +30,7 @@ _SIGNATURES = {
         ", layer_idx=0, enable_migration_batching=False, migration_batches=None",
     ),
 }
+"""Of ``async_worker.transfer_layer``, by releases."""
 
 
 def delay_overrides(milliseconds: float) -> tuple[Override, ...]:
@@ -48,7 +49,7 @@ def delay_overrides(milliseconds: float) -> tuple[Override, ...]:
             delete_when="Never.",
             releases=releases,
         )
-        for releases, signature in _SIGNATURES.items()
+        for releases, signature in TRANSFER_SIGNATURES.items()
     )
 
 

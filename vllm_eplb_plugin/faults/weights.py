@@ -99,25 +99,38 @@ def _swap_once_in_a_layer(original: _Function) -> _Function:
     return move
 
 
+def rearrange_overrides(
+    replace: Callable[[_Function], _Function], effect: str
+) -> Iterator[Override]:
+    """Override what moves the weights of all layers in sync mode, on every release."""
+    return _overrides(_REARRANGE, _REARRANGE_SIGNATURES, replace, effect)
+
+
 def _of_moving_weights(
     in_all_layers: Callable[[_Function], _Function],
     in_a_layer: Callable[[_Function], _Function],
     effect: str,
 ) -> Iterator[Override]:
-    for name, signatures, replace in (
-        (_REARRANGE, _REARRANGE_SIGNATURES, in_all_layers),
-        (_MOVE, _MOVE_SIGNATURES, in_a_layer),
-    ):
-        for releases, signature in signatures.items():
-            yield Override(
-                target=f"{_STATE}:{name}",
-                signature=signature,
-                kind="break",
-                replace=replace,
-                fixes=effect,
-                delete_when="Never.",
-                releases=releases,
-            )
+    yield from rearrange_overrides(in_all_layers, effect)
+    yield from _overrides(_MOVE, _MOVE_SIGNATURES, in_a_layer, effect)
+
+
+def _overrides(
+    name: str,
+    signatures: dict[str, str],
+    replace: Callable[[_Function], _Function],
+    effect: str,
+) -> Iterator[Override]:
+    for releases, signature in signatures.items():
+        yield Override(
+            target=f"{_STATE}:{name}",
+            signature=signature,
+            kind="break",
+            replace=replace,
+            fixes=effect,
+            delete_when="Never.",
+            releases=releases,
+        )
 
 
 WEIGHTS_NOT_MOVED = tuple(

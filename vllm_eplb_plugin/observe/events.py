@@ -173,7 +173,7 @@ class WeightsChecked(ModelEvent):
     kind: ClassVar[str] = "weights_checked"
 
     layer: int
-    """Which one, changed or not."""
+    """Which one: in sync mode each, in async mode those that change, and the last one."""
     slots: int
     """Slots compared."""
     mismatched_slots: list[int]
@@ -191,7 +191,7 @@ class MapsChecked(ModelEvent):
     kind: ClassVar[str] = "maps_checked"
 
     layer: int
-    """Which one, changed or not."""
+    """The same layers as in `weights_checked`."""
     experts: int
     """Logical experts compared."""
     mismatched_experts: list[int]

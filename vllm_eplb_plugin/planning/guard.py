@@ -74,6 +74,10 @@ class GuardedPolicy:
     on_plan: Callable[[Plan], None]
     allow_empty_slots: bool = False
     """Whether -1 is a legal entry, as it is under elastic EP."""
+    asks_again: bool = False
+    """Whether the policy is asked a second time, with the same load and its own placement in force,
+    and has to answer with the same: where it does not, it plans from another placement than the one
+    it is given."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.policy, name)
@@ -112,21 +116,21 @@ class GuardedPolicy:
         old = old_global_expert_indices
         # On a CPU device this is the map that the commit will overwrite.
         in_force = None if old is None else old.cpu().long().clone()
-        proposal, rejection = torch.empty(0, dtype=torch.long), None
+        proposal, rejection, seconds = torch.empty(0, dtype=torch.long), None, 0.0
         _guarded.now = True
         started = time.perf_counter()
         try:
-            answer = self.policy.rebalance_experts(
-                weight, num_replicas, num_groups, num_nodes, num_ranks, old
-            )
-            answer = answer[0] if isinstance(answer, tuple) else answer
+            question = (weight, num_replicas, num_groups, num_nodes, num_ranks)
+            answer = self._ask(old, *question)
+            seconds = time.perf_counter() - started
             validate_placement(answer, shape, weight.shape[1], self.allow_empty_slots)
             proposal = answer.long().contiguous()
+            if self.asks_again and old is not None:
+                _must_be_the_same(proposal, self._ask(proposal.clone(), *question))
         except Exception as error:  # a policy is foreign code: however it fails is its verdict
             rejection = f"{type(error).__name__}: {error}"
         finally:
             _guarded.now = False
-        seconds = time.perf_counter() - started
         rejection = self._agree(proposal, rejection)
         if rejection is None:
             new = proposal
@@ -142,6 +146,21 @@ class GuardedPolicy:
         )
         return new
 
+    def _ask(
+        self,
+        old: torch.Tensor | None,
+        weight: torch.Tensor,
+        num_replicas: int,
+        num_groups: int,
+        num_nodes: int,
+        num_ranks: int,
+    ) -> torch.Tensor:
+        answer = self.policy.rebalance_experts(
+            weight, num_replicas, num_groups, num_nodes, num_ranks, old
+        )
+        placement: torch.Tensor = answer[0] if isinstance(answer, tuple) else answer
+        return placement
+
     def _agree(self, proposal: torch.Tensor, rejection: str | None) -> str | None:
         """One all-reduce over (valid, hash, -hash): the minima tell whether all are the same."""
         digest = hashlib.blake2b(proposal.numpy().tobytes(), digest_size=7).digest()
@@ -154,3 +173,11 @@ class GuardedPolicy:
         if lowest != -negated_highest:
             return "the policy's result differs between ranks: it must depend on its arguments only"
         return None
+
+
+def _must_be_the_same(plan: torch.Tensor, second: torch.Tensor) -> None:
+    if moved := sum(count_changed_slots(plan, second.long())):
+        raise InvalidPlacementError(
+            "a second plan, from this placement and the same load, still moves experts into "
+            f"{moved} slots: the policy does not plan from the placement in force"
+        )

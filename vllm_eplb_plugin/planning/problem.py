@@ -67,7 +67,8 @@ class Problem:
     expert_bytes: Integers | None = None
     """``[layers]``: weights of one expert; None: 1 byte each, so that limits count experts."""
     history: Floats | None = None
-    """``[windows, layers, logical]``, the newest last; None: there is no more than `load`."""
+    """``[time, layers, logical]``: the load window part by part, the newest last; `load` is their
+    sum, unless it is smoothed. None: there is no more than `load`."""
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:

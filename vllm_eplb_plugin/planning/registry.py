@@ -2,9 +2,8 @@
 """Policies and steps by name: ours, vLLM's, and other packages'."""
 
 import difflib
-import importlib
-import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol
 
 from vllm_eplb_plugin.planning.pipeline import Pipeline
@@ -22,7 +21,7 @@ _STEPS = {"keep_in_place": "vllm_eplb_plugin.planning.steps.keep_in_place:KeepIn
 
 
 class UnknownPolicyError(ValueError):
-    """No policy or step has that name; the message has the nearest."""
+    """No policy or step can be had by that name; the message says why."""
 
 
 class Named(Protocol):
@@ -58,13 +57,16 @@ def find_policy(name: str, parameters: Mapping[str, Any]) -> Policy:
 
     Args:
         name: One of ours, an entry point's of the group `ENTRY_POINTS`, or ``module:object`` for
-            one on the path.
+            one on the path. Ours win, so that what a name means does not depend on what else is
+            installed.
         parameters: With which it is made, of those of its own.
 
     Raises:
-        UnknownPolicyError: There is none, it cannot be imported, or it does not take them.
+        UnknownPolicyError: There is none, two packages have one, it cannot be imported, or it does
+            not take the parameters.
     """
-    policy: Policy = _make(name, _OURS | _of_other_packages(), "policy", parameters)
+    others = {} if name in _OURS else _of_other_packages()
+    policy: Policy = _make(name, others | _named(_OURS), "policy", parameters)
     return policy
 
 
@@ -74,34 +76,57 @@ def find_step(name: str, parameters: Mapping[str, Any]) -> Step:
     Raises:
         UnknownPolicyError: There is none, it cannot be imported, or it does not take them.
     """
-    step: Step = _make(name, _STEPS, "step", parameters)
+    step: Step = _make(name, _named(_STEPS), "step", parameters)
     return step
 
 
-def _make(name: str, known: Mapping[str, str], what: str, parameters: Mapping[str, Any]) -> Any:
-    make: Callable[..., Any] = _find(name, known, what)
+def _make(
+    name: str, known: Mapping[str, list[EntryPoint]], what: str, parameters: Mapping[str, Any]
+) -> Any:
+    make = _find(name, known, what)
     try:
-        return make(**parameters)
-    except (TypeError, ValueError) as error:
-        raise UnknownPolicyError(f"the {what} {name!r} cannot be made: {error}") from error
+        made = make(**parameters)
+    except Exception as error:  # foreign code, which may fail in any way
+        raise UnknownPolicyError(
+            f"the {what} {name!r} cannot be made: {_describe(error)}"
+        ) from error
+    if not callable(made):
+        raise UnknownPolicyError(f"the {what} {name!r} makes {made!r}, which cannot be called")
+    return made
 
 
-def _of_other_packages() -> dict[str, str]:
-    return {
-        point.name: point.value for point in importlib.metadata.entry_points(group=ENTRY_POINTS)
-    }
+def _named(places: Mapping[str, str]) -> dict[str, list[EntryPoint]]:
+    return {name: [EntryPoint(name, place, ENTRY_POINTS)] for name, place in places.items()}
 
 
-def _find(name: str, known: Mapping[str, str], what: str) -> Any:
-    place = known.get(name, name)
-    module, separator, attribute = place.partition(":")
-    if not separator:
+def _of_other_packages() -> dict[str, list[EntryPoint]]:
+    found: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=ENTRY_POINTS):
+        same = found.setdefault(point.name, [])
+        if point.value not in [other.value for other in same]:
+            same.append(point)
+    return found
+
+
+def _find(name: str, known: Mapping[str, list[EntryPoint]], what: str) -> Callable[..., Any]:
+    if name not in known and ":" not in name:
         nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
         raise UnknownPolicyError(
             f"there is no {what} {name!r}, the nearest is {nearest[0]!r}; one of your own is named "
             "as module:object"
         )
+    points = known.get(name, [EntryPoint(name, name, ENTRY_POINTS)])
+    if len(points) > 1:
+        places = " and ".join(sorted(repr(point.value) for point in points))
+        raise UnknownPolicyError(f"{name!r} may be {places}: name the {what} by its module:object")
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UnknownPolicyError(f"the {what} {name!r} cannot be imported: {error}") from error
+        found: Callable[..., Any] = points[0].load()
+    except Exception as error:  # foreign code, which may fail in any way
+        raise UnknownPolicyError(
+            f"the {what} {name!r} cannot be imported: {_describe(error)}"
+        ) from error
+    return found
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

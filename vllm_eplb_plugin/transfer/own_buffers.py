@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vllm_eplb_plugin.overrides.override import Override
+from vllm_eplb_plugin.transfer import unchanged_layers
 from vllm_eplb_plugin.transfer.layer_weights import buffers_of
 
 _EPLB = "vllm.distributed.eplb"
@@ -36,15 +37,19 @@ def in_own_buffers(original: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def _override_move_to_buffer(original: Callable[..., Any]) -> Callable[..., Any]:
+    return unchanged_layers.unless_unchanged(in_own_buffers(original))
+
+
 OVERRIDES = (
     *(
         Override(
             target=f"{_EPLB}.rebalance_execute:move_to_buffer",
             signature=_LAYER + rest,
             kind="replace",
-            replace=in_own_buffers,
-            fixes=_FIXES,
-            delete_when=_DELETE_WHEN,
+            replace=_override_move_to_buffer,
+            fixes=f"{_FIXES} {unchanged_layers.FIXES}",
+            delete_when=f"{_DELETE_WHEN} And it leaves out layers that do not change.",
             releases=releases,
         )
         for releases, rest in _TO_BUFFER.items()

@@ -32,7 +32,7 @@ def test_a_control_is_the_first_arm_with_eplb_and_a_fault() -> None:
     control = config.arms[3]
     assert control.eplb == config.arms[1].eplb
     assert config.plugin_settings(control) == {**LOOPBACK, "fault": "weights_not_moved"}
-    assert len(add_controls(loopback_config(), ["all"]).arms) == 3 + 5
+    assert len(add_controls(loopback_config(), ["all"]).arms) == 3 + 7
     in_async = add_controls(loopback_config(controls={"arm": "async"}), ["no_rearrangement"])
     assert in_async.arms[3].eplb == in_async.arms[2].eplb
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from vllm_eplb_plugin.placement.compiling import compiled
 from vllm_eplb_plugin.planning.problem import Problem
+from vllm_eplb_plugin.planning.slots import keep_slots
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
@@ -63,7 +64,7 @@ class CompiledPolicy:
                     f"old_global_expert_indices has {old.shape[1]} slots a layer: "
                     f"it needs num_replicas={num_replicas} or more"
                 )
-            _keep_slots(placement, np.ascontiguousarray(old), num_ranks)
+            keep_slots(placement, np.ascontiguousarray(old), num_ranks)
         return torch.from_numpy(placement)
 
 
@@ -165,27 +166,3 @@ def _replicate(load, slots):  # type: ignore[no-untyped-def]  # noqa: ANN001, AN
         for slot in range(slots):
             slot_load[row, slot] = share[expert_of[row, slot]]
     return expert_of, slot_load
-
-
-@compiled("void(i8[:,::1], i8[:,::1], i8)", nogil=True)
-def _keep_slots(placement, old, ranks):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    layers, slots = placement.shape
-    size = slots // ranks
-    for layer in range(layers):
-        for start in range(0, slots, size):
-            new = placement[layer, start : start + size].copy()
-            used = np.zeros(size, np.bool_)
-            kept = np.zeros(size, np.bool_)
-            for slot in range(size):
-                for candidate in range(size):
-                    if not used[candidate] and new[candidate] == old[layer, start + slot]:
-                        placement[layer, start + slot] = new[candidate]
-                        used[candidate] = kept[slot] = True
-                        break
-            candidate = 0
-            for slot in range(size):
-                if not kept[slot]:
-                    while used[candidate]:
-                        candidate += 1
-                    placement[layer, start + slot] = new[candidate]
-                    used[candidate] = True

@@ -5,16 +5,16 @@ import numpy as np
 
 from vllm_eplb_plugin.planning.refining.layer import Move, above, inner
 
-_FREE = 0.5
+FREE = 0.5
 """What a move counts, in experts, that needs none to be received."""
 
-_COLDER = 1.25
+COLDER = 1.25
 """An expert may give up a replica if its share then is at most so many times that of the expert
 that gets it: otherwise a hot expert loses its replicas one by one, and the next window suffers."""
 
 
 @inner
-def _cost(layer, rank, gets, loses):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def net_cost(layer, rank, gets, loses):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """What a rank receives for an expert, less what it need not receive for the one it loses."""
     cost = layer.price[rank, gets] if layer.held[rank, gets] == 0 else 0.0
     return cost - layer.price[rank, loses] if layer.held[rank, loses] == 1 else cost
@@ -56,7 +56,7 @@ def best_swap(layer, full, target, best):  # type: ignore[no-untyped-def]  # noq
             least = layer.price[other, expert] - layer.price[full, expert]
             if not familiar:
                 least += 1.0
-            if not unpaid and min(at_most, layer.share[expert]) <= best.worth * max(least, _FREE):
+            if not unpaid and min(at_most, layer.share[expert]) <= best.worth * max(least, FREE):
                 continue
             for other_slot in range(other * size, other * size + size):
                 colder = layer.placement[other_slot]
@@ -64,21 +64,23 @@ def best_swap(layer, full, target, best):  # type: ignore[no-untyped-def]  # noq
                 if shift <= 0.0 or layer.held[full, colder] > 0:
                     continue
                 gain = top - target - above(top - shift, target) - above(shift, room)
-                if gain <= best.worth * _FREE:
+                if gain <= best.worth * FREE:
                     continue
-                cost = _cost(layer, other, expert, colder) + _cost(layer, full, colder, expert)
-                worth = gain / max(cost, _FREE)
+                cost = net_cost(layer, other, expert, colder) + net_cost(
+                    layer, full, colder, expert
+                )
+                worth = gain / max(cost, FREE)
                 if worth > best.worth:
                     best = Move(worth, gain, slot, colder, other_slot, expert)
     return best
 
 
 @inner
-def _try_replica(layer, slot, gets, target, top, best):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def try_replica(layer, slot, gets, target, top, best):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Give a slot, whose expert has another replica, to a further replica of ``gets``."""
     size, loses = layer.size, layer.placement[slot]
     rank = slot // size
-    cost = max(_cost(layer, rank, gets, loses), _FREE)
+    cost = max(net_cost(layer, rank, gets, loses), FREE)
     share = layer.load[gets] / (layer.replicas[gets] + 1)
     spared = above(layer.rank_load[rank], target)
     spared = min(spared, max(layer.share[loses] - share, 0.0))
@@ -130,18 +132,18 @@ def best_replica(layer, full, target, best):  # type: ignore[no-untyped-def]  # 
         if layer.replicas[loses] < 2:
             continue
         left = layer.load[loses] / (layer.replicas[loses] - 1)
-        least = left / _COLDER
+        least = left / COLDER
         if rank != full and hottest < least:
             continue
         spared = min(above(layer.rank_load[rank], target), layer.share[loses])
         spared -= _harm(layer, slot, left - layer.share[loses], target)
-        if rank != full and relief + spared <= best.worth * _FREE:
+        if rank != full and relief + spared <= best.worth * FREE:
             continue
         for index in range(experts if rank == full else size):
             gets = index if rank == full else layer.placement[full * size + index]
             if layer.share[gets] < least or layer.held[rank, gets] > 0:
                 continue
-            cost = max(layer.price[rank, gets] - layer.price[rank, loses], _FREE)
+            cost = max(layer.price[rank, gets] - layer.price[rank, loses], FREE)
             if layer.relief[gets] + spared > best.worth * cost and layer.replicas[gets] < most:
-                best = _try_replica(layer, slot, gets, target, top, best)
+                best = try_replica(layer, slot, gets, target, top, best)
     return best
