@@ -6,9 +6,14 @@ A plan that differs between two ranks' processors is one that the ranks cannot c
 
 import hashlib
 
+import numpy as np
+
 from tests.builders.drawn_problems import Draws, drawn_problem
 from vllm_eplb_plugin.planning.pipeline import Pipeline
 from vllm_eplb_plugin.planning.policies.incremental import Incremental
+from vllm_eplb_plugin.planning.policies.replicas_only import ReplicasOnly
+from vllm_eplb_plugin.planning.problem import Integers, Problem
+from vllm_eplb_plugin.planning.steps.keep_in_place import KeepInPlace
 
 PROBLEMS = 1000
 
@@ -17,16 +22,25 @@ def hash_of_plans() -> str:
     """Plan all of them, each with parameters of its own."""
     digest = hashlib.sha256()
     for seed in range(PROBLEMS):
-        plan = Pipeline(_policy(Draws(PROBLEMS + seed)))(drawn_problem(seed)).placement
+        plan = _pipeline(Draws(PROBLEMS + seed))(drawn_problem(seed)).placement
         digest.update(repr(plan.shape).encode())
         digest.update(plan.astype("<i8").tobytes())
     return digest.hexdigest()
 
 
-def _policy(draws: Draws) -> Incremental:
+def _pipeline(draws: Draws) -> Pipeline:
     target = draws.one_of(0.9, 0.98, 0.99, 1.0)
     kappa = draws.one_of(0.0, 1.0, 1.2, 2.0, 4.0)
-    return Incremental(target, kappa, draws.one_of(0.0, 0.02, 0.1))
+    incremental = Incremental(target, kappa, draws.one_of(0.0, 0.02, 0.1))
+    kind = draws.below(4)
+    policy = (incremental, incremental, ReplicasOnly(target), reverse)[kind]
+    return Pipeline(policy, (KeepInPlace(draws.one_of(0.0, 0.01, 0.1)),) if kind % 2 else ())
+
+
+def reverse(problem: Problem) -> Integers:
+    """A policy that looks at nothing: the last experts first."""
+    order = np.arange(problem.num_slots)[::-1] % problem.num_experts
+    return np.tile(order, (problem.num_layers, 1))
 
 
 def compiled_for() -> str:

@@ -11,8 +11,11 @@ from vllm_eplb_plugin.planning.problem import Integers, Limits, Problem
 
 
 @st.composite
-def problems(draw: st.DrawFn, limits: Limits | None = None, groups: bool = False) -> Problem:
-    """Problems of all sizes, from placements that are balanced, random or vLLM's first one."""
+def problems(
+    draw: st.DrawFn, limits: Limits | None = None, groups: bool = False, scattered: bool = False
+) -> Problem:
+    """Problems of all sizes, from placements that are balanced, random or vLLM's first one; those
+    with ``groups`` are whole on nodes unless they are ``scattered``."""
     nodes = draw(st.integers(1, 3)) if not groups else draw(st.integers(2, 3))
     ranks = nodes * draw(st.integers(1, 4))
     size = draw(st.integers(1, 6))

@@ -15,7 +15,7 @@ from vllm_eplb_plugin.planning.problem import Limits, Problem
 
 
 @settings(max_examples=300, deadline=None)
-@given(problem=problems() | problems(groups=True))
+@given(problem=problems() | problems(groups=True) | problems(groups=True, scattered=True))
 def test_a_plan_is_valid_and_no_layer_is_less_balanced(problem: Problem) -> None:
     placement = Incremental()(problem)
     require_valid(problem, placement)
@@ -24,7 +24,7 @@ def test_a_plan_is_valid_and_no_layer_is_less_balanced(problem: Problem) -> None
 
 
 @settings(max_examples=200, deadline=None)
-@given(problem=problems() | problems(groups=True))
+@given(problem=problems() | problems(groups=True) | problems(groups=True, scattered=True))
 def test_planned_again_from_its_own_result_nothing_changes(problem: Problem) -> None:
     once = Incremental()(problem)
     again = Problem(
@@ -45,7 +45,7 @@ def test_limits_hold_exactly(problem: Problem) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(problem=problems(groups=True))
+@given(problem=problems(groups=True, scattered=True))
 def test_groups_are_whole_afterwards_unless_that_is_less_balanced(problem: Problem) -> None:
     placement = Incremental()(problem)
     whole = whole_groups(replace(problem, old=placement))

@@ -10,7 +10,7 @@ import pytest
 
 from tests.builders.plan_hash import hash_of_plans
 
-HASH = "d44439c08e91aa99dc611cffc93426110a6e33d5268384e1a07084c33145de5f"
+HASH = "ebf5a480dd16420ce1e973f917b49b9eb2e4345abeae71ad621ecada8df16d45"
 """Changes with every policy that plans differently, and with nothing else."""
 
 GENERATIONS = {
