@@ -23,8 +23,8 @@ from vllm_eplb_plugin.planning_settings import LimitOptions, PlanningOptions
 
 _REPEAT_THEMSELVES = ("default", "incremental")
 
-_PARTS_OF_ANOTHER_LOAD = 2
-"""Where the load has changed: the part in which that was seen, and what came since."""
+_NEWEST_PARTS = 2
+"""What a trigger plans from: the part in which it saw a reason, and what came since."""
 
 
 @dataclass
@@ -151,13 +151,13 @@ class Planner:
             For each model ``[layers, logical]``, tokens over all ranks: what vLLM maps from its
             window of physical loads.
         """
-        is_another = self._rearrangements.trigger == "changed_load"
-        last = _PARTS_OF_ANOTHER_LOAD if is_another else None
+        trigger = self._rearrangements.trigger
+        last = _NEWEST_PARTS if trigger in ("balancedness", "changed_load") else None
         windows = [counted.window.parts(last) for counted in self._counted.values()]
         for counted, window in zip(self._counted.values(), windows, strict=True):
             all_reduce(window, group=group)
             counted.history, counted.unwatched = HostCopy(window), True
-            if is_another:
+            if trigger == "changed_load":
                 counted.forget_earlier()
         if self.looks is not None:
             self.looks.rearranging(self._rearrangements.step)

@@ -69,7 +69,7 @@ class Served:
 
 
 def serve(
-    cluster: Cluster, pipeline: Pipeline, schedule: Schedule, windows: Floats, first: Floats
+    cluster: Cluster, pipeline: Pipeline, schedule: Schedule, windows: Floats, before: Floats
 ) -> Served:
     """Serve windows ``[windows, layers, logical]``, planning after some of them.
 
@@ -78,11 +78,11 @@ def serve(
         pipeline: Plans.
         schedule: When.
         windows: What comes.
-        first: ``[layers, logical]``: the placement at the start is the default policy's for it.
+        before: ``[layers, logical]``: the placement at the start is the default policy's for it.
     """
-    placement = cluster.start(first)
+    placement = cluster.start(before)
     watch = Watch(schedule.rule)
-    watch.planned(first)
+    watch.planned(before)
     served, received = np.zeros(len(windows)), np.zeros(len(windows), np.int64)
     why, last, known = np.zeros(len(windows), np.int64), -1, 0
     for number, load in enumerate(windows):
@@ -92,7 +92,8 @@ def serve(
             continue
         # What came before another load began says nothing of it.
         known = number if reason == "changed_load" else max(known, number + 1 - schedule.recorded)
-        recent = windows[known : number + 1].sum(axis=0)
+        first = known if reason is None else number
+        recent = windows[first : number + 1].sum(axis=0)
         why[number], last = 1 if reason is None else 2, number
         old = placement
         placement, _ = plan(cluster, pipeline, recent, old)

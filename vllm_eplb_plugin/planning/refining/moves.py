@@ -44,19 +44,16 @@ def best_swap(layer, full, target, best):  # type: ignore[no-untyped-def]  # noq
         if room <= 0.0:
             continue
         at_most = min(top - target, room)
-        unpaid, familiar = False, False
+        back = np.inf
         for slot in range(other * size, other * size + size):
-            expert = layer.placement[slot]
-            unpaid |= layer.price[other, expert] > 0.0
-            familiar |= layer.price[full, expert] == 0.0
+            colder = layer.placement[slot]
+            back = min(back, layer.price[full, colder] - layer.price[other, colder])
         for slot in range(full * size, full * size + size):
             expert = layer.placement[slot]
             if layer.held[other, expert] > 0:
                 continue  # a second replica on one rank halves nothing
-            least = layer.price[other, expert] - layer.price[full, expert]
-            if not familiar:
-                least += 1.0
-            if not unpaid and min(at_most, layer.share[expert]) <= best.worth * max(least, FREE):
+            least = layer.price[other, expert] - layer.price[full, expert] + back
+            if min(at_most, layer.share[expert]) <= best.worth * max(least, FREE):
                 continue
             for other_slot in range(other * size, other * size + size):
                 colder = layer.placement[other_slot]
