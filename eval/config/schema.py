@@ -107,7 +107,7 @@ class Gate(Section):
     experts_received: NonNegativeInt = 1
     """By some rank from another one, where a policy of the plugin's planned: so many at least."""
     share_of_bytes: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Such an arm receives at most so much of what one that plans as vLLM does receives."""
+    """Such an arm receives less than one that plans as vLLM does, a rearrangement so much of it."""
 
     @model_validator(mode="after")
     def _different_of_identical(self) -> "Gate":

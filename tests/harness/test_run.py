@@ -60,7 +60,7 @@ def test_an_arm_of_another_policy_is_asked_with_all_and_has_to_move_less(harness
     ended = harness.run("--arms", "all", config=config)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     [rule] = [one for one in harness.result()["rules"] if one["rule"] == "fewer_bytes"]
-    assert rule["saw"].endswith("0.125 of the 6144 in 6 of arm sync")
+    assert rule["saw"].endswith("a share of 0.125")
 
     ignored = harness.run("--arms", "all", config=config, ignores_planning=True)
     assert ignored.returncode == 1

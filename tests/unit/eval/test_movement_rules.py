@@ -53,7 +53,8 @@ def test_a_policy_that_moves_little_passes_although_layers_stay() -> None:
     assert {"policy", "experts_received", "fewer_bytes"} < rules
     assert "slots_changed" not in rules
     assert run.only("fewer_bytes", ARM).saw == (
-        "ranks received 100 bytes in 6 rearrangements, 0.100 of the 1000 in 6 of arm sync"
+        "ranks received 100 bytes, those of arm sync 1000; in one rearrangement 17 and 167, a "
+        "share of 0.100"
     )
     assert not {"policy", "experts_received"} & {
         rule.rule for rule in run.rules() if rule.arm == "sync"
@@ -96,6 +97,13 @@ def test_settings_that_a_server_ignores_fail_twice() -> None:
 @pytest.mark.parametrize(("received", "found"), [(500, "passed"), (501, "failed")])
 def test_the_share_of_bytes_is_that_of_the_gate(received: int, found: str) -> None:
     assert incremental({"bytes_received": [received, 0]}).only("fewer_bytes", ARM).verdict == found
+
+
+def test_as_many_bytes_in_all_are_not_fewer_however_many_rearrangements_they_took() -> None:
+    often = {"bytes_received": [1000, 0], "rearrangements": 60}
+
+    assert incremental(often).only("fewer_bytes", ARM).verdict == "failed"
+    assert incremental(often | {"bytes_received": [999, 0]}).bad() == []
 
 
 def test_bytes_are_compared_only_where_the_gate_asks_for_it() -> None:
