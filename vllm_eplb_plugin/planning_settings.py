@@ -32,9 +32,9 @@ def _read_name(value: object) -> object:
 
 Named: TypeAlias = Annotated[NamedOptions, BeforeValidator(_read_name)]
 
-_Share: TypeAlias = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
-_Count: TypeAlias = Annotated[int, Field(ge=1, strict=True)]
-_Budget: TypeAlias = Annotated[int, Field(ge=0, strict=True)]
+_Share: TypeAlias = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False, strict=True)]
+_Count: TypeAlias = Annotated[int, Field(ge=1, lt=2**63, strict=True)]
+_Budget: TypeAlias = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
 
 
 class LimitOptions(_Options):
@@ -43,8 +43,8 @@ class LimitOptions(_Options):
     max_bytes: _Budget | None = None
     max_bytes_per_rank: _Budget | None = None
     max_layers: _Budget | None = None
-    min_gain: float = Field(0.0, ge=0, lt=1, allow_inf_nan=False)
-    other_node_cost: float = Field(1.0, ge=1, allow_inf_nan=False)
+    min_gain: float = Field(0.0, ge=0, lt=1, allow_inf_nan=False, strict=True)
+    other_node_cost: float = Field(1.0, ge=1, le=1000, allow_inf_nan=False, strict=True)
 
 
 class SmoothingOptions(_Options):
@@ -63,7 +63,7 @@ class TriggerOptions(_Options):
     """Plan when the balancedness of what was just served is below this."""
     changed: _Share | None = None
     """Plan at once when so great a part of the load is on other experts than it was."""
-    check_steps: Annotated[int, Field(ge=5, strict=True)] = 50
+    check_steps: Annotated[int, Field(ge=5, lt=2**31, strict=True)] = 50
     """Engine steps between two looks."""
     min_steps: _Count = 200
     """Engine steps between two rearrangements, at least; not where the load has changed."""

@@ -100,6 +100,17 @@ class Settings(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _fault_has_an_effect(self) -> "Settings":
+        planning = self.planning
+        if planning is None:
+            return self
+        if self.fault == "invalid_placement" and planning.policy.name != "default":
+            raise ValueError("fault='invalid_placement' breaks vLLM's policy only")
+        if self.fault == "no_rearrangement" and planning.trigger is not None:
+            raise ValueError("fault='no_rearrangement' stops vLLM's interval, not planning.trigger")
+        return self
+
 
 def common_settings(settings: Settings) -> dict[str, Any]:
     """Return, as JSON has them, the values that have to be the same on all ranks."""

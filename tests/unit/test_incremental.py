@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The incremental policy: valid, never worse, within limits, and done when it is done."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +16,8 @@ from vllm_eplb_plugin.planning.costs import balancedness_of_layers, costs_of
 from vllm_eplb_plugin.planning.grouping import whole_groups
 from vllm_eplb_plugin.planning.policies.incremental import Incremental
 from vllm_eplb_plugin.planning.problem import Limits, Problem
+
+ROOT = Path(__file__).parents[2]
 
 
 @settings(max_examples=300, deadline=None)
@@ -69,6 +75,27 @@ def test_from_vllms_first_placement_groups_come_together(budget: int | None) -> 
     else:
         assert received <= budget
         assert (received > 0) == (budget > 0)
+
+
+@pytest.mark.parametrize("redundant", [0, 1, 3])
+def test_nothing_is_written_outside_of_what_is_there(redundant: int) -> None:
+    """Python looks at every index; compiled code would not."""
+    code = (
+        "import numpy as np\n"
+        "from tests.builders.drawn_problems import Draws\n"
+        "from vllm_eplb_plugin.planning.policies.incremental import Incremental\n"
+        "from vllm_eplb_plugin.planning.policies.replicas_only import ReplicasOnly\n"
+        "from vllm_eplb_plugin.planning.problem import Problem\n"
+        "draws = Draws(1)\n"
+        "for nodes, groups in ((1, 1), (2, 2)):\n"
+        f"    slots = 12 + {redundant} * 4\n"
+        "    load = np.array([[1.0 + draws.below(50) for _ in range(12)] for _ in range(4)])\n"
+        "    old = np.tile(np.arange(slots) % 12, (4, 1))\n"
+        "    for policy in (Incremental(), ReplicasOnly()):\n"
+        "        policy(Problem(load, old, 4, nodes, groups))\n"
+    )
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=ROOT)
 
 
 def test_the_best_moves_of_all_layers_come_first() -> None:

@@ -51,16 +51,16 @@ class Engine:
         self.planner.vllm_policy = SimpleNamespace(rebalance_experts=lambda *_: "vLLM's")
         model = SimpleNamespace(num_moe_layers=1, num_logical_experts=4)
         load = torch.zeros(1, 6, dtype=torch.int32)
-        self._state = SimpleNamespace(
+        self.state = SimpleNamespace(
             model=model, expert_load_pass=load, physical_to_logical_map=OLD
         )
-        self.planner.count(0, self._state, 4)
+        self.planner.count(0, self.state, 4)
 
     def serve(self, load: list[int], steps: int = 4) -> None:
         for _ in range(steps):
             self._step += 1
-            self._state.expert_load_pass[:] = torch.tensor(load)
-            self.planner.step(self._step, [self._state], True)
+            self.state.expert_load_pass[:] = torch.tensor(load)
+            self.planner.step(self._step, [self.state], True)
 
     def plan(self, trigger: Trigger = "interval", nodes: int = 1, groups: int = 1) -> Problem:
         self.rearrangements.trigger = trigger
@@ -97,8 +97,9 @@ def test_expert_groups_can_be_ignored(group: dist.ProcessGroup) -> None:
 def test_another_load_is_planned_for_without_what_came_before(group: dist.ProcessGroup) -> None:
     trigger = {"changed": 0.2, "check_steps": 5}
     engine = Engine(group, trigger=trigger, smoothing={})
-    engine.planner.count(0, engine._state, 20)
+    engine.planner.count(0, engine.state, 20)
     engine.serve([9, 0, 0, 0, 0, 0], 10)
+    engine.plan()
     engine.serve([0, 0, 5, 0, 0, 0], 9)
     assert engine.plan("changed_load").load.tolist() == [[0, 0, 45, 0]]
 
@@ -126,3 +127,23 @@ def test_nothing_is_planned_where_nobody_follows_or_slots_change(group: dist.Pro
     assert ask("sync").rebalance_experts(load, 6, 1, 1, 2, empty) == "vLLM's"
     assert torch.equal(ask("sync").rebalance_experts(load, 6, 1, 1, 2, OLD), OLD)
     np.testing.assert_array_equal(seen[-1].load, load)
+
+
+def test_default_is_the_policy_of_vllm_that_it_stands_for(group: dist.ProcessGroup) -> None:
+    engine = Engine(group, policy="default")
+    asked: list[tuple[object, ...]] = []
+
+    def rebalance_experts(*arguments: object) -> torch.Tensor:
+        asked.append(arguments)
+        return OLD
+
+    engine.planner.stand_for(SimpleNamespace(rebalance_experts=rebalance_experts))
+    engine.rearrangements.start("sync", [MODEL])
+    engine.planner.ask("sync").rebalance_experts(torch.ones(1, 4), 6, 1, 1, 2, OLD)
+    assert len(asked) == 1
+
+
+def test_loads_of_many_tokens_do_not_overflow(group: dist.ProcessGroup) -> None:
+    engine = Engine(group)
+    engine.serve([2**31 - 1, 0, 0, 0, 0, 0], 4)
+    assert engine.plan().load.tolist() == [[4 * (2**31 - 1), 0, 0, 0]]

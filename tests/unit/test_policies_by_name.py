@@ -113,7 +113,7 @@ def test_a_name_of_two_packages_is_neither_ones(install: Install) -> None:
         ("Policy = 3", {}, "cannot be made: TypeError: 'int' object is not callable"),
         ("def Policy(): return 3", {}, "makes 3, which cannot be called"),
         ("def Policy(): raise OSError('no table')", {}, "cannot be made: OSError: no table"),
-        ("def Policy(): return print", {"x": 1}, "unexpected keyword argument 'x'"),
+        ("def Policy(): return print", {"x": 1}, "has no 'x', it takes none"),
         ("", {}, "cannot be imported: AttributeError: .* has no attribute 'Policy'"),
         ("1 +", {}, "cannot be imported: SyntaxError"),
     ],

@@ -51,6 +51,13 @@ def test_it_plans_at_once_for_another_load() -> None:
     assert watch.look(other, PLACEMENT, 2) is None
 
 
+def test_a_plan_from_no_load_forgets_nothing() -> None:
+    watch = Watch(Rule(changed=0.2))
+    watch.planned(EVEN)
+    watch.planned(EVEN * 0)
+    assert watch.look(np.array([[200.0, 0, 200, 0]]), PLACEMENT, 2) == "changed_load"
+
+
 def test_no_load_is_no_reason() -> None:
     watch = Watch(Rule(below=0.9, changed=0.1))
     watch.planned(EVEN)

@@ -24,9 +24,17 @@ class Span:
 
 
 def span_of(window_steps: int, part_steps: int | None = None) -> Span:
-    """Divide vLLM's window into parts, eight if nothing else is said; the last may reach beyond."""
-    steps = part_steps or -(-window_steps // 8)
-    return Span(-(-window_steps // steps), steps)
+    """Divide vLLM's window into parts; the last may reach beyond.
+
+    Args:
+        window_steps: Of vLLM's window.
+        part_steps: Of a part: there are two at least, because the newest has only just begun when
+            a look at the one before is decided. None: of the eighth part of the window.
+    """
+    if part_steps is None:
+        steps = -(-window_steps // 8)
+        return Span(-(-window_steps // steps), steps)
+    return Span(max(2, -(-window_steps // part_steps)), part_steps)
 
 
 class LoadWindow:
@@ -63,13 +71,13 @@ class LoadWindow:
         return self._parts[self._number % self.span.parts]
 
     def newest(self) -> torch.Tensor:
-        """Copy the newest part, ``[layers, logical]``."""
-        return self._newest.clone()
+        """Copy the newest part, int64 ``[layers, logical]``."""
+        return self._newest.long()
 
     def parts(self, last: int | None = None) -> torch.Tensor:
-        """Copy the last parts, or all, ``[parts, layers, logical]``, the newest last."""
+        """Copy the last parts, or all, int64 ``[parts, layers, logical]``, the newest last."""
         ordered = self._parts.roll(-1 - self._number % self.span.parts, dims=0)
-        return ordered if last is None else ordered[-last:].clone()
+        return (ordered if last is None else ordered[-last:]).long()
 
 
 class HostCopy:

@@ -48,6 +48,10 @@ class Origin:
     wanted: torch.Tensor | None = None
     """``[layers, physical]``: what it would be without limits on what is moved; None: the same."""
 
+    def is_held_back(self, old: torch.Tensor) -> bool:
+        """Say whether a plan that is the old placement would be another one without limits."""
+        return self.wanted is not None and not torch.equal(self.wanted, old)
+
 
 @dataclass(frozen=True)
 class Planned:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from vllm.distributed.parallel_state import get_ep_group
 
+from vllm_eplb_plugin.engine.first_placement import is_under_way
 from vllm_eplb_plugin.engine.planner import Planner
 from vllm_eplb_plugin.engine.session import session_of
 from vllm_eplb_plugin.observe.events import Trigger
@@ -22,11 +23,13 @@ def before_step(state: Any, planner: Planner, is_dummy: bool, log_stats: bool) -
     Returns:
         Why vLLM rearranges in this step, if it does.
     """
+    if state.expert_rearrangement_step < 0:
+        return "interval"  # a step that carries a rearrangement to its end (`first_placement`)
     step = session_of(state).rearrangements.step
     planner.step(step, state.model_states.values(), not is_dummy and _records(state, log_stats))
     if planner.looks is None:
         return "interval"
-    if state.expert_rearrangement_step < 0 or _is_under_way(state):
+    if is_under_way(state):
         planner.looks.rearranging(step)
         return "interval"
     reason = planner.look(step, state.model_states.values(), get_ep_group().device_group)
@@ -43,10 +46,6 @@ def _records(state: Any, log_stats: bool) -> bool:
     """Whether vLLM counts this step in its window; before 0.20 it counts all."""
     ask = getattr(state, "_should_record_current_step", None)
     return True if ask is None else bool(ask(log_stats=log_stats))
-
-
-def _is_under_way(state: Any) -> bool:
-    return any(model_state.rebalanced for model_state in state.model_states.values())
 
 
 def _override_allreduce(original: Callable[..., Any]) -> Callable[..., Any]:

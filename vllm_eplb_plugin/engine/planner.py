@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from vllm_eplb_plugin.engine.looks import Looks
 from vllm_eplb_plugin.engine.plan_events import Origin
 from vllm_eplb_plugin.engine.rearrangements import Moved, Rearrangements
 from vllm_eplb_plugin.observe.events import Mode
-from vllm_eplb_plugin.planning.problem import Floats, Limits, Problem
+from vllm_eplb_plugin.planning.policies.default import Default
+from vllm_eplb_plugin.planning.problem import Limits, Problem
 from vllm_eplb_plugin.planning.registry import make_pipeline
 from vllm_eplb_plugin.planning.smoothing import Smoothing
 from vllm_eplb_plugin.planning.triggers import Reason
@@ -35,18 +36,12 @@ class _Counted:
     smoothing: Smoothing | None
     history: HostCopy | None = None
     """``[parts, layers, logical]`` of all ranks: what the last plan was made from."""
-    unwatched: bool = False
-    """Whether no look knows of that plan."""
-
-    def loads(self) -> Floats:
-        """``[parts, layers, logical]`` of that plan."""
-        assert self.history is not None
-        loads: Floats = self.history.get().double().numpy()
-        return loads
+    unwatched: HostCopy | None = None
+    """Their sum ``[layers, logical]``; None: a look knows of that plan."""
 
     def start_anew(self) -> None:
         self.window.clear()
-        self.history, self.unwatched = None, False
+        self.history = self.unwatched = None
         self.forget_earlier()
 
     def forget_earlier(self) -> None:
@@ -67,13 +62,22 @@ class Planner:
         self.options = options
         self.pipeline = make_pipeline(options)
         self.vllm_policy: Any = None
-        """What plans where nobody follows the result, as when memory is profiled, and where
-        elastic EP changes the number of slots."""
+        """See `stand_for`."""
         self.looks = None if options.trigger is None else Looks(options.trigger)
         self.takes_loads = False
         """Whether a rearrangement is about to add up loads."""
         self._rearrangements = rearrangements
         self._counted: dict[int, _Counted] = {}
+
+    def stand_for(self, vllm_policy: Any) -> None:
+        """Stand for this policy of vLLM's, which is what `default` means.
+
+        It plans where nobody follows the result, as when memory is profiled, and where elastic EP
+        changes the number of slots.
+        """
+        self.vllm_policy = vllm_policy
+        if isinstance(self.pipeline.policy, Default):
+            self.pipeline = replace(self.pipeline, policy=Default(vllm_policy))
 
     def count(self, model_index: int, model_state: Any, window_steps: int) -> None:
         """Start to count the load of a model, whose plans vLLM's count makes else."""
@@ -139,9 +143,9 @@ class Planner:
         if not self.looks.are_due(step):
             return None
         for index, counted in self._counted.items():
-            if counted.unwatched:
-                self.looks.watch(index).planned(counted.loads().sum(axis=0))
-                counted.unwatched = False
+            if counted.unwatched is not None:
+                self.looks.watch(index).planned(counted.unwatched.get().double().numpy())
+                counted.unwatched = None
         return self.looks.decide(step, group.size())
 
     def take_loads(self, group: ProcessGroup) -> list[torch.Tensor]:
@@ -153,15 +157,17 @@ class Planner:
         """
         trigger = self._rearrangements.trigger
         last = _NEWEST_PARTS if trigger in ("balancedness", "changed_load") else None
-        windows = [counted.window.parts(last) for counted in self._counted.values()]
-        for counted, window in zip(self._counted.values(), windows, strict=True):
+        sums = []
+        for counted in self._counted.values():
+            window = counted.window.parts(last)
             all_reduce(window, group=group)
-            counted.history, counted.unwatched = HostCopy(window), True
+            sums.append(window.sum(dim=0))
+            counted.history, counted.unwatched = HostCopy(window), HostCopy(sums[-1])
             if trigger == "changed_load":
                 counted.forget_earlier()
         if self.looks is not None:
             self.looks.rearranging(self._rearrangements.step)
-        return [window.sum(dim=0, dtype=window.dtype) for window in windows]
+        return sums
 
     def ask(self, mode: Mode) -> "Asked":
         """Ask for a placement of the model that is planned next in a mode."""
@@ -180,7 +186,7 @@ class Planner:
         load, history = weight.cpu().double().numpy(), None
         if (counted := self._counted.get(model.id.model_index)) is not None:
             if counted.history is not None:
-                history = counted.loads()
+                history = counted.history.get().double().numpy()
             if counted.smoothing is not None:
                 load = counted.smoothing.smooth(load)
         return Problem(

@@ -32,6 +32,8 @@ from vllm_eplb_plugin.observe.identity import ModelId
 from vllm_eplb_plugin.observe.progress import Outcome, Rearrangement
 from vllm_eplb_plugin.planning.guard import Plan
 
+_NOTHING_TO_CHANGE = "the plan is the placement in force"
+
 logger = logging.getLogger("vllm.eplb_plugin")
 
 
@@ -123,7 +125,9 @@ class Rearrangements:
             followed.plan = plan
             followed.progress.plan(changed)
         if not changed:
-            self._end(followed, "skipped", "the plan is the placement in force")
+            held_back = origin is not None and origin.is_held_back(plan.old)
+            reason = "limits hold all of it back" if held_back else _NOTHING_TO_CHANGE
+            self._end(followed, "skipped", reason)
             return
         planned = Planned(
             followed.moment(self.step),

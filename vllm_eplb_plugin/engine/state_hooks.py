@@ -46,10 +46,11 @@ def make_state(
             "ranks do not take part in: turn off check_weights or elastic EP"
         )
     planning = settings.planning
-    if planning is not None and planning.trigger is not None and parallel_config.enable_elastic_ep:
+    counts = planning is not None and (planning.trigger or planning.smoothing)
+    if counts and parallel_config.enable_elastic_ep:
         raise ValueError(
-            "planning.trigger counts steps that elastic EP's new ranks have not made: leave it "
-            "or elastic EP out"
+            "planning.trigger and planning.smoothing need loads of steps that elastic EP's new "
+            "ranks have not made: leave them out, or elastic EP"
         )
     if parallel_config.eplb_config.use_async:
         limit_switch_interval(settings.switch_interval_ms)
@@ -116,7 +117,8 @@ def _override_policy(_: None) -> property:
         if policy is DefaultEplbPolicy:
             session.default_policy = session.policy
             if session.planner is not None:
-                session.planner.vllm_policy, session.policy = session.policy, session.planner
+                session.planner.stand_for(session.policy)
+                session.policy = session.planner
 
     return property(get, put, doc="The policy, guarded; set it to replace what is guarded.")
 
@@ -131,9 +133,9 @@ def _override_step(original: _Method) -> _Method:
         if not is_profile:
             rearrangements.step += 1
             rearrangements.trigger = "interval"
-            if planner is not None and planner.counts:
-                rearrangements.trigger = before_step(self, planner, is_dummy, log_stats)
         try:
+            if not is_profile and planner is not None and planner.counts:
+                rearrangements.trigger = before_step(self, planner, is_dummy, log_stats)
             original(self, is_dummy, is_profile, log_stats)
         except BaseException as error:
             rearrangements.fail(error, is_whole=False)

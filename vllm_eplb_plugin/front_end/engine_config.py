@@ -31,7 +31,8 @@ def _override(original: Callable[..., Any]) -> Callable[..., Any]:
         off = turned_off_by(additional_config)
         if getattr(self, "enable_eplb", False):
             _say_once(*_examine(off))
-            _check_planning(load_settings(additional_config))
+            if off is None:
+                _check_planning(load_settings(additional_config))
             if isinstance(additional_config, dict):
                 self.additional_config = with_settings_of_environment(additional_config)
             if off is None and getattr(self, "enable_lora", False):
@@ -58,7 +59,7 @@ def _examine(off: str | None) -> tuple[str, ...]:
 def _check_planning(settings: "Settings") -> None:
     from vllm_eplb_plugin.planning.availability import planning_problem
 
-    if settings.enabled and (problem := planning_problem(settings.planning)) is not None:
+    if (problem := planning_problem(settings.planning)) is not None:
         raise ValueError(problem)
 
 

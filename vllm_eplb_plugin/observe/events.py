@@ -34,7 +34,8 @@ class RearrangementPlanned(RearrangementEvent):
     seconds: float
     """Since it started."""
     policy: str
-    """What planned it: the setting's name, or `vllm` without the setting `planning`."""
+    """What planned it: the setting's name; `vllm` without the setting `planning`, and where experts
+    go back for new weights or elastic EP scales."""
     steps: list[str]
     """What its placement went through then."""
     trigger: Trigger
@@ -100,12 +101,13 @@ class RearrangementFinished(RearrangementEnded):
 
 @dataclass(frozen=True)
 class RearrangementSkipped(RearrangementEnded):
-    """Nothing moves, because nothing would be gained."""
+    """Nothing moves, because nothing would be gained, or for limits."""
 
     kind: ClassVar[str] = "rearrangement_skipped"
 
     reason: str
-    """What says so: the plan is the placement in force, or vLLM's own test of the gain (ROCm)."""
+    """What says so: the plan is the placement in force, limits hold all of it back, or vLLM's own
+    test of the gain (ROCm)."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass, replace
 
+from vllm_eplb_plugin.planning.answers import require_placement
 from vllm_eplb_plugin.planning.problem import Integers, Policy, Problem, Step
 from vllm_eplb_plugin.planning.steps.limits import fits, within_limits
 from vllm_eplb_plugin.planning.steps.small_gains import drop_small_gains
@@ -26,7 +27,11 @@ class Pipeline:
     steps: tuple[Step, ...] = ()
 
     def __call__(self, problem: Problem) -> Proposal:
-        """Plan; where the limits forbid what is wanted, again within them."""
+        """Plan; where the limits forbid what is wanted, again within them.
+
+        Raises:
+            InvalidPlacementError: A policy or a step answered what is no placement.
+        """
         wanted = self._plan(replace(problem, limits=problem.limits.without_budgets))
         wanted = drop_small_gains(problem, wanted)
         if fits(problem, wanted):
@@ -35,7 +40,9 @@ class Pipeline:
         return Proposal(within_limits(problem, placement), wanted)
 
     def _plan(self, problem: Problem) -> Integers:
-        placement = self.policy(problem)
+        # Foreign code may write where it should only read.
+        problem = replace(problem, load=problem.load.copy(), old=problem.old.copy())
+        placement = require_placement(problem, self.policy(problem), "the policy", self.policy)
         for step in self.steps:
-            placement = step(problem, placement)
+            placement = require_placement(problem, step(problem, placement), "the step", step)
         return placement

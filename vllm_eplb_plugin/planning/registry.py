@@ -2,6 +2,7 @@
 """Policies and steps by name: ours, vLLM's, and other packages'."""
 
 import difflib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol
@@ -84,15 +85,32 @@ def _make(
     name: str, known: Mapping[str, list[EntryPoint]], what: str, parameters: Mapping[str, Any]
 ) -> Any:
     make = _find(name, known, what)
+    _require_parameters(make, name, what, parameters)
     try:
         made = make(**parameters)
-    except Exception as error:  # foreign code, which may fail in any way
+    except (Exception, SystemExit) as error:  # foreign code, which may fail in any way
         raise UnknownPolicyError(
             f"the {what} {name!r} cannot be made: {_describe(error)}"
         ) from error
     if not callable(made):
         raise UnknownPolicyError(f"the {what} {name!r} makes {made!r}, which cannot be called")
     return made
+
+
+def _require_parameters(
+    make: Callable[..., Any], name: str, what: str, parameters: Mapping[str, Any]
+) -> None:
+    try:
+        taken = inspect.signature(make).parameters
+    except (TypeError, ValueError):  # it says nothing of its parameters
+        return
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+        return
+    for parameter in parameters:
+        if parameter not in taken:
+            nearest = difflib.get_close_matches(parameter, taken, n=1, cutoff=0.0)
+            advice = f"the nearest is {nearest[0]!r}" if nearest else "it takes none"
+            raise UnknownPolicyError(f"the {what} {name!r} has no {parameter!r}, {advice}")
 
 
 def _named(places: Mapping[str, str]) -> dict[str, list[EntryPoint]]:
@@ -109,11 +127,12 @@ def _of_other_packages() -> dict[str, list[EntryPoint]]:
 
 
 def _find(name: str, known: Mapping[str, list[EntryPoint]], what: str) -> Callable[..., Any]:
-    if name not in known and ":" not in name:
+    module, _, attribute = name.partition(":")
+    if name not in known and not (module.replace(".", "_").isidentifier() and attribute):
         nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
         raise UnknownPolicyError(
             f"there is no {what} {name!r}, the nearest is {nearest[0]!r}; one of your own is named "
-            "as module:object"
+            "as module:object, of a module on the path (PYTHONPATH)"
         )
     points = known.get(name, [EntryPoint(name, name, ENTRY_POINTS)])
     if len(points) > 1:
@@ -121,12 +140,12 @@ def _find(name: str, known: Mapping[str, list[EntryPoint]], what: str) -> Callab
         raise UnknownPolicyError(f"{name!r} may be {places}: name the {what} by its module:object")
     try:
         found: Callable[..., Any] = points[0].load()
-    except Exception as error:  # foreign code, which may fail in any way
+    except (Exception, SystemExit) as error:  # foreign code, which may fail in any way
         raise UnknownPolicyError(
             f"the {what} {name!r} cannot be imported: {_describe(error)}"
         ) from error
     return found
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"

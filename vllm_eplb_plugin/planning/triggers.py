@@ -50,8 +50,12 @@ class Watch:
         return below is not None and self.served is not None and self.served >= below
 
     def planned(self, load: Floats) -> None:
-        """Take note of a plan, and of the load ``[layers, logical]`` that it was made from."""
-        self.planned_from, self.reached = load, None
+        """Take note of a plan, and of the load ``[layers, logical]`` that it was made from.
+
+        One from no load, after an idle time, changes nothing of what is known.
+        """
+        if load.any():
+            self.planned_from, self.reached = load, None
 
     def look(self, load: Floats, placement: Integers, num_ranks: int) -> Reason | None:
         """Look at what was served since the last look.

@@ -38,8 +38,10 @@ class Incremental:
     def __post_init__(self) -> None:
         if not 0 < self.target <= 1:
             raise ValueError(f"target is {self.target:g}, not above 0 and at most 1")
-        if self.kappa != 0 and self.kappa < 1:
+        if not (self.kappa == 0 or 1 <= self.kappa < np.inf):
             raise ValueError(f"kappa is {self.kappa:g}, neither 0 nor at least 1")
+        if not 0 <= self.exchange_worth < np.inf:
+            raise ValueError(f"exchange_worth is {self.exchange_worth:g}, not at least 0")
 
     def __call__(self, problem: Problem) -> Integers:
         """Plan ``[layers, slots]``."""

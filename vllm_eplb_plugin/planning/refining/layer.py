@@ -18,7 +18,8 @@ class Layer(NamedTuple):
     replicas: np.ndarray
     """i8 ``[logical]``."""
     slots_of: np.ndarray
-    """i8 ``[logical, most replicas]``: the slots of an expert, in no order."""
+    """i8 ``[logical, most replicas + 1]``: the slots of an expert, in no order. Between the two
+    halves of a swap an expert has one slot more."""
     share: np.ndarray
     """f8 ``[logical]``: load of each replica."""
     rank_load: np.ndarray
@@ -59,7 +60,7 @@ def start_layer(load, placement, old, ranks, nodes, other_node_cost):  # type: i
             for rank in range(first, first + per_node):
                 price[rank, old[slot]] = 1.0
     replicas = np.zeros(experts, np.int64)
-    slots_of = np.full((experts, slots - experts + 1), -1, np.int64)
+    slots_of = np.full((experts, slots - experts + 2), -1, np.int64)
     held = np.zeros((ranks, experts), np.int16)
     for slot in range(slots):
         if old[slot] >= 0:

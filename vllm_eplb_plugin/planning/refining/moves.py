@@ -119,7 +119,7 @@ def _harm(layer, slot, rise, target):  # type: ignore[no-untyped-def]  # noqa: A
 def best_replica(layer, full, target, best):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Make further replicas of the fullest rank's experts, or fewer on it of those that have."""
     size, top = layer.size, layer.rank_load[full]
-    experts, most = layer.slots_of.shape
+    experts, most = layer.slots_of.shape[0], layer.slots_of.shape[1] - 1
     hottest, relief = 0.0, 0.0
     for own in range(full * size, full * size + size):
         hottest = max(hottest, layer.share[layer.placement[own]])
