@@ -34,7 +34,14 @@ Named: TypeAlias = Annotated[NamedOptions, BeforeValidator(_read_name)]
 
 _Share: TypeAlias = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False, strict=True)]
 _Count: TypeAlias = Annotated[int, Field(ge=1, lt=2**63, strict=True)]
-_Budget: TypeAlias = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
+_Budget: TypeAlias = Annotated[
+    int, Field(ge=0, lt=2**63, strict=True), BeforeValidator(lambda value: _whole(value))
+]
+
+
+def _whole(value: object) -> object:
+    # 1e9 is how bytes are written.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class LimitOptions(_Options):
@@ -80,7 +87,9 @@ class PlanningOptions(_Options):
 
     policy: Named = NamedOptions(name="default")
     steps: list[Named] = []
-    limits: LimitOptions = LimitOptions()
+    limits: Annotated[
+        LimitOptions, BeforeValidator(lambda value: {} if value is None else value)
+    ] = LimitOptions()
     expert_groups: bool = Field(True, strict=True)
     """Whether each expert group of the model stays on one node, where vLLM's policy keeps it."""
     smoothing: SmoothingOptions | None = None

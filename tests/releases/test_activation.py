@@ -229,7 +229,7 @@ def test_settings_of_the_variable_go_where_vllm_hands_them_to_every_worker() -> 
 
 
 def test_a_policy_that_is_none_is_refused_before_a_worker_starts_where_eplb_is_asked_for(
-    register: Callable[[], None], ask: Callable[..., str]
+    register: Callable[[], None], ask: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register()
     wrong = {"loopback": True, "planning": {"policy": "incremantal"}}
@@ -237,6 +237,9 @@ def test_a_policy_that_is_none_is_refused_before_a_worker_starts_where_eplb_is_a
     assert f"ValueError {said}" in ask(True, **wrong)
     assert "made VllmConfig" in ask(False, **wrong)
     assert "made VllmConfig" in ask(True, **(wrong | {"enabled": False}))
+    monkeypatch.setenv("EPLB_PLUGIN", '{"enabled": false}')
+    assert "no policy" not in ask(True, **wrong)
+    monkeypatch.delenv("EPLB_PLUGIN")
     assert "made VllmConfig" in ask(True, loopback=True, planning={"policy": "incremental"})
 
 
@@ -247,6 +250,9 @@ def test_the_doctor_names_a_policy_that_is_none() -> None:
     assert done.returncode == 2
     done = doctor("--additional-config", f'{{"eplb_plugin": {planning}}}')
     assert "there is no step 'keep_inplace'" in done.stdout
+    policy = {"tests.unit.test_planning_steps:Answer": {"answer": 3}}
+    done = doctor(EPLB_PLUGIN=json.dumps({"planning": {"policy": policy}}))
+    assert "the policy function answers int, no array of integers" in done.stdout
 
 
 def test_turned_off_by_the_option_the_log_says_so(

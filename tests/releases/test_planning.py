@@ -18,7 +18,7 @@ NEVER = 10_000
 
 def run(ranks: Ranks, folder: Path, loads: list[list[int]], **job: Any) -> list[dict[str, Any]]:
     """What ranks told of steps with these loads."""
-    numbers = {"window": 12, "interval": 12, "dummies": 3}
+    numbers = {"window": 12, "interval": 12, "dummies": 3, "put_back": 0}
     arguments = {"loads": loads} | {name: job.pop(name, numbers[name]) for name in numbers}
     reports = ranks(scenario="planned", arguments=arguments, events_dir=str(folder), **job)
     assert_nothing_wrong(reports)
@@ -106,6 +106,23 @@ def wrong_shares(
             shares.append(float(difference.sum(axis=1).max() / 2 / true.sum()))
     assert len(shares) >= 8
     return shares
+
+
+def test_after_experts_went_back_loads_are_those_of_steps_since_then(
+    some_ranks: Ranks, tmp_path: Path
+) -> None:
+    """An async rearrangement is under way then: steps that carry it to its end serve nobody."""
+    loads = np.random.Generator(np.random.PCG64(2)).integers(0, 50, (60, 8))
+    job = {"use_async": True, "settings": {"planning": {"policy": "default"}}}
+    numbers = {"window": 8, "interval": 16, "dummies": NEVER, "put_back": 5}
+    events = run(some_ranks, tmp_path, loads.tolist(), **job, **numbers)
+    started = {e["rearrangement"]: e for e in of_kind(events, "rearrangement_started")}
+    assert [e["step"] for e in started.values()][:3] == [4, 5, 9]
+    for placed in of_kind(events, "placement"):
+        if placed["mode"] == "async" and placed["rearrangement"] > 2:
+            end = started[placed["rearrangement"]]["step"]
+            true = 2 * loads[max(5, end - 8) : end].sum(axis=0)
+            assert placed["logical_load"] == [true.tolist()] * 3
 
 
 @pytest.mark.parametrize("use_async", [False, True])

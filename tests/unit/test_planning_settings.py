@@ -117,3 +117,34 @@ def test_the_page_on_planning_has_every_key_with_its_default() -> None:
             plain = isinstance(default, (bool, int, float))
             told = f"`{json.dumps(default).removesuffix('.0')}`" if plain else ""
             assert f"| `{name}` | {told}" in page, f"{name}: {told}"
+
+
+def test_a_key_of_planning_outside_of_it_is_told_where_it_belongs() -> None:
+    for key in ("policy", "trigger"):
+        with pytest.raises(SettingsError, match=f"'{key}': it belongs into 'planning'"):
+            load_settings({"eplb_plugin": {key: "incremental"}})
+
+
+def test_bytes_may_be_written_as_a_whole_number_of_any_form() -> None:
+    told = planning({"limits": {"max_bytes": 1e9}})
+    assert told is not None and told.limits.max_bytes == 10**9
+    assert planning({"limits": None}) == PlanningOptions()
+    for wrong in (1.5, "1", True, 2**63):
+        with pytest.raises(SettingsError, match="'planning.limits.max_bytes'"):
+            planning({"limits": {"max_bytes": wrong}})
+
+
+@pytest.mark.parametrize(
+    ("fault", "options"),
+    [
+        ("invalid_placement", {"policy": "incremental"}),
+        ("no_rearrangement", {"trigger": {"below": 0.9}}),
+    ],
+)
+def test_a_fault_that_planning_would_not_notice_is_refused(
+    fault: str, options: dict[str, Any]
+) -> None:
+    settings = {"loopback": True, "fault": fault}
+    with pytest.raises(SettingsError, match=f"fault='{fault}'"):
+        load_settings({"eplb_plugin": settings | {"planning": options}})
+    assert load_settings({"eplb_plugin": settings | {"planning": {}}}).fault == fault

@@ -124,8 +124,7 @@ def examine(additional_configs: Sequence[str] = ()) -> Report:
 def _examine_settings(report: Report) -> Settings | None:
     try:
         settings = load_settings()
-        if (problem := planning_problem(settings.planning)) is not None:
-            report.problems.append(problem)
+        _examine_planning(report, settings)
         return settings
     except SettingsError as error:
         report.problems.append(str(error))
@@ -138,15 +137,20 @@ def _examine_additional_config(report: Report, text: str) -> None:
         settings = load_settings(value)
         if not settings.enabled:
             return
-        if (problem := planning_problem(settings.planning)) is not None:
-            report.problems.append(problem)
-        if turned_off_by(value) is not None:
+        if turned_off_by(value) is None:
+            _examine_planning(report, settings)
+        else:
             report.problems.append(
                 f"{ENVIRONMENT_VARIABLE} turns the plugin off, whatever --additional-config says: "
                 "unset it"
             )
     except SettingsError as error:
         report.problems.append(str(error))
+
+
+def _examine_planning(report: Report, settings: Settings) -> None:
+    if settings.enabled and (problem := planning_problem(settings.planning, tries=True)):
+        report.problems.append(problem)
 
 
 def _examine_gpus(report: Report) -> None:

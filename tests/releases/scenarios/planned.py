@@ -13,10 +13,13 @@ def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
     """Make a step for each of the loads.
 
     ``loads`` of the arguments are ``[steps, logical]``; ``window`` and ``interval`` are vLLM's;
-    every ``dummies``-th step of rank 1 is a dummy one.
+    every ``dummies``-th step of rank 1 is a dummy one. After step ``put_back``, experts go back to
+    the first placement, as before weights are replaced.
     """
     eplb = config.parallel_config.eplb_config
     eplb.window_size, eplb.step_interval = job.arguments["window"], job.arguments["interval"]
+    from vllm_eplb_plugin.engine.first_placement import put_back
+
     models = [TinyModel(rank, 2, 3, LOGICAL, job.redundant, tag) for tag in range(job.models)]
     models[0].is_drafter = job.models > 1
     state = new_state(models, config)
@@ -27,6 +30,8 @@ def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
         for model_state in state.model_states.values():
             record(model_state, torch.tensor(load))
         state.step(is_dummy=is_dummy)
+        if step == job.arguments["put_back"]:
+            put_back(state, "new weights")
         report.look()
         wait_for_worker(state)
     return report.as_dict()
