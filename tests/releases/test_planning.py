@@ -113,7 +113,8 @@ def test_after_experts_went_back_loads_are_those_of_steps_since_then(
 ) -> None:
     """An async rearrangement is under way then: steps that carry it to its end serve nobody."""
     loads = np.random.Generator(np.random.PCG64(2)).integers(0, 50, (60, 8))
-    job = {"use_async": True, "settings": {"planning": {"policy": "default"}}}
+    job: dict[str, Any] = {"use_async": True, "settings": {"planning": {"policy": "default"}}}
+    job["transfer_delay_ms"] = 20  # many of them
     numbers = {"window": 8, "interval": 16, "dummies": NEVER, "put_back": 5}
     events = run(some_ranks, tmp_path, loads.tolist(), **job, **numbers)
     started = {e["rearrangement"]: e for e in of_kind(events, "rearrangement_started")}
