@@ -11,12 +11,10 @@ from vllm_eplb_plugin.bench.comparison.served import Schedule, Served, serve
 from vllm_eplb_plugin.bench.comparison.windows import Cluster
 from vllm_eplb_plugin.bench.loads.recorded import domains_in_turn
 from vllm_eplb_plugin.bench.loads.synthetic import DRIFTS, Drift, drifting_parts
+from vllm_eplb_plugin.bench.options import PARTS
 from vllm_eplb_plugin.bench.result import BenchError
 from vllm_eplb_plugin.bench.shapes import SHAPES, Shape
 from vllm_eplb_plugin.planning.problem import Floats, Limits
-
-PARTS = 8
-"""Short windows that together are one of `windows.plan_windows`, in tokens and in drift."""
 
 DOMAINS = "domains"
 """The load of a recording's domains, one after another."""
