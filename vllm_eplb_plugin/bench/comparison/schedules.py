@@ -116,7 +116,7 @@ def compare_schedules(
 ) -> Iterator[ScheduleRow]:
     """Serve all sequences by all policies, with all schedules."""
     for sequence in all_sequences:
-        cluster = Cluster(sequence.shape, 1, limits)
+        cluster = Cluster(sequence.shape, 1, limits, sequence.load)
         for contestant in contestants:
             for schedule in schedules:
                 yield _row(sequence, cluster, contestant, schedule, seeds)
@@ -129,7 +129,7 @@ def _row(
     for seed in range(seeds):
         windows = sequence.windows(seed)
         first = windows[:PARTS].sum(axis=0)
-        served.append(serve(cluster, contestant.pipeline, schedule, windows[PARTS:], first))
+        served.append(serve(cluster, contestant, schedule, windows[PARTS:], first))
     waits = [wait for one in served for wait in one.until_balanced(sequence.changes)]
     reached = [wait for wait in waits if wait is not None]
     each = PARTS / len(served[0].balancedness)
