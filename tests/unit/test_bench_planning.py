@@ -2,6 +2,7 @@
 """`vllm-eplb bench plan` and `bench schedule`: loads, rivals, and what is told of policies."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,13 +21,21 @@ from vllm_eplb_plugin.bench.loads.synthetic import Drift, drifting_parts, synthe
 from vllm_eplb_plugin.bench.result import BenchError
 from vllm_eplb_plugin.bench.rivals.biased import biased
 from vllm_eplb_plugin.bench.rivals.swift import swift
-from vllm_eplb_plugin.bench.shapes import Shape
+from vllm_eplb_plugin.bench.shapes import Shape, parse_shape
 from vllm_eplb_plugin.cli.main import main
 from vllm_eplb_plugin.placement.maps import validate_placement
 from vllm_eplb_plugin.planning.costs import balancedness_of_layers
 from vllm_eplb_plugin.planning.problem import Integers, Limits, Problem
 from vllm_eplb_plugin.planning.triggers import Rule
 
+_NO_SHARES = ("nan", "95", "-1", "0", "1")
+_OUT_OF_BOUNDS = (
+    *(("--expert-mb", wrong) for wrong in ("inf", "1e300", "nan")),
+    *(("--sigma", wrong) for wrong in ("inf", "1000", "nan")),
+    *(("--tokens", wrong) for wrong in ("9" * 23, "7")),
+    *(("--other-node-cost", wrong) for wrong in ("inf", "nan")),
+    ("--min-gain", "nan"),
+)
 SHAPE = Shape("tiny", 2, 16, 8, ranks=4)
 CLUSTER = Cluster(SHAPE, 10, Limits())
 
@@ -119,8 +128,8 @@ def test_biased_replication_has_the_hottest_experts_on_every_rank() -> None:
 def test_a_domain_that_changed_is_served_well_after_one_window() -> None:
     run = synthetic_run(Drift(1.0, 1.2), 2, 16, 3, 0)
     start = CLUSTER.start(run.first)
-    plans = {name: parse_contestant(name).pipeline for name in ("incremental", "none")}
-    waits = [windows_until_balanced(CLUSTER, one, start, run.changed) for one in plans.values()]
+    both = [parse_contestant(name) for name in ("incremental", "none")]
+    waits = [windows_until_balanced(CLUSTER, one, start, run.changed) for one in both]
     assert waits == [1, None]
 
 
@@ -128,10 +137,10 @@ def test_a_trigger_plans_at_once_and_from_what_came_since(folder: Path) -> None:
     [recording] = read_recordings(folder)
     one, two = (recording.domains[name] * 100 for name in "ab")
     windows = np.stack([one] * 3 + [two] * 6)
-    pipeline = parse_contestant("default").pipeline
+    default = parse_contestant("default")
     waits = []
     for rule in (Rule(), Rule(changed=0.2)):
-        served = serve(CLUSTER, pipeline, Schedule(8, 8, rule), windows, one)
+        served = serve(CLUSTER, default, Schedule(8, 8, rule), windows, one)
         waits.append(served.until_balanced([3]))
         assert served.planned.tolist() == [0, 0, 0, 2 if rule.changed else 0, *[0] * 3,
                                            0 if rule.changed else 1, 0]  # fmt: skip
@@ -161,6 +170,79 @@ def test_policies_are_told_of_by_table_json_and_plot(tmp_path: Path) -> None:
     assert "</svg>" in files["--plot"].read_text()
 
 
+def test_what_was_asked_is_kept_in_json_with_what_holds_without(tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    small = ("--rounds", "0", "--seeds", "1", "--windows", "1", "--json", str(file))
+    done = run("plan", *small, "--shape", "2x16+4/1x1x4")
+    assert done.exit_code == 0, done.output
+    asked = json.loads(file.read_text())["asked"]
+    assert (asked["shape"], asked["load"]) == (["2x16+4/1x1x4"], ["slow", "medium"])
+    assert asked["policy"] == [
+        "none", "default", "default+keep_in_place", "replicas_only", "incremental", "swift",
+        "biased",
+    ]  # fmt: skip
+    assert (asked["sigma"], asked["windows"], asked["expert_mb"]) == (0.6, 1, 44.0)
+    assert not {"json", "plot", "loads_from"} & set(asked)
+
+
+def test_a_shape_given_as_text_is_told_once_and_a_model_by_name_and_sizes() -> None:
+    told = [str(parse_shape(text)) for text in ("12x64+16/1x1x8", "12x64+16", "kimi-k2")]
+    assert told == ["12x64+16/1x1x8", "12x64+16", "Kimi-K2 60 x 384+64"]
+    small = ("--rounds", "0", "--seeds", "1", "--windows", "1", "--policy", "none")
+    done = run("plan", *small, "--shape", "2x16+4/1x1x4", "--load", "slow")
+    assert done.output.splitlines()[0].strip() == "2x16+4/1x1x4, 4 ranks, slow"
+
+
+_FOREIGN = """import numpy as np
+
+def _look_up(problem):
+    return {}["oops"]
+
+class Fails:
+    def __call__(self, problem, placement=None):
+        return _look_up(problem)
+
+class FailsInNumpy:
+    def __call__(self, problem):
+        return np.stack([problem.old, problem.old[:, 1:]])[0]
+
+class AnswersTooFew:
+    def __call__(self, problem):
+        return problem.old[:, 1:]
+
+class AnswersNothing:
+    def __call__(self, problem):
+        return None
+"""
+
+
+@pytest.mark.parametrize("command", ["plan", "schedule"])
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ("foreign_policies:Fails", "KeyError: 'oops' (foreign_policies.py:4)"),
+        ("default+foreign_policies:Fails", "KeyError: 'oops' (foreign_policies.py:4)"),
+        ("foreign_policies:FailsInNumpy", "ValueError: all input arrays"),
+        ("foreign_policies:FailsInNumpy", "(foreign_policies.py:12)"),
+        ("foreign_policies:AnswersTooFew", "Error: "),
+        ("foreign_policies:AnswersNothing", "Error: "),
+    ],
+)
+def test_a_policy_that_fails_is_told_of_in_a_line(
+    command: str, policy: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "foreign_policies.py").write_text(_FOREIGN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "foreign_policies", raising=False)
+    small = ("--shape", "2x16+4/1x1x4", "--seeds", "1", "--windows", "1", "--load", "slow")
+    timed = ("--rounds", "0") if command == "plan" else ("--every", "2")
+    done = run(command, *small, *timed, "--policy", policy)
+    assert done.exit_code == 2, done.exception
+    [line] = [line for line in done.output.splitlines() if line]
+    assert line.startswith(f"error: the policy {policy!r} failed on 2x16+4/1x1x4, slow: ")
+    assert message in line
+
+
 def test_recorded_domains_are_compared(folder: Path) -> None:
     options = ("--loads-from", str(folder), "--shape", "9x16+8/1x1x4", "--seeds", "1")
     loads = [part for load in ("own", "another", "mix") for part in ("--load", load)]
@@ -187,6 +269,15 @@ def test_recorded_domains_are_compared(folder: Path) -> None:
         (("plan", "--policy", "swift,target=1"), "swift has no parameters"),
         (("schedule", "--every", "0"), "'0' is neither WINDOWS nor WINDOWS/RECORDED"),
         (("schedule", "--load", "own"), "there is no load 'own': there are stationary"),
+        *((("schedule", "--below", wrong), "above 0 and below 1") for wrong in _NO_SHARES),
+        *((("schedule", "--changed", wrong), "above 0 and below 1") for wrong in _NO_SHARES),
+        *((("plan", *option), f"Invalid value for '{option[0]}'") for option in _OUT_OF_BOUNDS),
+        *(
+            (("schedule", *option), f"Invalid value for '{option[0]}'")
+            for option in _OUT_OF_BOUNDS[3:]
+        ),
+        (("plan", "--shape", "4x16+4"), "such as 48x128+16/1x1x8"),
+        (("schedule", "--shape", "4x16+4/1x1x1"), "'4x16+4/1x1x1' is of 1 rank"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_a_line(
@@ -195,4 +286,5 @@ def test_what_cannot_be_compared_is_refused_in_a_line(
     monkeypatch.delenv("VLLM_EPLB_LOADS", raising=False)
     done = run(*arguments)
     assert done.exit_code == 2
-    assert message in done.output
+    # An option's bounds are told in a box, as wide as the terminal.
+    assert message in " ".join(done.output.replace("│", " ").split())

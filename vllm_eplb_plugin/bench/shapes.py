@@ -34,6 +34,8 @@ class Shape:
         return self.logical + self.redundant
 
     def __str__(self) -> str:
+        if _PATTERN.fullmatch(self.name):
+            return self.name
         return f"{self.name} {self.layers} x {self.logical}+{self.redundant}"
 
 

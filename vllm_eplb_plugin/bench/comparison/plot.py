@@ -38,5 +38,8 @@ def plot_policies(rows: Sequence[PolicyRow], file: Path) -> None:
         Line2D([], [], marker="o", linestyle="", color=colour, label=policy)
         for policy, colour in colours.items()
     ]
-    figure.legend(handles=handles, loc="outside lower left", ncols=4, frameon=False, fontsize=8)
+    beside = min(4, 2 * columns)
+    figure.legend(
+        handles=handles, loc="outside lower left", ncols=beside, frameon=False, fontsize=8
+    )
     figure.savefig(file, dpi=120)

@@ -54,7 +54,7 @@ def compare(
 ) -> Iterator[PolicyRow]:
     """Let all policies plan all loads."""
     for task in tasks:
-        cluster = Cluster(task.shape, expert_bytes, limits)
+        cluster = Cluster(task.shape, expert_bytes, limits, task.load)
         for contestant in contestants:
             yield _row(task, cluster, contestant, seeds)
 
@@ -65,9 +65,9 @@ def _row(task: Task, cluster: Cluster, contestant: Contestant, seeds: int) -> Po
     for seed in range(seeds):
         by_seed.append([])
         for run in task.runs(seed):
-            plans, last = plan_windows(cluster, contestant.pipeline, run)
+            plans, last = plan_windows(cluster, contestant, run)
             by_seed[-1] += plans
-            waits.append(windows_until_balanced(cluster, contestant.pipeline, last, run.changed))
+            waits.append(windows_until_balanced(cluster, contestant, last, run.changed))
     plans = [plan for plans in by_seed for plan in plans]
     received = statistics.fmean(plan.received for plan in plans)
     reached = [wait for wait in waits if wait is not None]

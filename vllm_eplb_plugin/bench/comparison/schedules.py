@@ -11,12 +11,10 @@ from vllm_eplb_plugin.bench.comparison.served import Schedule, Served, serve
 from vllm_eplb_plugin.bench.comparison.windows import Cluster
 from vllm_eplb_plugin.bench.loads.recorded import domains_in_turn
 from vllm_eplb_plugin.bench.loads.synthetic import DRIFTS, Drift, drifting_parts
+from vllm_eplb_plugin.bench.options import PARTS
 from vllm_eplb_plugin.bench.result import BenchError
 from vllm_eplb_plugin.bench.shapes import SHAPES, Shape
 from vllm_eplb_plugin.planning.problem import Floats, Limits
-
-PARTS = 8
-"""Short windows that together are one of `windows.plan_windows`, in tokens and in drift."""
 
 DOMAINS = "domains"
 """The load of a recording's domains, one after another."""
@@ -118,7 +116,7 @@ def compare_schedules(
 ) -> Iterator[ScheduleRow]:
     """Serve all sequences by all policies, with all schedules."""
     for sequence in all_sequences:
-        cluster = Cluster(sequence.shape, 1, limits)
+        cluster = Cluster(sequence.shape, 1, limits, sequence.load)
         for contestant in contestants:
             for schedule in schedules:
                 yield _row(sequence, cluster, contestant, schedule, seeds)
@@ -131,7 +129,7 @@ def _row(
     for seed in range(seeds):
         windows = sequence.windows(seed)
         first = windows[:PARTS].sum(axis=0)
-        served.append(serve(cluster, contestant.pipeline, schedule, windows[PARTS:], first))
+        served.append(serve(cluster, contestant, schedule, windows[PARTS:], first))
     waits = [wait for one in served for wait in one.until_balanced(sequence.changes)]
     reached = [wait for wait in waits if wait is not None]
     each = PARTS / len(served[0].balancedness)

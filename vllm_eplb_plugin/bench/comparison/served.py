@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from vllm_eplb_plugin.bench.comparison.contestants import Contestant
 from vllm_eplb_plugin.bench.comparison.windows import BALANCED, Cluster, plan
 from vllm_eplb_plugin.planning.costs import costs_of
-from vllm_eplb_plugin.planning.pipeline import Pipeline
 from vllm_eplb_plugin.planning.problem import Floats, Integers
 from vllm_eplb_plugin.planning.triggers import Rule, Watch
 
@@ -69,13 +69,13 @@ class Served:
 
 
 def serve(
-    cluster: Cluster, pipeline: Pipeline, schedule: Schedule, windows: Floats, before: Floats
+    cluster: Cluster, contestant: Contestant, schedule: Schedule, windows: Floats, before: Floats
 ) -> Served:
     """Serve windows ``[windows, layers, logical]``, planning after some of them.
 
     Args:
         cluster: Where.
-        pipeline: Plans.
+        contestant: Plans.
         schedule: When.
         windows: What comes.
         before: ``[layers, logical]``: the placement at the start is the default policy's for it.
@@ -96,7 +96,7 @@ def serve(
         recent = windows[first : number + 1].sum(axis=0)
         why[number], last = 1 if reason is None else 2, number
         old = placement
-        placement, _ = plan(cluster, pipeline, recent, old)
+        placement, _ = plan(cluster, contestant, recent, old)
         received[number] = costs_of(cluster.problem(recent, old), placement).received.sum()
         watch.planned(recent)
     return Served(served, received, why)

@@ -7,14 +7,16 @@ from itertools import groupby
 from rich.table import Table
 
 from vllm_eplb_plugin.bench.comparison.rows import PolicyRow
-from vllm_eplb_plugin.bench.comparison.schedules import PARTS, ScheduleRow
+from vllm_eplb_plugin.bench.comparison.schedules import ScheduleRow
 from vllm_eplb_plugin.bench.comparison.windows import BALANCED
+from vllm_eplb_plugin.bench.options import PARTS
 
 EXPLANATION = (
     "now, next: balancedness on the window that was planned from, and on the one that is served; "
     "experts: received from other ranks, of one plan; less: times fewer than default; other "
     "nodes: of them from there; busiest: received by the rank with most; "
-    f"until {BALANCED}: windows below it after a change of domain, planned after each; "
+    f"until {BALANCED}: windows below it after a change of domain, which every run is given at its "
+    "end, whatever its load, planned after each, -: never reached in some run; "
     "ms: processor time of a plan, median"
 )
 
@@ -22,7 +24,7 @@ SCHEDULE_EXPLANATION = (
     f"every, from: short windows between plans, and planned from; {PARTS} are one window of bench "
     "plan; plans (triggered) and experts received are of as many; "
     f"until {BALANCED}: short windows below it after a change of domain, mean and most; never: "
-    "the next change came before"
+    "the next change came before; -: reached after none"
 )
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vllm_eplb_plugin.bench.comparison.contestants import Contestant
 from vllm_eplb_plugin.bench.loads.drawn import Run
 from vllm_eplb_plugin.bench.shapes import Shape
 from vllm_eplb_plugin.planning.costs import balancedness_of_layers, costs_of
-from vllm_eplb_plugin.planning.pipeline import Pipeline
 from vllm_eplb_plugin.planning.problem import Floats, Integers, Limits, Problem
 
 BALANCED = 0.95
@@ -23,6 +23,8 @@ class Cluster:
     shape: Shape
     expert_bytes: int
     limits: Limits
+    load: str = "a load"
+    """What it is called."""
 
     def problem(self, load: Floats, old: Integers) -> Problem:
         """State what is to be planned."""
@@ -69,16 +71,18 @@ class Planned:
 
 
 def plan(
-    cluster: Cluster, pipeline: Pipeline, load: Floats, old: Integers
+    cluster: Cluster, contestant: Contestant, load: Floats, old: Integers
 ) -> tuple[Integers, float]:
     """Plan, and take the processor's time."""
     problem = cluster.problem(load, old)
     started = time.process_time()
-    placement = pipeline(problem).placement
+    placement = contestant.plan(problem, f"{cluster.shape}, {cluster.load}")
     return placement, time.process_time() - started
 
 
-def plan_windows(cluster: Cluster, pipeline: Pipeline, run: Run) -> tuple[list[Planned], Integers]:
+def plan_windows(
+    cluster: Cluster, contestant: Contestant, run: Run
+) -> tuple[list[Planned], Integers]:
     """Plan from each window of a run and look at what the plan serves.
 
     Returns:
@@ -87,7 +91,7 @@ def plan_windows(cluster: Cluster, pipeline: Pipeline, run: Run) -> tuple[list[P
     placement, plans = cluster.start(run.first), []
     for planned, served in zip(run.planned, run.served, strict=True):
         old = placement
-        placement, seconds = plan(cluster, pipeline, planned, old)
+        placement, seconds = plan(cluster, contestant, planned, old)
         costs = costs_of(cluster.problem(planned, old), placement)
         plans.append(
             Planned(
@@ -104,13 +108,13 @@ def plan_windows(cluster: Cluster, pipeline: Pipeline, run: Run) -> tuple[list[P
 
 
 def windows_until_balanced(
-    cluster: Cluster, pipeline: Pipeline, placement: Integers, windows: Floats
+    cluster: Cluster, contestant: Contestant, placement: Integers, windows: Floats
 ) -> int | None:
     """Count windows that are served badly after a change of domain, planning after each.
 
     Args:
         cluster: Where.
-        pipeline: Plans.
+        contestant: Plans.
         placement: ``[layers, slots]``, from before the change.
         windows: ``[windows, layers, logical]`` since then.
 
@@ -120,5 +124,5 @@ def windows_until_balanced(
     for number, load in enumerate(windows):
         if cluster.balancedness(load, placement) >= BALANCED:
             return number
-        placement, _ = plan(cluster, pipeline, load, placement)
+        placement, _ = plan(cluster, contestant, load, placement)
     return None
