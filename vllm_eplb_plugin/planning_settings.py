@@ -73,7 +73,7 @@ class TriggerOptions(_Options):
     check_steps: Annotated[int, Field(ge=5, lt=2**31, strict=True)] = 50
     """Engine steps between two looks."""
     min_steps: _Count = 200
-    """Engine steps between two rearrangements, at least; not where the load has changed."""
+    """For `below`: engine steps since a rearrangement."""
 
     @model_validator(mode="after")
     def _has_a_reason(self) -> "TriggerOptions":
