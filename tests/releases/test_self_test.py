@@ -20,7 +20,11 @@ def read_events(folder: Path) -> list[dict[str, Any]]:
     """Of both ranks, without what differs from run to run."""
     lines = [line for rank in range(2) for line in (folder / f"rank{rank}.jsonl").open()]
     return [
-        {name: value for name, value in json.loads(line).items() if name not in ("time", "seconds")}
+        {
+            name: value
+            for name, value in json.loads(line).items()
+            if name not in ("time", "seconds", "planning_seconds")
+        }
         for line in lines
     ]
 

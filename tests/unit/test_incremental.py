@@ -77,6 +77,14 @@ def test_from_vllms_first_placement_groups_come_together(budget: int | None) -> 
         assert (received > 0) == (budget > 0)
 
 
+def test_what_is_stuck_once_is_planned_as_if_it_were_in_force() -> None:
+    """With groups to gather, moves cost other amounts the second time."""
+    row = [3, 1, 0, 7, 1, 2, 0, 4, 6, 4, 4, 4, 1, 6, 5, 7, 5, 7, 7, 3, 2, 3, 6, 7, 7, 3, 4, 1, 5]
+    problem = Problem(np.full((1, 8), 100.0), np.array([[*row, 7, 7, 2]]), 8, 2, 2)
+    once = Incremental()(problem)
+    assert (Incremental()(replace(problem, old=once)) == once).all()
+
+
 @pytest.mark.parametrize("redundant", [0, 1, 3])
 def test_nothing_is_written_outside_of_what_is_there(redundant: int) -> None:
     """Python looks at every index; compiled code would not."""

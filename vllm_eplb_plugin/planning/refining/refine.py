@@ -102,6 +102,6 @@ def refine(load, placement, old, ranks, nodes, targets, kappa, node_cost, moves,
                 if np.max(layer.rank_load) < top:
                     placement[row] = layer.placement
             # What is stuck is planned again as if it were in force, until that changes nothing.
-            if kappa == 0.0 or np.all(placement[row] == before):
+            if kappa == 0.0 or (np.all(placement[row] == before) and np.all(known == before)):
                 break
             known = placement[row].copy()
