@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Looks at what is served, on one rank."""
 
-from collections.abc import Iterator
-
-import pytest
 import torch
 import torch.distributed as dist
 
@@ -13,14 +10,6 @@ from vllm_eplb_plugin.planning_settings import TriggerOptions
 
 PLACEMENT = torch.tensor([[0, 1, 2, 3]])
 EVEN, SKEWED = [10, 10, 10, 10], [40, 20, 10, 10]
-
-
-@pytest.fixture
-def group() -> Iterator[dist.ProcessGroup]:
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    assert dist.group.WORLD is not None
-    yield dist.group.WORLD
-    dist.destroy_process_group()
 
 
 class Served:

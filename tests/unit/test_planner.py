@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the planner hands to a pipeline, on one rank."""
 
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 import torch.distributed as dist
 
@@ -30,14 +28,6 @@ class Look:
         """Plan what is there."""
         seen.append(problem)
         return problem.old
-
-
-@pytest.fixture
-def group() -> Iterator[dist.ProcessGroup]:
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    assert dist.group.WORLD is not None
-    yield dist.group.WORLD
-    dist.destroy_process_group()
 
 
 class Engine:

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What unit tests of several files need."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch.distributed as dist
+
+
+@pytest.fixture
+def group() -> Iterator[dist.ProcessGroup]:
+    """A gloo group of this process alone."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    assert dist.group.WORLD is not None
+    yield dist.group.WORLD
+    dist.destroy_process_group()
