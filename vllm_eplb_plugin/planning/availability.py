@@ -3,8 +3,6 @@
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from vllm_eplb_plugin.placement.fast_way import import_problem
 
 if TYPE_CHECKING:
@@ -33,6 +31,8 @@ def planning_problem(chosen: "Chosen | None", tries: bool = False) -> str | None
 
 
 def _try(pipeline: "Pipeline") -> str | None:
+    import numpy as np
+
     from vllm_eplb_plugin.planning.problem import Problem
 
     load = np.arange(1, 17, dtype=np.float64).reshape(2, 8)
