@@ -86,7 +86,7 @@ class Default:
             torch.from_numpy(problem.old),
         )
         answer = answer[0] if isinstance(answer, tuple) else answer
-        placement: Ints = np.ascontiguousarray(answer.cpu().long().numpy())
+        placement: Ints = answer.cpu().numpy()
         return placement
 
 
