@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """How swift's idea hands out redundant slots."""
 
-import numba
 import numpy as np
 
-helper = numba.njit(nogil=True)
-"""For functions that only a compiled one calls."""
+from vllm_eplb_plugin.planning.inner import inner
 
 
-@helper
+@inner
 def homes_of(row, experts, ranks):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """The slot that each expert keeps: its first, counted by place in a rank, then by rank."""
     size, home = row.shape[0] // ranks, np.full(experts, -1, np.int64)
@@ -20,7 +18,7 @@ def homes_of(row, experts, ranks):  # type: ignore[no-untyped-def]  # noqa: ANN0
     return home
 
 
-@helper
+@inner
 def _hottest_first(load, slots, ranks):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """The experts that so many redundant slots go to, one by one to who then has the greatest
     share, and that share, in the order of shares."""
@@ -38,7 +36,7 @@ def _hottest_first(load, slots, ranks):  # type: ignore[no-untyped-def]  # noqa:
     return gets[order], share
 
 
-@helper
+@inner
 def deal(row, load, home, moved, ranks):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Deal all slots but the homes anew: the greatest share to the emptiest rank that has a free
     slot, does not hold the expert and has had none from its home's rank; what is left over, to the
@@ -71,7 +69,7 @@ def deal(row, load, home, moved, ranks):  # type: ignore[no-untyped-def]  # noqa
     return held, sent
 
 
-@helper
+@inner
 def _give(row, free, moved, held, sent, slot, expert, sender, size):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     row[slot] = expert
     free[slot] = False
@@ -80,7 +78,7 @@ def _give(row, free, moved, held, sent, slot, expert, sender, size):  # type: ig
     sent[sender, slot // size] += 1
 
 
-@helper
+@inner
 def _fill(row, load, home, free, moved, held, sent, size):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     for slot in range(row.shape[0]):
         if not free[slot]:

@@ -10,8 +10,9 @@ once stays. There is neither a budget nor a look at what redundant slots held be
 import numpy as np
 
 from vllm_eplb_plugin.bench.rivals import dealing as _dealing
-from vllm_eplb_plugin.bench.rivals.dealing import deal, helper, homes_of
+from vllm_eplb_plugin.bench.rivals.dealing import deal, homes_of
 from vllm_eplb_plugin.placement.compiling import compiled
+from vllm_eplb_plugin.planning.inner import inner
 from vllm_eplb_plugin.planning.problem import Integers, Problem
 
 _SWAPS = 100
@@ -25,7 +26,7 @@ def swift(problem: Problem) -> Integers:
     return placement
 
 
-@helper
+@inner
 def _rank_loads(row, share, ranks):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     loads, size = np.zeros(ranks), row.shape[0] // ranks
     for slot in range(row.shape[0]):
@@ -33,7 +34,7 @@ def _rank_loads(row, share, ranks):  # type: ignore[no-untyped-def]  # noqa: ANN
     return loads
 
 
-@helper
+@inner
 def _shares(row, load):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     replicas = np.zeros(load.shape[0])
     for expert in row:
@@ -41,7 +42,7 @@ def _shares(row, load):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     return load / replicas
 
 
-@helper
+@inner
 def _best_swap(row, share, moved, held, loads, full, other):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """The two slots of two ranks whose exchange leaves the fuller one least, and with how much."""
     size = row.shape[0] // loads.shape[0]
@@ -59,7 +60,7 @@ def _best_swap(row, share, moved, held, loads, full, other):  # type: ignore[no-
     return best, one, two
 
 
-@helper
+@inner
 def _swap(row, share, moved, held, sent, ranks, least):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Swap with the fullest rank's experts, the emptiest ranks first, while it is worth it."""
     for _ in range(_SWAPS):

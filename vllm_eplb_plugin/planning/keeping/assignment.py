@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which rank's experts go to which rank, so that most of them are there already."""
 
-import numba
 import numpy as np
 
-inner = numba.njit(nogil=True)
-"""For functions that only a compiled one calls: they are compiled and cached with it."""
+from vllm_eplb_plugin.planning.inner import inner
 
 _FAR = np.iinfo(np.int64).max
 

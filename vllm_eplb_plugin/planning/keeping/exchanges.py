@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from vllm_eplb_plugin.planning.keeping.assignment import inner
+from vllm_eplb_plugin.planning.inner import inner
 
 MEAN = 2**40
 """The mean load of a rank, in the unit of shares."""

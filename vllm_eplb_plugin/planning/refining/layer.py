@@ -3,11 +3,9 @@
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
-inner = numba.njit(nogil=True)
-"""For functions that only a compiled one calls: they are compiled and cached with it."""
+from vllm_eplb_plugin.planning.inner import inner
 
 
 class Layer(NamedTuple):

@@ -3,7 +3,8 @@
 
 import numpy as np
 
-from vllm_eplb_plugin.planning.refining.layer import Move, above, inner
+from vllm_eplb_plugin.planning.inner import inner
+from vllm_eplb_plugin.planning.refining.layer import Move, above
 
 FREE = 0.5
 """What a move counts, in experts, that needs none to be received."""

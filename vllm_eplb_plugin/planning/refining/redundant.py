@@ -8,9 +8,10 @@ of the fullest rank, give one on the fullest rank to a colder expert, or swap tw
 import numpy as np
 
 from vllm_eplb_plugin.placement.compiling import compiled
+from vllm_eplb_plugin.planning.inner import inner
 from vllm_eplb_plugin.planning.refining import layer as _layer
 from vllm_eplb_plugin.planning.refining import moves as _moves
-from vllm_eplb_plugin.planning.refining.layer import Move, above, apply_move, inner, start_layer
+from vllm_eplb_plugin.planning.refining.layer import Move, above, apply_move, start_layer
 from vllm_eplb_plugin.planning.refining.moves import (
     COLDER,
     FREE,

@@ -4,9 +4,10 @@
 import numpy as np
 
 from vllm_eplb_plugin.placement.compiling import compiled
+from vllm_eplb_plugin.planning.inner import inner
 from vllm_eplb_plugin.planning.refining import layer as _layer
 from vllm_eplb_plugin.planning.refining import moves as _moves
-from vllm_eplb_plugin.planning.refining.layer import Move, apply_move, inner, start_layer
+from vllm_eplb_plugin.planning.refining.layer import Move, apply_move, start_layer
 from vllm_eplb_plugin.planning.refining.moves import best_replica, best_swap, find_relief
 
 
