@@ -35,6 +35,7 @@ def _named(folder: object) -> object:
     return folder
 
 
+Transfer = Literal["auto", "peer", "vllm"]
 Folder = Annotated[Path, BeforeValidator(_named)]
 
 
@@ -85,7 +86,8 @@ class Settings(BaseModel):
         120.0, gt=0, allow_inf_nan=False, strict=True
     )
     """How long a rank waits for the others where all have to come before it may go on."""
-
+    transfer: Annotated[Transfer, COMMON] = "auto"
+    """How weights get to other ranks (docs/transfer.md): peer reads their memory, or refuses."""
     planning: Annotated[PlanningOptions | None, COMMON] = None
     """How placements are planned (docs/planning.md); None: as by vLLM, from what vLLM counts."""
 

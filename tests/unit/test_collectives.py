@@ -28,7 +28,7 @@ OF_VLLM = {
 OURS = {
     *("agree", "hear", "hold", "meet", "part"),
     *("all_gather_uneven", "gather_ledger", "gather_rows", "reduce_scatter_uneven"),
-    *("run_self_test", "sum_over_ranks"),
+    *("run_self_test", "sum_over_ranks", "renew_peers"),
 }
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vllm_eplb_plugin.transfer.pulls import LayerPulls, Pull, joined, plan_pulls
+from vllm_eplb_plugin.transfer.pulls import Pull, joined, plan_pulls, sent_by_message
 
 
 @st.composite
@@ -23,30 +23,33 @@ def moves(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int]:
 
 
 @settings(max_examples=400, deadline=None)
-@given(moves(), st.sets(st.integers(0, 3)))
-def test_every_expert_that_is_wanted_is_in_the_buffer_or_comes_by_message(
-    move: tuple[np.ndarray, np.ndarray, int], readable: set[int]
+@given(moves(), st.lists(st.integers(0, 2), min_size=4, max_size=4))
+def test_every_expert_that_is_wanted_is_pulled_or_sent(
+    move: tuple[np.ndarray, np.ndarray, int], hosts: list[int]
 ) -> None:
     old, new, size = move
-    ranks = len(old) // size
-    for rank in range(ranks):
-        plan = plan_pulls(old, new, rank, size, {r for r in readable if r < ranks})
-        buffer = {}
-        for pull in plan.pulls:
-            assert pull.rank == rank or pull.rank in readable
-            for offset in range(pull.rows):
-                held = old[pull.rank * size + pull.source + offset]
-                assert pull.row + offset not in buffer
-                buffer[pull.row + offset] = held
-        for expert, row in plan.by_message:
-            assert row not in buffer
-            assert not any(expert in old[r * size :][:size] for r in readable | {rank} if r < ranks)
-            buffer[row] = expert
+    hosts = hosts[: len(old) // size]
+    sent = sent_by_message(old, new, hosts)
+    for rank, host in enumerate(hosts):
+        there = {other for other in range(len(hosts)) if hosts[other] == host}
         mine, wanted = old[rank * size :][:size], new[rank * size :][:size]
-        received = [e for row, e in buffer.items() if e not in mine]
-        assert len(received) == len(set(received))  # each once
+        held_there = {expert for other in there for expert in old[other * size :][:size].tolist()}
+        buffer = {}
+        for pull in plan_pulls(old, new, rank, size, there):
+            assert pull.rank in there
+            for offset in range(pull.rows):
+                assert pull.row + offset not in buffer
+                buffer[pull.row + offset] = old[pull.rank * size + pull.source + offset]
+        pulled = [expert for expert in buffer.values() if expert not in mine]
+        assert len(pulled) == len(set(pulled))  # each once
         for slot in range(size):
-            if wanted[slot] >= 0 and wanted[slot] != mine[slot]:
+            message = sent[rank * size + slot]
+            if wanted[slot] in (mine[slot], -1) or wanted[slot] in held_there:
+                assert message == mine[slot]
+            else:
+                assert message == wanted[slot] and slot not in buffer
+                continue
+            if wanted[slot] not in (mine[slot], -1):
                 assert buffer.get(slot, wanted[slot]) == wanted[slot]
                 assert wanted[slot] in buffer.values()
         assert all(buffer[row] == wanted[row] and wanted[row] != mine[row] for row in buffer)
@@ -54,15 +57,15 @@ def test_every_expert_that_is_wanted_is_in_the_buffer_or_comes_by_message(
 
 def test_rows_that_lie_together_are_one_pull() -> None:
     old, new = np.array([0, 1, 2, 3, 4, 5, 6, 7]), np.array([4, 5, 6, 3, 0, 1, 2, 7])
-    assert plan_pulls(old, new, 0, 4, {0, 1}) == LayerPulls((Pull(1, 0, 0, 3),), ())
-    assert plan_pulls(old, new, 1, 4, {0, 1}) == LayerPulls((Pull(0, 0, 0, 3),), ())
+    assert plan_pulls(old, new, 0, 4, {0, 1}) == (Pull(1, 0, 0, 3),)
+    assert plan_pulls(old, new, 1, 4, {0, 1}) == (Pull(0, 0, 0, 3),)
 
 
 def test_a_row_goes_on_where_the_last_one_was_taken_from() -> None:
     """Ranks 1 and 2 both hold experts 4 and 5."""
     old = np.array([0, 1, 2, 4, 5, 6, 4, 5, 3])
     new = np.array([4, 5, 2, *old[3:]])
-    [pull] = plan_pulls(old, new, 0, 3, {1, 2}).pulls
+    [pull] = plan_pulls(old, new, 0, 3, {1, 2})
     assert pull.rows == 2
 
 
@@ -71,13 +74,15 @@ def test_no_rank_is_read_by_all_where_others_hold_the_expert_too() -> None:
     old = np.array([0, 1, 2, 3, 7, 10, 11, 12, 7, 20, 21, 22, 30, 31, 32, 33])
     new = old.copy()
     new[[0, 12]] = 7
-    sources = {plan_pulls(old, new, rank, size, set(range(ranks))).pulls[0].rank for rank in (0, 3)}
+    sources = {plan_pulls(old, new, rank, size, set(range(ranks)))[0].rank for rank in (0, 3)}
     assert sources == {1, 2}
 
 
-def test_what_no_readable_rank_holds_comes_by_message() -> None:
+def test_what_no_rank_of_the_host_holds_is_sent() -> None:
     old, new = np.array([0, 1, 2, 3]), np.array([2, 1, 0, 3])
-    assert plan_pulls(old, new, 0, 2, {0}) == LayerPulls((), ((2, 0),))
+    assert plan_pulls(old, new, 0, 2, {0}) == ()
+    assert sent_by_message(old, new, [0, 1]).tolist() == new.tolist()
+    assert sent_by_message(old, new, [0, 0]).tolist() == old.tolist()
 
 
 @pytest.mark.parametrize("rows", [[], [Pull(0, 0, 0, 1)]])

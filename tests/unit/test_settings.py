@@ -88,6 +88,7 @@ def test_each_setting_says_whether_ranks_have_to_have_the_same() -> None:
         "fault": None,
         "check_weights": True,
         "planning": None,
+        "transfer": "auto",
     }
 
 

@@ -14,7 +14,8 @@ from vllm.distributed.eplb.rebalance_execute import move_to_buffer
 from vllm_eplb_plugin.engine import unchanged_layers
 from vllm_eplb_plugin.engine.unchanged_layers import Handover
 from vllm_eplb_plugin.transfer.from_buffer import rows_to_copy
-from vllm_eplb_plugin.transfer.unchanged_layers import NothingReceived, unless_unchanged
+from vllm_eplb_plugin.transfer.received import Received
+from vllm_eplb_plugin.transfer.unchanged_layers import unless_unchanged
 
 ROW = [3, 0, 1, 2, 1, 0]
 
@@ -45,7 +46,7 @@ def test_it_is_what_vllm_says_of_a_layer_that_does_not_change() -> None:
 
 
 def test_nothing_is_copied_for_it() -> None:
-    assert rows_to_copy(NothingReceived.of(3), np.array(ROW), 1) == []
+    assert rows_to_copy(Received.nothing(3), np.array(ROW), 1) == []
 
 
 @pytest.mark.parametrize(

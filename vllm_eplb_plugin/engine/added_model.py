@@ -14,6 +14,7 @@ from vllm_eplb_plugin.engine.replicas import compare_replicas
 from vllm_eplb_plugin.engine.self_test import run_self_test
 from vllm_eplb_plugin.engine.session import session_of
 from vllm_eplb_plugin.engine.stages import count_layers_of_this_stage, say_that_stage_has_experts
+from vllm_eplb_plugin.engine.transfer_choice import choose_transfer
 from vllm_eplb_plugin.engine.weight_updates import follow_load_weights
 from vllm_eplb_plugin.overrides.override import Override
 
@@ -43,12 +44,13 @@ def _override_add_model(original: _Method) -> _Method:
         added = session.add(model_state, group, is_drafter, meet_all)
         added.committer.commit_again()
         follow_load_weights(self, model)
+        added.peers, way = choose_transfer(self, model_state, ranks, session.settings, limit)
         tried = run_self_test(self, model_state, group)
         if session.planner is not None and not self.parallel_config.enable_elastic_ep:
             window = self.parallel_config.eplb_config.window_size
             session.planner.count(added.moved.id.model_index, model_state, window)
         if session.source.speaks_for_all:
-            announce(session, added, self.is_async, tried)
+            announce(session, added, self.is_async, way, tried)
 
     return add_model
 

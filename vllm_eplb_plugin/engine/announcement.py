@@ -14,22 +14,32 @@ from vllm_eplb_plugin.settings import Settings
 logger = logging.getLogger("vllm.eplb_plugin")
 
 
-def announce(session: Session, model: ModelSession, is_async: bool, tried: str | None) -> None:
+def announce(
+    session: Session, model: ModelSession, is_async: bool, transfer: str, tried: str | None
+) -> None:
     """Say it in the log of this process: once, and again only if it has changed.
 
     Args:
         session: One that has its policy.
         model: One of its models, committed once.
         is_async: Whether vLLM's async worker plans and transfers.
+        transfer: See `transfer_choice.choose_transfer`.
         tried: See `self_test.run_self_test`.
     """
-    mode, way = "async" if is_async else "sync", model.committer.way
+    mode = "async" if is_async else "sync"
+    commits, policy, settings = model.committer.way, session.policy, session.settings
     support = installed_support()
-    _say_once(describe(support, tried, mode, session.policy, way, session.settings))
+    _say_once(describe(support, tried, mode, policy, transfer, commits, settings))
 
 
 def describe(
-    support: Support, tried: str | None, mode: str, policy: Any, commits: str, settings: Settings
+    support: Support,
+    tried: str | None,
+    mode: str,
+    policy: Any,
+    transfer: str,
+    commits: str,
+    settings: Settings,
 ) -> str:
     """Describe what is on, in one line; the switch interval is that of this process."""
     name = getattr(policy, "__name__", type(policy).__name__)
@@ -44,7 +54,7 @@ def describe(
     milliseconds = sys.getswitchinterval() * 1000
     return (
         f"EPLB is vllm-eplb-plugin's: vLLM {support.installed}{untested}, {mode} mode; policy: "
-        f"{by}; commits: {commits}; checked: {checked}; events: {events}; "
+        f"{by}; weights: {transfer}; commits: {commits}; checked: {checked}; events: {events}; "
         f"switch interval: {milliseconds:g} ms."
     )
 

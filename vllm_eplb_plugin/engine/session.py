@@ -11,6 +11,7 @@ from torch.distributed import ProcessGroup
 
 from vllm_eplb_plugin.engine.commit_checks import CommitChecks
 from vllm_eplb_plugin.engine.committer import Committer
+from vllm_eplb_plugin.engine.peers import Peers
 from vllm_eplb_plugin.engine.planner import Planner
 from vllm_eplb_plugin.engine.rearrangements import Moved, Rearrangements
 from vllm_eplb_plugin.engine.serving_meetings import ServingMeetings
@@ -30,6 +31,8 @@ class ModelSession:
     committer: Committer
     checks: CommitChecks | None
     """None: nothing is compared after a commit."""
+    peers: Peers | None = None
+    """None: weights get to other ranks by vLLM's communicator alone."""
 
 
 class Session:
@@ -123,6 +126,15 @@ class Session:
             model = self._models[id(model_state)]
             if model.checks is not None and not model.checks.renew(model_state, group):
                 model.checks = None
+
+    def renew_peers(self, group: ProcessGroup) -> None:
+        """After a plan and before weights move: see that no rank reads memory that is another's.
+
+        All ranks of the group call together, on the thread that plans.
+        """
+        for model in self._models.values():
+            if model.peers is not None:
+                model.peers.renew(group)
 
     @property
     def moved(self) -> list[Moved]:

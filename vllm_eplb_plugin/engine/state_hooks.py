@@ -104,6 +104,7 @@ def _override_policy(_: None) -> property:
             repeats, policy = policy.repeats_itself, policy.ask(mode)
 
         def planned(plan: Plan) -> None:
+            session.renew_peers(group())
             origin = policy.origin if isinstance(policy, Asked) else None
             session.rearrangements.planned(plan, mode, origin)
 

@@ -9,9 +9,13 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 import torch
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+if TYPE_CHECKING:
+    from vllm_eplb_plugin.transfer.peer_layer import PeerLayer
 
 _ALIGNMENT = 256
 """Of tensors in a buffer, in bytes: what a GPU's allocator gives."""
@@ -53,6 +57,8 @@ class LayerWeights(list[torch.Tensor]):
             self.kinds = tensors.kinds
         self.buffers: list[torch.Tensor] | None = None
         """Into which the layer's experts are received; None: into those that vLLM made."""
+        self.peers: PeerLayer | None = None
+        """From which ranks experts are pulled; None: all come through vLLM's communicator."""
 
     def fits(self, other: "LayerWeights") -> bool:
         """Say whether buffers made like this layer's tensors can take the other layer's."""

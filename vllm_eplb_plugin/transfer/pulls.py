@@ -6,8 +6,7 @@ Whoever can read the other ranks' weights needs no sender: it takes any replica,
 rank, so that no rank is read by all.
 """
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,23 +26,14 @@ class Pull(NamedTuple):
     rows: int
 
 
-@dataclass(frozen=True)
-class LayerPulls:
-    """What one rank does for one layer."""
-
-    pulls: tuple[Pull, ...]
-    """From other ranks, and from itself where an expert goes to another of its slots."""
-    by_message: tuple[tuple[int, int], ...]
-    """Experts that no rank which can be read holds, with the row that receives each."""
-
-
 def plan_pulls(
     old: Slots, new: Slots, ep_rank: int, size: int, readable: Collection[int]
-) -> LayerPulls:
+) -> tuple[Pull, ...]:
     """Plan a layer for one rank.
 
     Every expert that the rank does not hold arrives once, in the row of the first slot that gets
-    it, as in vLLM; one that it holds is copied to each other slot that gets it.
+    it, as in vLLM; one that it holds is copied to each other slot that gets it. What no readable
+    rank holds is left out.
 
     Args:
         old: ``[physical]``, the placement in force; -1: an empty slot.
@@ -54,53 +44,73 @@ def plan_pulls(
     """
     first = ep_rank * size
     mine, wanted = old[first : first + size], new[first : first + size]
-    own = {int(expert): slot for slot, expert in reversed(list(enumerate(mine.tolist())))}
+    own = {expert: slot for slot, expert in reversed(list(enumerate(mine.tolist())))}
     holders = _holders(old, size, sorted({*readable} - {ep_rank}))
-    rows: list[Pull] = []
-    messages: list[tuple[int, int]] = []
+    turns = _turns(old, new, ep_rank, size)
+    pulls: list[Pull] = []
     arrived: set[int] = set()
     for row in np.flatnonzero((mine != wanted) & (wanted >= 0)).tolist():
         expert = int(wanted[row])
         if expert in own:
-            rows.append(Pull(ep_rank, own[expert], row, 1))
-        elif expert not in arrived:
+            pulls.append(Pull(ep_rank, own[expert], row, 1))
+        elif expert not in arrived and expert in holders:
             arrived.add(expert)
-            if expert in holders:
-                position = _position(old, new, expert, ep_rank, size)
-                last = rows[-1] if rows else None
-                rank, slot = _source(holders[expert], row, last, position)
-                rows.append(Pull(rank, slot, row, 1))
-            else:
-                messages.append((expert, row))
-    return LayerPulls(tuple(joined(rows)), tuple(messages))
+            last = pulls[-1] if pulls else None
+            rank, slot = _source(holders[expert], row, last, turns[expert])
+            pulls.append(Pull(rank, slot, row, 1))
+    return tuple(joined(pulls))
+
+
+def sent_by_message(old: Slots, new: Slots, hosts: Sequence[int]) -> Slots:
+    """Leave of a layer's new placement what no rank of the receiver's host holds.
+
+    Args:
+        old: ``[physical]``, the placement in force; -1: an empty slot.
+        new: ``[physical]``, the placement to come.
+        hosts: Of each rank a number; those with the same number read each other's weights.
+
+    Returns:
+        ``[physical]``, alike on all ranks: ``new`` where an expert has to be sent, else ``old``.
+    """
+    if len(set(hosts)) == 1:
+        return old
+    host_of = np.repeat(np.asarray(hosts), len(old) // len(hosts))
+    sent = (new != old) & (new >= 0)
+    for host in set(hosts):
+        there = host_of == host
+        sent[there] &= ~np.isin(new[there], old[there])
+    return np.where(sent, new, old)
 
 
 def _holders(old: Slots, size: int, ranks: list[int]) -> dict[int, list[tuple[int, int]]]:
     """For each expert the ranks that hold it, each with its first slot of it."""
-    found: dict[int, list[tuple[int, int]]] = {}
+    found: dict[int, dict[int, int]] = {}
     for rank in ranks:
-        seen = set()
         for slot, expert in enumerate(old[rank * size : (rank + 1) * size].tolist()):
-            if expert >= 0 and expert not in seen:
-                seen.add(expert)
-                found.setdefault(expert, []).append((rank, slot))
-    return found
+            if expert >= 0:
+                found.setdefault(expert, {}).setdefault(rank, slot)
+    return {expert: list(slots.items()) for expert, slots in found.items()}
+
+
+def _turns(old: Slots, new: Slots, ep_rank: int, size: int) -> list[int]:
+    """For each expert, how many ranks before this one receive it from another rank, too."""
+    before, experts = slice(0, ep_rank * size), int(max(old.max(), new.max())) + 1
+    ranks = np.repeat(np.arange(ep_rank), size)
+    # Empty slots are counted in a column of their own, the last.
+    has, wants = np.zeros((2, ep_rank, experts + 1), np.bool_)
+    has[ranks, old[before]] = True
+    wants[ranks, new[before]] = True
+    turns: list[int] = (wants & ~has).sum(axis=0).tolist()
+    return turns
 
 
 def _source(
-    holders: list[tuple[int, int]], row: int, last: Pull | None, position: int
+    holders: list[tuple[int, int]], row: int, last: Pull | None, turn: int
 ) -> tuple[int, int]:
     """Go on where the row before was taken from; else the ranks that want an expert take turns."""
     if last is not None and last.row + 1 == row and (last.rank, last.source + 1) in holders:
         return last.rank, last.source + 1
-    return holders[position % len(holders)]
-
-
-def _position(old: Slots, new: Slots, expert: int, ep_rank: int, size: int) -> int:
-    """How many ranks before this one receive the expert from another rank, too."""
-    wants = (new.reshape(-1, size)[:ep_rank] == expert).any(axis=1)
-    has = (old.reshape(-1, size)[:ep_rank] == expert).any(axis=1)
-    return int((wants & ~has).sum())
+    return holders[turn % len(holders)]
 
 
 def joined(rows: list[Pull]) -> Iterator[Pull]:

@@ -3,40 +3,17 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from vllm_eplb_plugin.transfer.received import Received
 
 FIXES = (
     "A layer whose placement stays is planned slot by slot like one that changes, and with NIXL "
     "all ranks wait for each other in it."
 )
 """Of overrides of ``move_to_buffer``, beside what else they fix."""
-
-
-@dataclass(frozen=True)
-class NothingReceived:
-    """Stands for vLLM's ``TransferMetadata`` (and ``RecvMetadata`` before 0.20) of such a layer."""
-
-    is_unchanged: NDArray[np.bool_]
-    is_received_locally: NDArray[np.bool_]
-    recv_primary_mask: NDArray[np.bool_]
-    recv_expert_ids: NDArray[np.int64]
-    recv_dst_rows: NDArray[np.int32]
-    recv_count: int = 0
-
-    @classmethod
-    def of(cls, slots: int) -> "NothingReceived":
-        """Say what ``move_to_buffer`` of vLLM would of a rank's slots that all keep an expert."""
-        return cls(
-            is_unchanged=np.ones(slots, np.bool_),
-            is_received_locally=np.ones(slots, np.bool_),
-            recv_primary_mask=np.zeros(slots, np.bool_),
-            recv_expert_ids=np.full(slots, -1, np.int64),
-            recv_dst_rows=np.full(slots, -1, np.int32),
-        )
 
 
 def unless_unchanged(original: Callable[..., Any], before_0_20: bool = False) -> Callable[..., Any]:
@@ -59,9 +36,7 @@ def unless_unchanged(original: Callable[..., Any], before_0_20: bool = False) ->
                 new_indices=new_indices,
                 **others,
             )
-        nothing = NothingReceived.of(num_local_experts)
-        if before_0_20:
-            return nothing.is_unchanged, nothing.is_received_locally, nothing
-        return nothing
+        nothing = Received.nothing(num_local_experts)
+        return nothing.as_before_0_20() if before_0_20 else nothing
 
     return call

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which ranks read each other's expert weights: opened on all of them together, and compared."""
+
+import logging
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed import ProcessGroup, ReduceOp, all_gather_object, all_reduce
+
+from vllm_eplb_plugin.observe.checks.digests import digest_parts
+from vllm_eplb_plugin.transfer.layer_weights import LayerWeights
+from vllm_eplb_plugin.transfer.peer_layer import PeerLayer
+from vllm_eplb_plugin.transfer.peer_memory import (
+    SharedWeights,
+    bytes_to_share,
+    open_shared,
+    share,
+    shared_memory_problem,
+    storages_of,
+)
+
+logger = logging.getLogger("vllm.eplb_plugin")
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_PROCESSES = Path("/proc/self/ns/pid")
+
+Tensors = list[list[torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class _Offer:
+    """What one rank tells the others when they open each other's weights."""
+
+    host: str
+    device: str
+    """Of its experts, as people name it."""
+    shared: SharedWeights | None
+    digests: torch.Tensor
+    """``[layers, 2]``: of one slot of each layer, as its owner reads it."""
+    problem: str | None = None
+
+
+class Peers:
+    """One model's expert weights, on the ranks that this one reads."""
+
+    def __init__(
+        self, layers: Sequence[LayerWeights], arrive: Callable[[BaseException | None], None]
+    ) -> None:
+        """Take a model's layers; for ``arrive`` see `PeerLayer`."""
+        self._layers, self._arrive = layers, arrive
+        self.hosts: Sequence[int] = ()
+        """Of each EP rank a number, where weights are open: those of a host have the same."""
+        self._tried: tuple[int, list[int]] | None = None
+        """Ranks and addresses with which `open` was called last."""
+
+    def open(self, group: ProcessGroup) -> str | None:
+        """Open the weights of all ranks of this host, and compare.
+
+        All ranks of the gloo group call together, while no weights move. Either on all of them
+        layers pull from now on, or on none.
+
+        Returns:
+            Why not, the same on all; None: they do.
+        """
+        self.close()
+        hosts = _gather((host_name(), bytes_to_share(self._layers)), group)
+        here = hosts[group.rank()][0]
+        needed = sum(size for host, size in hosts if host == here)
+        offers: list[_Offer] = _gather(self._offer(here, needed), group)
+        problem = _first(offer.problem for offer in offers)
+        numbers = [[one.host for one in offers].index(offer.host) for offer in offers]
+        if problem is None and len(set(numbers)) == len(numbers):
+            problem = "every EP rank is on a host of its own"
+        if problem is None:
+            opened, problem = self._open(offers, group.rank())
+            problem = _first(_gather(problem, group))
+        if problem is None:
+            self._attach(opened, numbers, group.rank())
+        self._tried = group.size(), self._addresses()
+        return problem
+
+    def close(self) -> None:
+        """Let go of other ranks' memory: layers go through vLLM's communicator."""
+        for layer in self._layers:
+            layer.peers = None
+
+    def renew(self, group: ProcessGroup) -> None:
+        """Open anew, if on any rank weights lie elsewhere than when it was tried last.
+
+        As after a reload that replaces tensors, or when elastic EP has made other groups. All
+        ranks of the gloo group call together.
+        """
+        now = group.size(), self._addresses()
+        changed = torch.tensor([int(now != self._tried)], dtype=torch.int32)
+        all_reduce(changed, op=ReduceOp.MAX, group=group)
+        if not changed.item():
+            return
+        problem = self.open(group)
+        if problem is not None and group.rank() == 0:
+            logger.warning(
+                "EPLB: expert weights go through vLLM's communicator from here on, because EP "
+                "ranks can no longer read each other's memory: %s",
+                problem,
+            )
+
+    def _addresses(self) -> list[int]:
+        return list(storages_of(self._layers))
+
+    def _offer(self, host: str, needed: int) -> _Offer:
+        device = _describe(self._layers[0][0].device)
+        if self._layers[0][0].device.type == "cuda":
+            # What others have just closed.
+            torch.cuda.ipc_collect()  # type: ignore[no-untyped-call]
+        try:
+            digests = _digest(self._layers)
+            problem = shared_memory_problem(needed) if needed else None
+            shared = share(self._layers) if problem is None else None
+        except RuntimeError as error:  # of torch, or a SharingError
+            shared, digests, problem = None, torch.zeros(0, 2), str(error)
+        return _Offer(host, device, shared, digests, problem and f"{host}: {problem}")
+
+    def _open(self, offers: Sequence[_Offer], rank: int) -> tuple[dict[int, Tensors], str | None]:
+        mine, opened = offers[rank], dict[int, Tensors]()
+        for other, offer in enumerate(offers):
+            if offer.host != mine.host or other == rank or offer.shared is None:
+                continue
+            pair = f"EP rank {rank} ({mine.device}) cannot read EP rank {other} ({offer.device})"
+            try:
+                opened[other] = open_shared(offer.shared, self._layers[0][0].device)
+                is_same = torch.equal(_digest(opened[other]), offer.digests)
+            except RuntimeError as error:
+                return {}, f"{pair}: {error}"
+            if not is_same:
+                return {}, f"{pair}: it reads other bytes than are there"
+        return opened, None
+
+    def _attach(self, opened: dict[int, Tensors], hosts: Sequence[int], rank: int) -> None:
+        self.hosts = hosts
+        for number, layer in enumerate(self._layers):
+            tensors = {rank: layer} | {other: of[number] for other, of in opened.items()}
+            layer.peers = PeerLayer(rank, tensors, hosts, self._arrive)
+
+
+def host_name() -> str:
+    """Name what ranks that can read each other have in common, for people to read, too."""
+    boot = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
+    processes = _PROCESSES.readlink() if _PROCESSES.exists() else ""
+    return f"{socket.gethostname()} {boot} {processes}".strip()
+
+
+def _digest(layers: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
+    """``[layers, 2]``, of a slot in each, another one from layer to layer."""
+    slots = (torch.tensor([number % len(layer[0])]) for number, layer in enumerate(layers))
+    return torch.cat([digest_parts(layer, slot) for layer, slot in zip(layers, slots, strict=True)])
+
+
+def _describe(device: torch.device) -> str:
+    if device.type != "cuda":
+        return str(device)
+    properties = torch.cuda.get_device_properties(device)
+    return f"{properties.name} {getattr(properties, 'uuid', device.index)}"
+
+
+def _gather(mine: Any, group: ProcessGroup) -> list[Any]:
+    all_ranks: list[Any] = [None] * group.size()
+    all_gather_object(all_ranks, mine, group=group)
+    return all_ranks
+
+
+def _first(problems: Iterable[str | None]) -> str | None:
+    return next((problem for problem in problems if problem is not None), None)
