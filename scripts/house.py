@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "compatibility": "overrides releases",
     "activation": "overrides settings",
     "bench": "advice compatibility engine observe overrides placement planning processor releases "
-    "settings",
+    "settings transfer",
     "cli": "advice bench compatibility faults overrides placement planning processor releases "
     "settings",
 }
@@ -42,7 +42,7 @@ MAY_IMPORT = {
 
 MAY_IMPORT_FROM_OUTSIDE = {
     "vllm": {"bench", "cli", "engine", "faults", "front_end", "loopback"},
-    "torch.distributed": {"engine", "loopback", "planning.guard"},
+    "torch.distributed": {"bench.transfer", "engine", "loopback", "planning.guard"},
 }
 """What is tied to a server, with who may import it. Pure rooms can be tested, simulated and
 benchmarked without one; the guard asks the group that it is given."""

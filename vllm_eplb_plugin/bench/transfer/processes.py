@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Processes, one a rank, of which none is waited for without an end and none stays behind."""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from vllm_eplb_plugin.bench.result import BenchError
+from vllm_eplb_plugin.placement.fast_way import describe
+
+Say = Callable[[str], None]
+"""Tells what a rank does next."""
+Job = Callable[[Any, int, Say], Any]
+"""What a rank does with a task, its number and `Say`; its answer can be pickled."""
+
+_GRACE = 3.0
+"""Seconds in which a rank whose peer died may have failed before that death is seen."""
+
+
+@dataclass
+class _Rank:
+    number: int
+    process: Any
+    connection: Connection
+    doing: str = "start"
+    heard: float = 0.0
+    failure: str | None = None
+    answered: bool = False
+    answer: Any = None
+
+    def read(self) -> None:
+        """Take one message, or that there will be none."""
+        self.heard = time.monotonic()
+        try:
+            kind, what = self.connection.recv()
+        except (EOFError, OSError):
+            self.process.join(_GRACE)
+            self.failure = f"ended with exit code {self.process.exitcode}"
+            return
+        if kind == "doing":
+            self.doing = what
+        elif kind == "failed":
+            self.failure = what
+        else:
+            self.answered, self.answer = True, what
+
+    @property
+    def died(self) -> bool:
+        """Whether it ended without a word."""
+        return self.failure is not None and self.failure.startswith("ended with")
+
+
+def run_ranks(job: Job, task: Any, ranks: int, limit: float) -> list[Any]:
+    """Do a job in new processes, and return every rank's answer.
+
+    Args:
+        job: A function of a module; it is imported anew in each process.
+        task: What it is told.
+        ranks: How many processes.
+        limit: Seconds for which a rank may say nothing.
+
+    Raises:
+        BenchError: A rank failed, died or was silent for too long; names it and what it did.
+    """
+    import torch.multiprocessing
+
+    context = torch.multiprocessing.get_context("spawn")
+    started: list[_Rank] = []
+    try:
+        for number in range(ranks):
+            ours, theirs = context.Pipe(duplex=False)
+            process = context.Process(target=_run, args=(job, task, number, theirs), daemon=True)
+            process.start()
+            theirs.close()
+            started.append(_Rank(number, process, ours, heard=time.monotonic()))
+        _listen(started, limit)
+        return [rank.answer for rank in started]
+    finally:
+        for rank in started:
+            rank.process.kill()
+        for rank in started:
+            rank.process.join()
+            rank.connection.close()
+
+
+def _listen(ranks: list[_Rank], limit: float) -> None:
+    while waiting := [rank for rank in ranks if not rank.answered]:
+        silent = min(waiting, key=lambda rank: rank.heard)
+        left = silent.heard + limit - time.monotonic()
+        ready = wait([rank.connection for rank in waiting], max(left, 0))
+        if not ready and left <= 0:
+            raise BenchError(
+                f"rank {silent.number} has said nothing for {limit:g} s in: {silent.doing}"
+                f"{_others(ranks, silent)}; --limit gives it longer"
+            )
+        for rank in waiting:
+            if rank.connection in ready:
+                rank.read()
+        if any(rank.failure is not None for rank in waiting):
+            raise _first_failure(waiting, ranks)
+
+
+def _first_failure(waiting: list[_Rank], ranks: list[_Rank]) -> BenchError:
+    """A rank that died makes others fail: wait a little for it to be seen."""
+    end = time.monotonic() + _GRACE
+    while not any(rank.died for rank in waiting):
+        open_ones = [rank for rank in waiting if rank.failure is None and not rank.answered]
+        left = end - time.monotonic()
+        ready = wait([rank.connection for rank in open_ones], max(left, 0)) if open_ones else []
+        if not ready:
+            break
+        for rank in open_ones:
+            if rank.connection in ready:
+                rank.read()
+    failed = [rank for rank in waiting if rank.failure is not None]
+    first = next((rank for rank in failed if rank.died), failed[0])
+    return BenchError(
+        f"rank {first.number} {first.failure} in: {first.doing}{_others(ranks, first)}"
+    )
+
+
+def _others(ranks: list[_Rank], one: _Rank) -> str:
+    others = (f"rank {rank.number} in: {rank.doing}" for rank in ranks if rank is not one)
+    return "".join(f"; {other}" for other in others)
+
+
+def _run(job: Job, task: Any, number: int, connection: Connection) -> None:
+    """A rank's process."""
+    logging.disable(logging.WARNING)  # what vLLM has to say of this machine
+    # gloo and vLLM print there, where the table goes.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    try:
+        connection.send(("done", job(task, number, lambda text: connection.send(("doing", text)))))
+    except BrokenPipeError:
+        pass  # nobody listens any more
+    except Exception as error:  # whatever torch, vLLM or NIXL raise is the answer
+        why = str(error) if isinstance(error, BenchError) else describe(error)
+        connection.send(("failed", f"failed ({why})"))
+    finally:
+        sys.stderr.flush()
+        os._exit(0)  # threads of communicators may wait for ranks that are gone
