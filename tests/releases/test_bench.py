@@ -4,6 +4,8 @@
 import functools
 import inspect
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,10 +16,16 @@ import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
-from vllm_eplb_plugin.bench import commit, step, timing
+from tests.builders import rank_jobs
+from tests.releases.conftest import fetch
+from vllm_eplb_plugin.bench import commit, step, timing, transfer_command
 from vllm_eplb_plugin.bench.result import BenchError
 from vllm_eplb_plugin.bench.shapes import SHAPES, Shape, parse_shape
+from vllm_eplb_plugin.bench.transfer.expert_sizes import parse_expert_sizes
+from vllm_eplb_plugin.bench.transfer.processes import run_ranks
+from vllm_eplb_plugin.bench.transfer.task import Task
 from vllm_eplb_plugin.cli.main import main
+from vllm_eplb_plugin.releases import RELEASES
 
 
 def run(*arguments: str) -> Result:
@@ -59,6 +67,70 @@ def test_a_step_is_measured_for_both_in_every_mode(tmp_path: Path) -> None:
     for row in rows:
         assert row["stock"]["host_us"]["median"] > 0
         assert row["more_us"]["p5"] <= row["more_us"]["median"] <= row["more_us"]["p95"]
+
+
+TRANSFER = ("transfer", "--shape", "4096+2048", "--rounds", "3", "--link-mb", "0.1")
+
+
+def test_a_transfer_is_measured_by_every_way_that_there_is(tmp_path: Path) -> None:
+    files = {"--json": tmp_path / "transfer.json", "--plot": tmp_path / "transfer.png"}
+    options = [str(part) for pair in files.items() for part in pair]
+    done = run(*TRANSFER, *options)
+    assert done.exit_code == 0, done.output
+    written = json.loads(files["--json"].read_text())
+    found = {(row["share"], row["way"]) for row in written["rows"]}
+    shares = ("all, whole", "all", "half", "10 %")  # of four slots, 1 % is as many as 10 %
+    assert found == {(share, way) for share in shares for way in ("gloo", "peers")}
+    assert written["absent"]["4096+2048"]["nixl"] == "not installed"
+    assert set(written["rates"]) == {"peer", "memory"}
+    for row in written["rows"]:
+        times = row["seconds"]
+        assert 0 < times["held"]["median"] <= times["transfer"]["median"]
+        assert times["transfer"]["median"] < times["layer"]["p90"]
+        assert row["nbytes"] == row["received"] * 6144
+        assert row["share_of_floor"] > 0
+    assert files["--plot"].read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("release", ["0.23.0", "0.26.0", "0.33.0"])
+def test_a_transfer_is_measured_on_the_releases_that_have_its_communicators(
+    release: str, tmp_path: Path
+) -> None:
+    [found] = [one for one in RELEASES if one.version == release]
+    file = tmp_path / "transfer.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "vllm_eplb_plugin.cli", "bench", *TRANSFER, "--json", str(file)],
+        env=os.environ | {"PYTHONPATH": str(fetch(found))},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    written = json.loads(file.read_text())
+    assert written["vllm"].startswith(release)
+    assert {row["way"] for row in written["rows"]} == {"gloo", "peers"}
+
+
+def test_a_way_that_leaves_a_wrong_expert_is_no_benchmark() -> None:
+    small = parse_expert_sizes("64")
+    free = transfer_command._free_port()
+    task = Task(2, "cpu", 0, free, (small,), ("gloo",), 4, 2, 3, 1.0, 4096)
+    with pytest.raises(BenchError, match=r"rank 1 .* all, whole, gloo: slot 4 of layer 0 does not"):
+        run_ranks(rank_jobs.commit_nothing_on_rank_1, task, 2, 120.0)
+
+
+def test_transfers_are_not_compared_on_a_vllm_that_makes_communicators_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("vllm.version.__version__", "0.22.1")
+    done = run(*TRANSFER)
+    assert done.exit_code == 2
+    assert "on vLLM 0.23 and later" in " ".join(done.output.split())
+
+
+def test_a_way_that_is_none_is_refused() -> None:
+    done = run("transfer", "--way", "pigeon")
+    assert done.exit_code == 2
+    assert "--way pigeon: there are gloo, nccl, pynccl, nixl, peers" in done.output
 
 
 def test_a_step_is_that_of_vllm_and_that_of_the_plugin_and_both_are_gone_afterwards(

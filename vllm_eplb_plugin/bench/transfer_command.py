@@ -14,7 +14,7 @@ from vllm_eplb_plugin.bench import options
 from vllm_eplb_plugin.bench.requirements import require_device, require_files, require_vllm
 from vllm_eplb_plugin.bench.result import BenchError, Result
 from vllm_eplb_plugin.bench.transfer.expert_sizes import MODELS, parse_expert_sizes
-from vllm_eplb_plugin.bench.transfer.task import WAYS, Task
+from vllm_eplb_plugin.bench.transfer.task import WAYS, Answer, Task
 
 _SINCE = ">=0.23"
 
@@ -67,14 +67,12 @@ def transfer(
     plot: options.PlotFile = None,
 ) -> None:
     """Move shares of a layer's experts between ranks: gloo, NCCL, NIXL and peer pulls, in turns."""
-    width = None if Console().is_terminal else 190
-    console = Console(highlight=False, markup=False, width=width)
     try:
         shapes = [parse_expert_sizes(name) for name in shape] if shape else list(MODELS)
         ways = _known(way or list(WAYS))
         require_files(json, plot)
         require_vllm("vllm.version")
-        _require_release()
+        vllm = _require_release()
         require_device(device)
         task = Task(
             ranks=ranks,
@@ -89,30 +87,42 @@ def transfer(
             seconds=seconds,
             link_bytes=int(link_mb * 1e6),
         )
-        _measure(task, limit, console, json, plot)
+        answer = _measure(task, limit)
+        result = Result("transfer", device, rounds, [])
+        _show(answer, task, result, vllm)
+        if json is not None:
+            asked = asdict(task)
+            result.write_json(json, vllm=vllm, commit=_commit(), asked=asked, **answer.as_dict())
+        if plot is not None:
+            _draw(answer, task, plot)
     except (BenchError, ValueError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
 
 
-def _measure(
-    task: Task, limit: float, console: Console, json: Path | None, plot: Path | None
-) -> None:
+def _measure(task: Task, limit: float) -> Answer:
     from vllm_eplb_plugin.bench.transfer.measuring import measure
-    from vllm_eplb_plugin.bench.transfer.plot import plot_transfers
     from vllm_eplb_plugin.bench.transfer.processes import run_ranks
+
+    answer: Answer = run_ranks(measure, task, task.ranks, limit)[0]
+    return answer
+
+
+def _show(answer: Answer, task: Task, result: Result, vllm: str) -> None:
     from vllm_eplb_plugin.bench.transfer.tables import EXPLANATION, link_line, transfer_tables
 
-    answer = run_ranks(measure, task, task.ranks, limit)[0]
-    result = Result("transfer", task.device, task.rounds, [])
+    width = None if Console().is_terminal else 190
+    console = Console(highlight=False, markup=False, width=width)
     for table in transfer_tables(answer, task):
         console.print(table)
     console.print(link_line(answer, task))
-    console.print(f"{EXPLANATION}; {result.machine['vllm']}, {result.machine['processor']}")
-    if json is not None:
-        result.write_json(json, asked=asdict(task), commit=_commit(), transfers=answer.as_dict())
-    if plot is not None:
-        plot_transfers(answer, task, plot)
+    console.print(f"{EXPLANATION}; vLLM {vllm}, {result.machine['processor']}")
+
+
+def _draw(answer: Answer, task: Task, plot: Path) -> None:
+    from vllm_eplb_plugin.bench.transfer.plot import plot_transfers
+
+    plot_transfers(answer, task, plot)
 
 
 def _known(names: list[str]) -> tuple[str, ...]:
@@ -122,8 +132,11 @@ def _known(names: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _require_release() -> None:
+def _require_release() -> str:
     """Require a release whose communicators are made for weights and buffer.
+
+    Returns:
+        What the vLLM that will be imported calls itself.
 
     Raises:
         BenchError: It is older.
@@ -131,12 +144,13 @@ def _require_release() -> None:
     from vllm_eplb_plugin.compatibility import installed_support
     from vllm_eplb_plugin.overrides.override import is_among
 
-    release = installed_support().release
-    if not is_among(release, _SINCE):
+    support = installed_support()
+    if not is_among(support.release, _SINCE):
         raise BenchError(
-            f"vLLM {release} makes its communicators otherwise: transfers are compared on vLLM "
-            f"{_SINCE.strip('>=')} and later"
+            f"vLLM {support.release} makes its communicators otherwise: transfers are compared on "
+            f"vLLM {_SINCE.strip('>=')} and later"
         )
+    return support.installed
 
 
 def _gpus(device: str) -> int:

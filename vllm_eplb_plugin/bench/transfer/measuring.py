@@ -22,7 +22,7 @@ from vllm_eplb_plugin.bench.transfer.placements import (
     moved_slots,
     received_slots,
 )
-from vllm_eplb_plugin.bench.transfer.task import Answer, Measured, Task
+from vllm_eplb_plugin.bench.transfer.task import TIMED, Answer, Measured, Task
 
 if TYPE_CHECKING:
     from vllm_eplb_plugin.bench.transfer.ways import Makers, Way
@@ -33,8 +33,6 @@ CPU_LAYERS = 2
 LEAST_ROUNDS, WARM_UP = 3, 2
 _MEMORY_TAKEN = 0.8
 """Of what is free on a GPU: vLLM's communicators take some, too."""
-
-TIMED = ("layer", "transfer", "held", "weights", "weights_held")
 
 
 def measure(task: Task, rank: int, say: Callable[[str], None]) -> Answer | None:
@@ -63,11 +61,13 @@ class _Rank:
     def measure(self) -> Answer:
         self._say(f"copying {megabytes(self._task.link_bytes)} from rank to rank")
         rates = measure_rates(self._task.link_bytes, self._device, self._group)
+        self._let_go()
         devices: list[Any] = [None] * self._task.ranks
         all_gather_object(devices, _name(self._device), group=self._group)
         answer = Answer(devices, rates, [], {})
         for shape in self._task.shapes:
             self._measure_shape(shape, answer)
+            self._let_go()
         return answer
 
     def _measure_shape(self, shape: ExpertSizes, answer: Answer) -> None:
@@ -180,13 +180,17 @@ class _Rank:
     def _layers(self, shape: ExpertSizes, slots: int) -> int:
         if self._device.type == "cpu":
             return CPU_LAYERS
-        barrier(self._group)  # the weights before are closed by all ranks
-        torch.cuda.ipc_collect()  # type: ignore[no-untyped-call]
-        torch.cuda.empty_cache()
-        barrier(self._group)
         free = torch.cuda.mem_get_info(self._device)[0] * _MEMORY_TAKEN
         barrier(self._group)  # ranks that share a GPU all look before any takes
         return layers_that_fit(shape, slots, free / (self._task.ranks if self._task.shared else 1))
+
+    def _let_go(self) -> None:
+        """Free weights that no rank has open any more."""
+        barrier(self._group)
+        if self._device.type == "cuda":
+            torch.cuda.ipc_collect()  # type: ignore[no-untyped-call]
+            torch.cuda.empty_cache()
+        barrier(self._group)
 
     def _agree(self, layers: int) -> int:
         least = torch.tensor([layers])

@@ -2,12 +2,13 @@
 """Processes, one a rank, of which none is waited for without an end and none stays behind."""
 
 import logging
+import multiprocessing
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 from vllm_eplb_plugin.bench.result import BenchError
@@ -30,6 +31,8 @@ class _Rank:
     doing: str = "start"
     heard: float = 0.0
     failure: str | None = None
+    cause: int = 0
+    """How likely others fail because of it: 2, it died; 1, it found something wrong."""
     answered: bool = False
     answer: Any = None
 
@@ -41,18 +44,14 @@ class _Rank:
         except (EOFError, OSError):
             self.process.join(_GRACE)
             self.failure = f"ended with exit code {self.process.exitcode}"
+            self.cause = 2
             return
         if kind == "doing":
             self.doing = what
         elif kind == "failed":
-            self.failure = what
+            self.failure, self.cause = what
         else:
             self.answered, self.answer = True, what
-
-    @property
-    def died(self) -> bool:
-        """Whether it ended without a word."""
-        return self.failure is not None and self.failure.startswith("ended with")
 
 
 def run_ranks(job: Job, task: Any, ranks: int, limit: float) -> list[Any]:
@@ -67,9 +66,7 @@ def run_ranks(job: Job, task: Any, ranks: int, limit: float) -> list[Any]:
     Raises:
         BenchError: A rank failed, died or was silent for too long; names it and what it did.
     """
-    import torch.multiprocessing
-
-    context = torch.multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("spawn")
     started: list[_Rank] = []
     try:
         for number in range(ranks):
@@ -79,6 +76,8 @@ def run_ranks(job: Job, task: Any, ranks: int, limit: float) -> list[Any]:
             theirs.close()
             started.append(_Rank(number, process, ours, heard=time.monotonic()))
         _listen(started, limit)
+        for rank in started:
+            rank.process.join(_GRACE)
         return [rank.answer for rank in started]
     finally:
         for rank in started:
@@ -86,6 +85,13 @@ def run_ranks(job: Job, task: Any, ranks: int, limit: float) -> list[Any]:
         for rank in started:
             rank.process.join()
             rank.connection.close()
+            _forget_memory_of(rank.process.pid)
+
+
+def _forget_memory_of(process: int) -> None:
+    """Remove what torch counts readers of shared GPU memory in, of a process that was killed."""
+    for left in Path("/dev/shm").glob(f"torch_{process}_*"):
+        left.unlink(missing_ok=True)
 
 
 def _listen(ranks: list[_Rank], limit: float) -> None:
@@ -106,19 +112,17 @@ def _listen(ranks: list[_Rank], limit: float) -> None:
 
 
 def _first_failure(waiting: list[_Rank], ranks: list[_Rank]) -> BenchError:
-    """A rank that died makes others fail: wait a little for it to be seen."""
+    """A rank that ends makes others fail, which may be heard of first: wait a little for all."""
     end = time.monotonic() + _GRACE
-    while not any(rank.died for rank in waiting):
-        open_ones = [rank for rank in waiting if rank.failure is None and not rank.answered]
-        left = end - time.monotonic()
-        ready = wait([rank.connection for rank in open_ones], max(left, 0)) if open_ones else []
+    while unheard := [rank for rank in waiting if rank.failure is None and not rank.answered]:
+        ready = wait([rank.connection for rank in unheard], max(end - time.monotonic(), 0))
         if not ready:
             break
-        for rank in open_ones:
+        for rank in unheard:
             if rank.connection in ready:
                 rank.read()
     failed = [rank for rank in waiting if rank.failure is not None]
-    first = next((rank for rank in failed if rank.died), failed[0])
+    first = max(failed, key=lambda rank: rank.cause)
     return BenchError(
         f"rank {first.number} {first.failure} in: {first.doing}{_others(ranks, first)}"
     )
@@ -137,10 +141,8 @@ def _run(job: Job, task: Any, number: int, connection: Connection) -> None:
     try:
         connection.send(("done", job(task, number, lambda text: connection.send(("doing", text)))))
     except BrokenPipeError:
-        pass  # nobody listens any more
+        return  # nobody listens any more
     except Exception as error:  # whatever torch, vLLM or NIXL raise is the answer
-        why = str(error) if isinstance(error, BenchError) else describe(error)
-        connection.send(("failed", f"failed ({why})"))
-    finally:
-        sys.stderr.flush()
-        os._exit(0)  # threads of communicators may wait for ranks that are gone
+        found = isinstance(error, BenchError)
+        why = str(error) if found else describe(error)
+        connection.send(("failed", (f"failed ({why})", int(found))))

@@ -16,6 +16,9 @@ WAYS = {
 }
 """How experts are moved, with the name of vLLM's communicator; peers has one for other hosts."""
 
+TIMED = ("layer", "transfer", "held", "weights", "weights_held")
+"""See `Measured.seconds`."""
+
 
 @dataclass(frozen=True)
 class Task:
