@@ -43,6 +43,7 @@ class Job:
     transfer_delay_ms: float = 0.0
     use_async: bool = False
     redundant: int = 4
+    ranks: int = 2
     models: int = 1
     rearrangements: int = 6
     steps: int = 200
@@ -131,7 +132,7 @@ def run(job: Job) -> dict[str, Any]:
         port = free.getsockname()[1]
     context = multiprocessing.get_context("fork")
     processes, connections = [], []
-    for rank in range(2):
+    for rank in range(job.ranks):
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=run_rank, args=(job, rank, port, theirs), daemon=True)
         process.start()
@@ -198,7 +199,7 @@ def run_rank(job: Job, rank: int, port: int, connection: Connection) -> None:
     def do() -> dict[str, Any]:
         config = vllm_config(job)
         with set_current_vllm_config(config):
-            make_groups(rank, port)
+            make_groups(rank, port, job.ranks)
             config.parallel_config.enable_elastic_ep = job.elastic
             if job.scenario is None:
                 return drive(job, rank, config)
@@ -240,22 +241,24 @@ def parse(options: list[str]) -> dict[str, Any]:
     }
 
 
-def make_groups(rank: int, port: int) -> None:
-    """vLLM's process groups for two EP ranks."""
+def make_groups(rank: int, port: int, ranks: int = 2) -> None:
+    """vLLM's process groups for EP ranks."""
     from vllm.distributed import parallel_state
 
     # Different on each rank: vLLM then uses gloo instead of its shared-memory collectives.
     os.environ["VLLM_DIST_IDENT"] = f"{port}-{rank}"
-    parallel_state.init_distributed_environment(2, rank, f"tcp://127.0.0.1:{port}", rank, "gloo")
-    parallel_state.initialize_model_parallel(tensor_model_parallel_size=2, backend="gloo")
+    parallel_state.init_distributed_environment(
+        ranks, rank, f"tcp://127.0.0.1:{port}", rank, "gloo"
+    )
+    parallel_state.initialize_model_parallel(tensor_model_parallel_size=ranks, backend="gloo")
 
 
 def vllm_config(job: Job) -> Any:
-    """A `VllmConfig` of two EP ranks with EPLB."""
+    """A `VllmConfig` of EP ranks with EPLB."""
     from vllm.config import ParallelConfig, VllmConfig
 
     parallel = ParallelConfig(
-        tensor_parallel_size=2,
+        tensor_parallel_size=job.ranks,
         enable_expert_parallel=True,
         enable_eplb=True,
         eplb_config={
@@ -286,7 +289,7 @@ def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
     """Feed loads until enough rearrangements were committed, checking after every step."""
     from tests.releases.tiny_model import TinyModel
 
-    models = [TinyModel(rank, 2, 3, LOGICAL, job.redundant, tag) for tag in range(job.models)]
+    models = [TinyModel(rank, job.ranks, 3, LOGICAL, job.redundant, tag) for tag in range(job.models)]
     # vLLM adds a drafter before its target.
     models[0].is_drafter = job.models > 1
     if job.dense:
