@@ -43,9 +43,9 @@ def test_tensors_that_were_replaced_are_opened_anew(use_async: bool, some_ranks:
 
 
 REASONS = {
-    "opens nothing": r"EP rank 1 \(cpu\) cannot read EP rank 0 \(cpu\): its memory cannot be opened",
-    "reads something else": r"cannot read EP rank 0 \(cpu\): it reads other bytes than are there",
-    "has little shared memory": r"one: /dev/shm has 0 MiB free, and the expert weights of this",
+    "opens nothing": "EP rank 1 (cpu) cannot read EP rank 0 (cpu): its memory cannot be opened",
+    "reads something else": "cannot read EP rank 0 (cpu): it reads other bytes than are there",
+    "has little shared memory": "one: /dev/shm has 0 MiB free, and the expert weights of this",
 }
 
 
@@ -56,7 +56,7 @@ def test_where_one_rank_cannot_read_all_send_or_refuse(fault: str, some_ranks: R
     reports = some_ranks(**job, rearrangements=2)
     assert_nothing_wrong(reports)
     assert all(report["pulled"] == [False] * 3 for report in reports)
-    reason = REASONS[fault].replace("\\", "")
+    reason = REASONS[fault]
     assert reason in some_ranks.log.read_text()[before:]
     error, log = refusal(some_ranks, settings={"transfer": "peer"}, **job)
     assert "PeersRefusedError: transfer='peer'" in error and reason in error

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from vllm.distributed.eplb import rebalance_execute
+from vllm.distributed.eplb import eplb_state, rebalance_execute
 
 from tests.releases.scenarios.unchanged_layers import moving
 from tests.releases.tiny_model import TinyModel
@@ -26,30 +26,69 @@ def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
     """Carry out ``job.rearrangements`` of them.
 
     ``job.arguments``: ``hosts``, of each rank a name; ``fault``, with the ``fault_of`` rank, one of
-    `FAULTS`; ``replaces``, the rearrangement before which all ranks get other tensors.
+    `FAULTS`; ``replaces``, the rearrangement before which all ranks get other tensors; ``late``,
+    milliseconds by which a GPU is late with what it copies into weights.
     """
     hosts = job.arguments.get("hosts", ["one"] * job.ranks)
     peers.host_name = lambda: hosts[rank]
     if rank == job.arguments.get("fault_of"):
         FAULTS[job.arguments["fault"]]()
     model = TinyModel(rank, job.ranks, LAYERS, LOGICAL, job.redundant, 0)
-    state = new_state([model], config)
+    if job.device == "cuda":
+        onto_gpu(model, rank)
+        be_late(job.arguments["late"])
+    device = "cpu" if job.device == "cpu" else f"cuda:{rank}"
+    state = new_state([model], config, device)
     state.start_async_loop()
     state.policy = SimpleNamespace(rebalance_experts=draw_placement(state))
     report, ways = Report(job, rank, state), Counter[str]()
     count_ways(ways)
+    rearrangements = state.eplb_session.rearrangements
     for step in range(job.steps):
         record_load(state, step)
-        number = state.eplb_session.rearrangements.number
-        if number + 1 == job.arguments.get("replaces") and not moving(state):
+        if rearrangements.number + 1 == job.arguments.get("replaces") and not moving(state):
             replace_tensors(model)
         state.step()
-        report.look()
-        if len(report.placements) >= job.rearrangements:
+        ended = rearrangements.number >= job.rearrangements and not moving(state)
+        if job.device == "cpu" or ended:
+            report.look()  # waits for a GPU, and so lets nothing be late
+        if ended:
             break
         wait_for_worker(state)
     pulled = [layer.peers is not None for layer in model.expert_weights]
     return {**report.as_dict(), "ways": dict(ways), "pulled": pulled}
+
+
+def onto_gpu(model: TinyModel, rank: int) -> None:
+    """Move the weights, and compare them on the CPU."""
+    for layer in model.moe_layers:
+        layer.weights = tuple(tensor.to(f"cuda:{rank}") for tensor in layer.weights)
+    compare = model.wrong_slots
+
+    def wrong_slots(placement: torch.Tensor, rank: int) -> list[int]:
+        kept = [layer.weights for layer in model.moe_layers]
+        for layer in model.moe_layers:
+            layer.weights = tuple(tensor.cpu() for tensor in layer.weights)
+        wrong = compare(placement.cpu(), rank)
+        for layer, weights in zip(model.moe_layers, kept, strict=True):
+            layer.weights = weights
+        return wrong
+
+    model.wrong_slots = wrong_slots  # type: ignore[method-assign]
+
+
+def be_late(milliseconds: float) -> None:
+    """Keep the stream busy before anything is copied from the buffer into weights."""
+    for module in (rebalance_execute, eplb_state):
+        module.move_from_buffer = _late(module.move_from_buffer, milliseconds)
+
+
+def _late(original: Any, milliseconds: float) -> Any:
+    def move_from_buffer(*args: Any, **kwargs: Any) -> Any:
+        torch.cuda._sleep(int(milliseconds * 2_000_000))  # type: ignore[no-untyped-call]
+        return original(*args, **kwargs)
+
+    return move_from_buffer
 
 
 def draw_placement(state: Any) -> Any:
