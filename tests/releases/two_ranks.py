@@ -43,6 +43,9 @@ class Job:
     transfer_delay_ms: float = 0.0
     use_async: bool = False
     redundant: int = 4
+    ranks: int = 2
+    device: str = "cpu"
+    """cuda: each rank has a GPU of its own, and nothing of the loopback is bound."""
     models: int = 1
     rearrangements: int = 6
     steps: int = 200
@@ -131,7 +134,7 @@ def run(job: Job) -> dict[str, Any]:
         port = free.getsockname()[1]
     context = multiprocessing.get_context("fork")
     processes, connections = [], []
-    for rank in range(2):
+    for rank in range(job.ranks):
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=run_rank, args=(job, rank, port, theirs), daemon=True)
         process.start()
@@ -187,7 +190,8 @@ def run_rank(job: Job, rank: int, port: int, connection: Connection) -> None:
         getattr(changed_bodies, job.changed_body)(rank)
     support = installed_support()
     overrides = overrides_for(support.release)
-    bind(overrides.loopback)
+    if job.device == "cpu":
+        bind(overrides.loopback)
     if job.plugin:
         for _ in range(2):  # vLLM does it again in a forked process
             vllm_eplb_plugin.register()
@@ -198,7 +202,7 @@ def run_rank(job: Job, rank: int, port: int, connection: Connection) -> None:
     def do() -> dict[str, Any]:
         config = vllm_config(job)
         with set_current_vllm_config(config):
-            make_groups(rank, port)
+            make_groups(rank, port, job)
             config.parallel_config.enable_elastic_ep = job.elastic
             if job.scenario is None:
                 return drive(job, rank, config)
@@ -240,22 +244,29 @@ def parse(options: list[str]) -> dict[str, Any]:
     }
 
 
-def make_groups(rank: int, port: int) -> None:
-    """vLLM's process groups for two EP ranks."""
+def make_groups(rank: int, port: int, job: Job | None = None) -> None:
+    """vLLM's process groups for EP ranks."""
     from vllm.distributed import parallel_state
 
+    job = Job() if job is None else job
+    backend = "gloo"
+    if job.device == "cuda":
+        torch.cuda.set_device(rank)
+        backend = "nccl"
     # Different on each rank: vLLM then uses gloo instead of its shared-memory collectives.
     os.environ["VLLM_DIST_IDENT"] = f"{port}-{rank}"
-    parallel_state.init_distributed_environment(2, rank, f"tcp://127.0.0.1:{port}", rank, "gloo")
-    parallel_state.initialize_model_parallel(tensor_model_parallel_size=2, backend="gloo")
+    parallel_state.init_distributed_environment(
+        job.ranks, rank, f"tcp://127.0.0.1:{port}", rank, backend
+    )
+    parallel_state.initialize_model_parallel(tensor_model_parallel_size=job.ranks, backend=backend)
 
 
 def vllm_config(job: Job) -> Any:
-    """A `VllmConfig` of two EP ranks with EPLB."""
+    """A `VllmConfig` of EP ranks with EPLB."""
     from vllm.config import ParallelConfig, VllmConfig
 
     parallel = ParallelConfig(
-        tensor_parallel_size=2,
+        tensor_parallel_size=job.ranks,
         enable_expert_parallel=True,
         enable_eplb=True,
         eplb_config={
@@ -286,7 +297,9 @@ def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
     """Feed loads until enough rearrangements were committed, checking after every step."""
     from tests.releases.tiny_model import TinyModel
 
-    models = [TinyModel(rank, 2, 3, LOGICAL, job.redundant, tag) for tag in range(job.models)]
+    models = [
+        TinyModel(rank, job.ranks, 3, LOGICAL, job.redundant, tag) for tag in range(job.models)
+    ]
     # vLLM adds a drafter before its target.
     models[0].is_drafter = job.models > 1
     if job.dense:
@@ -323,11 +336,11 @@ def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
     return report.as_dict()
 
 
-def new_state(models: list[Any], config: Any) -> Any:
+def new_state(models: list[Any], config: Any, device: str = "cpu") -> Any:
     """As a model runner makes it: drafter and target in one state."""
     from vllm.distributed.eplb.eplb_state import EplbState
 
-    state = EplbState(config.parallel_config, torch.device("cpu"))
+    state = EplbState(config.parallel_config, torch.device(device))
     for model in models:
         state.add_model(model, model_config(model))
     return state
@@ -414,8 +427,9 @@ def record_load(state: Any, step: int) -> None:
         logical[:, (step // INTERVAL) % LOGICAL] += 40
         # Load is recorded for slots: give an expert's first replica all of it.
         first = model_state.logical_to_physical_map[..., 0]
-        model_state.expert_load_pass.zero_()
-        model_state.expert_load_pass.scatter_(1, first, logical.to(torch.int32))
+        load = model_state.expert_load_pass
+        load.zero_()
+        load.scatter_(1, first, logical.to(load.device, torch.int32))
 
 
 def replace_policy(state: Any, name: str) -> None:

@@ -16,6 +16,7 @@ def test_a_line_tells_of_an_untested_vllm_and_of_what_is_slower_or_not_done() ->
     line = describe(support, "tried", "sync", **named, settings=Settings())
     assert line.startswith(
         "EPLB is vllm-eplb-plugin's: vLLM 0.34.0rc1+cu130 (untested, overridden as 0.33.0, tried), "
-        "sync mode; policy: vLLM's own DefaultEplbPolicy; weights: NCCL; commits: torch operations; "
-        "checked: placements before weights move; events: not written; switch interval: "
+        "sync mode; policy: vLLM's own DefaultEplbPolicy; weights: NCCL; commits: torch "
+        "operations; checked: placements before weights move; events: not written; switch "
+        "interval: "
     )

@@ -10,6 +10,11 @@ from numpy.typing import NDArray
 
 from vllm_eplb_plugin.overrides.override import Override
 from vllm_eplb_plugin.transfer.layer_weights import buffers_of, is_bytes
+from vllm_eplb_plugin.transfer.pulls import Pull, joined
+
+_LARGE_BYTES = 2**20
+"""Of a row: from here on a copy of its own is faster than its share of one kernel for all, which
+moves a third of what the memory can (on an H200, 0.6 of 1.9 TB/s for rows of 6 and 12 MB)."""
 
 
 def rows_to_copy(
@@ -52,13 +57,18 @@ def _move_from_buffer(
     pairs = rows_to_copy(transfer_metadata, new_indices, ep_rank)
     if not pairs:
         return
-    slots, rows = zip(*pairs, strict=True)
+    runs = list(joined(Pull(ep_rank, row, slot, 1) for slot, row in pairs))
     buffers = buffers_of(expert_weights, expert_weights_buffers)
     for tensor, received in zip(expert_weights, buffers, strict=True):
-        weights, buffer = in_words(tensor, received)
-        torch._foreach_copy_(
-            [weights[slot] for slot in slots], [buffer[row] for row in rows], non_blocking=True
-        )
+        large = tensor[0].nbytes >= _LARGE_BYTES
+        weights, buffer = (tensor, received) if large else in_words(tensor, received)
+        targets = [weights[run.row : run.row + run.rows] for run in runs]
+        sources = [buffer[run.source : run.source + run.rows] for run in runs]
+        if large:
+            for target, source in zip(targets, sources, strict=True):
+                target.copy_(source, non_blocking=True)
+        else:
+            torch._foreach_copy_(targets, sources, non_blocking=True)
 
 
 def in_words(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:

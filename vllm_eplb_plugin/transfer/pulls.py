@@ -6,7 +6,7 @@ Whoever can read the other ranks' weights needs no sender: it takes any replica,
 rank, so that no rank is read by all.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -113,7 +113,7 @@ def _source(
     return holders[turn % len(holders)]
 
 
-def joined(rows: list[Pull]) -> Iterator[Pull]:
+def joined(rows: Iterable[Pull]) -> Iterator[Pull]:
     """Join rows that lie together on both sides."""
     last: Pull | None = None
     for one in rows:
