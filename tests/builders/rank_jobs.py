@@ -5,9 +5,11 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from typing import Any
 
 from vllm_eplb_plugin.bench.result import BenchError
+from vllm_eplb_plugin.bench.transfer.processes import run_ranks
 
 Say = Callable[[str], None]
 
@@ -67,3 +69,13 @@ def commit_nothing_on_rank_1(task: Any, rank: int, say: Say) -> Any:
     if rank == 1:
         Way.commit = lambda *_: None  # type: ignore[assignment, method-assign]
     return measure(task, rank, say)
+
+
+def tell_and_wait_for_ever(task: Any, rank: int, say: Say) -> Any:
+    task.send(rank)
+    threading.Event().wait()
+
+
+def run_ranks_that_wait(connection: Connection) -> None:
+    """What is killed while its ranks wait."""
+    run_ranks(tell_and_wait_for_ever, connection, 2, 600.0)

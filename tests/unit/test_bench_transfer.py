@@ -245,6 +245,24 @@ def test_a_rank_that_says_nothing_ends_all() -> None:
         run_ranks(rank_jobs.wait_for_ever_on_rank_1, None, 2, 8.0)
 
 
+def test_ranks_end_with_the_command_however_it_ends() -> None:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    command = context.Process(target=rank_jobs.run_ranks_that_wait, args=(theirs,))
+    command.start()
+    theirs.close()
+    try:
+        for _ in range(2):
+            assert ours.poll(LIMIT)
+            ours.recv()
+    finally:
+        command.kill()
+        command.join()
+    assert ours.poll(LIMIT)
+    with pytest.raises(EOFError):  # nobody has the other end any more
+        ours.recv()
+
+
 def test_what_a_killed_rank_has_left_in_shared_memory_is_removed() -> None:
     name = f"torch_{os.getpid()}_1_0"
     left, other = (Path("/dev/shm") / one for one in (name, f"torch_{os.getpid()}1_1_0"))

@@ -4,6 +4,7 @@
 import logging
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -135,6 +136,7 @@ def _others(ranks: list[_Rank], one: _Rank) -> str:
 
 def _run(job: Job, task: Any, number: int, connection: Connection) -> None:
     """A rank's process."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.disable(logging.WARNING)  # what vLLM has to say of this machine
     # gloo and vLLM print there, where the table goes.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -146,3 +148,10 @@ def _run(job: Job, task: Any, number: int, connection: Connection) -> None:
         found = isinstance(error, BenchError)
         why = str(error) if found else describe(error)
         connection.send(("failed", (f"failed ({why})", int(found))))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)  # whatever this rank waits for

@@ -15,8 +15,8 @@ EXPLANATION = (
     "or, in sync mode, the model's; weights: buffer into weights, move_from_buffer; model held: "
     "until that call returned, of the thread that runs the model in either mode; floor: the bytes "
     "at the link's rate and once more at the memory's; less: times less than gloo, transfer and "
-    "weights together. Shares that come to as many experts are measured once; every byte of "
-    "every layer was compared after every call"
+    "weights together. Shares that come to as many experts are measured once; every byte of the "
+    "layer was compared after every call"
 )
 
 
