@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Releases of vLLM that never were: each changes what stands behind a signature."""
 
+import copy
 import functools
 from typing import Any
 
@@ -14,7 +15,9 @@ def moves_nothing_on_rank_1(rank: int) -> None:
 
     @functools.wraps(original)
     def move(old: Any, new: Any, weights: Any, *args: Any) -> None:
-        copies = [[tensor.clone() for tensor in layer] for layer in weights]
+        copies = [copy.copy(layer) for layer in weights]
+        for layer in copies:
+            layer[:] = [tensor.clone() for tensor in layer]
         original(old, new, copies if rank == 1 else weights, *args)
 
     setattr(eplb_state, _MOVE, move)

@@ -63,14 +63,19 @@ def test_async_mode_commits_layers_that_change_and_the_last_one(ranks: Ranks) ->
 
 
 @pytest.mark.parametrize("use_async", [False, True])
-def test_only_layers_that_change_are_transferred(ranks: Ranks, use_async: bool) -> None:
-    reports = rearrange(ranks, use_async)
+@pytest.mark.parametrize("transfer", ["peer", "vllm"])
+def test_only_layers_that_change_are_transferred(
+    ranks: Ranks, transfer: str, use_async: bool
+) -> None:
+    reports = rearrange(ranks, use_async, settings={"transfer": transfer})
     for report in reports:
         for changes, cost in zip(CHANGES, report["costs"], strict=True):
+            sent, pulled = (len(changes), 0) if transfer == "vllm" else (0, len(changes))
+            assert cost["pulled"] == pulled
             # Once to send and once to receive, in each layer that changes.
-            assert cost["transfers"] == 2 * len(changes)
+            assert cost["transfers"] == 2 * sent
             if ranks.examined["release"] >= "0.20":
-                assert cost["executed"] == len(changes)
+                assert cost["executed"] == sent
             assert changes or not cost["buffer_written"]
 
 

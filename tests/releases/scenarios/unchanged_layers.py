@@ -19,6 +19,7 @@ from tests.releases.two_ranks import (
     record_load,
     wait_for_worker,
 )
+from vllm_eplb_plugin.transfer import peer_layer
 
 _UNTOUCHED = 77
 
@@ -33,6 +34,8 @@ class Cost:
     """Pairs of a model's number of layers and a layer that became visible."""
     transfers: int = 0
     """How often vLLM looked up who sends to whom: twice in a layer of which the rank receives."""
+    pulled: int = 0
+    """Layers in which the rank looked up what to pull from others' memory."""
     executed: int = 0
     """Batches of sends; from 0.20 on."""
     buffer_written: bool = False
@@ -73,6 +76,7 @@ class Costs:
 
         Session.committed = note  # type: ignore[method-assign]
         self._count_calls(rebalance_execute, "get_ep_ranks_with_experts_batch", "transfers")
+        self._count_calls(peer_layer, "plan_pulls", "pulled")
         for model_state in self.state.model_states.values():
             if (communicator := getattr(model_state, "communicator", None)) is not None:
                 self._count_calls(communicator, "execute", "executed")
