@@ -13,7 +13,7 @@ from eval.commands.keeping import copy_result, place, require_numbers, require_w
 from eval.commands.latency_gpus import RANKS, choose_gpus
 from eval.commands.latency_model import SHAPES, ShapeName
 from eval.commands.latency_run import measure
-from eval.commands.latency_setup import ArmName, Setup, Switching
+from eval.commands.latency_setup import ArmName, Checks, Setup, Switching
 from eval.commands.latency_times import FIRST_TOKENS
 from eval.config.schema import BASELINE
 from eval.errors import ConfigError
@@ -36,6 +36,12 @@ _SHAPE_HELP = (
 _LOAD_HELP = (
     "steady: completions that are all alike; switching: one after another, of prompts that are "
     "routed to other experts in turns, so that every rearrangement moves many."
+)
+
+
+_CHECKS_HELP = (
+    "Serve the plugin's arms with weight checks: again, after all arms were timed, or only so. "
+    "What they took is no figure. Load switching only."
 )
 
 
@@ -101,12 +107,7 @@ def latency(
         Transfer | None,
         typer.Option(help="The plugin's setting of that name.", show_default="the plugin's"),
     ] = None,
-    checks: Annotated[
-        bool,
-        typer.Option(
-            "--checks", help="Then serve the plugin's arms again, with weight checks: no times."
-        ),
-    ] = False,
+    checks: Annotated[Checks, typer.Option(help=_CHECKS_HELP)] = Checks.none,
     all2all_backend: Annotated[
         str | None, typer.Option(help="Of vLLM.", show_default="vLLM's")
     ] = None,
@@ -205,9 +206,9 @@ def latency(
     raise typer.Exit(EXIT_CODES[result.verdict])
 
 
-def _refuse_without_switching(given: Mapping[str, float | None], checks: bool) -> None:
+def _refuse_without_switching(given: Mapping[str, float | None], checks: Checks) -> None:
     options = [name.replace("_", "-") for name, value in given.items() if value is not None]
-    options += ["checks"] * checks
+    options += ["checks"] * (checks is not Checks.none)
     if options:
         raise ConfigError(
             f"--{options[0]} belongs to --load switching, whose model has weights of its own and "
@@ -225,6 +226,8 @@ def _refuse_what_cannot_be_measured(
         raise ConfigError(
             f"--most-p99 {most_p99:g} compares with arm {BASELINE}: add --arm {BASELINE}"
         )
+    if setup.checks is Checks.only and not any(name.plugin for name in names):
+        raise ConfigError("--checks only: none of these arms is the plugin's. Add --arm sync")
     shape = setup.shape
     slots = shape.experts + shape.redundant
     if slots % setup.ranks:

@@ -9,7 +9,7 @@ from rich.console import Console
 from eval.commands.keeping import attempt, keep_arm, kept_result
 from eval.commands.latency_arms import measure_arms
 from eval.commands.latency_model import write_model
-from eval.commands.latency_setup import CHECKED, ArmName, Setup, latency_config
+from eval.commands.latency_setup import CHECKED, ArmName, Checks, Setup, latency_config
 from eval.interrupts import interrupts_raise, interrupts_wait
 from eval.judging.latency_rules import latency_rules
 from eval.results.folder import open_run
@@ -30,7 +30,7 @@ def measure(
 
     Args:
         setup: What all arms have in common.
-        names: Of the arms; those that are served once more with checks come after all of them.
+        names: Of the arms; those with checks come after all of them.
         most_p99: See `LatencyWorkload`.
         runs: The folder in which this run has its folder.
         name: Of the run.
@@ -56,8 +56,9 @@ def measure(
         most_p99=most_p99,
     )
     by_name = {arm.name: arm for arm in config.arms}
-    again = [name for name in by_name if name.endswith(CHECKED)]
-    arms = [by_name[name] for name in (*(one.value for one in names), *again)]
+    timed = [] if setup.checks is Checks.only else [one.value for one in names]
+    checked = [name for name in by_name if name.endswith(CHECKED)]
+    arms = [by_name[name] for name in (*timed, *checked)]
     done: list[ArmRun] = []
     with (
         interrupts_raise(),

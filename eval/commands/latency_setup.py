@@ -78,6 +78,16 @@ class ArmName(str, Enum):
         return self.value.removeprefix("stock-").removesuffix("-incremental")
 
 
+class Checks(str, Enum):
+    """Whether arms of the plugin are served with weight checks, under names of their own."""
+
+    none = "none"
+    again = "again"
+    """After all arms that are timed."""
+    only = "only"
+    """And nothing is timed."""
+
+
 class Switching(NamedTuple):
     """A load whose domains take turns."""
 
@@ -110,8 +120,7 @@ class Setup(NamedTuple):
     """The plugin's setting of that name; None: the plugin's default."""
     all2all: str | None = None
     """``--all2all-backend``; None: vLLM's default."""
-    checks: bool = False
-    """Whether arms of the plugin are served once more, with weight checks."""
+    checks: Checks = Checks.none
     servers_at_once: int = 1
 
     @property
@@ -136,7 +145,7 @@ def latency_config(name: str, setup: Setup, arms: Sequence[ArmName], arms_folder
     """
     known = dict.fromkeys([ArmName.off, *arms])
     served = [_arm(one, setup, arms_folder) for one in known]
-    if setup.checks:
+    if setup.checks is not Checks.none:
         served += [_arm(one, setup, arms_folder, checks=True) for one in known if one.plugin]
     return Config(
         name=name,

@@ -84,12 +84,11 @@ def repeat_command(result: Result) -> str:
 
 
 def _latency_words(result: Result, asked: LatencyWorkload) -> Iterator[str]:
-    shape, serve, checked = asked.shape, result.config.serve, False
-    for arm in result.arms:
-        if checks_weights(result.config, arm.name):
-            checked = True
-        else:
-            yield from ("--arm", arm.name)
+    shape, serve = asked.shape, result.config.serve
+    checked = [arm.name for arm in result.arms if checks_weights(result.config, arm.name)]
+    timed = [arm.name for arm in result.arms if arm.name not in checked]
+    for name in timed or [name.removesuffix("-checked") for name in checked]:
+        yield from ("--arm", name)
     yield from ("--gpus", str(asked.gpus), "--streams", str(asked.streams))
     yield from ("--tokens", str(asked.tokens), "--servers-at-once", str(asked.servers_at_once))
     yield from ("--shape", "deepseek-v2-lite" if shape.hidden_size > 64 else "wide")
@@ -104,7 +103,8 @@ def _latency_words(result: Result, asked: LatencyWorkload) -> Iterator[str]:
     if asked.load != "steady":
         yield from ("--load", asked.load, "--completions", str(asked.completions))
         yield from ("--turn", str(asked.turn))
-        yield from ["--checks"] * checked
+        if checked:
+            yield from ("--checks", "again" if timed else "only")
     if asked.most_seconds is not None:
         yield from ("--most-seconds", f"{asked.most_seconds:g}")
 

@@ -4,7 +4,7 @@
 from datetime import datetime, timezone
 from pathlib import Path
 
-from eval.commands.latency_setup import CHECKED, ArmName, Setup, Switching, latency_config
+from eval.commands.latency_setup import CHECKED, ArmName, Checks, Setup, Switching, latency_config
 from eval.results.latency import Distribution, LatencyTimes, LatencyWorkload, LoadName, ModelShape
 from eval.results.schema import ArmResult, Result
 from eval.results.surroundings import Machine
@@ -35,7 +35,7 @@ def latency_result(
     times: float | None = None,
     count: int = 100,
     load: LoadName = "steady",
-    checks: bool = False,
+    checks: Checks = Checks.none,
 ) -> Result:
     """All arms, or those named; ``times`` is for how many times as long ``async`` takes."""
     chosen = names or tuple(_FACTORS)
@@ -96,5 +96,5 @@ def latency_result(
             turn=switching.turn if switching else None,
             most_p99=most_p99,
         ),
-        arms=[arm(one.name) for one in config.arms if one.name in chosen or checks],
+        arms=[arm(one.name) for one in config.arms if one.name in chosen or CHECKED in one.name],
     )

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from eval.cli import app
 from eval.commands import latency_arms
 from eval.commands.latency_run import measure
-from eval.commands.latency_setup import ArmName, Setup, Switching
+from eval.commands.latency_setup import ArmName, Checks, Setup, Switching
 from eval.commands.latency_times import FIRST_TOKENS
 from eval.errors import RunFolderError
 from eval.judging.latency_rules import latency_rules
@@ -200,7 +200,7 @@ def test_arms_that_switch_are_checked_after_all_that_are_timed(
     setup = Setup(
         *("vllm", servers.folder / "latency/model", SMALL, (), False, 2, 100),
         switching=Switching(completions=6, turn=2, most_seconds=9.0),
-        checks=True,
+        checks=Checks.again,
         servers_at_once=5,
     )
     names = (ArmName.off, ArmName.stock_sync, ArmName.sync)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from eval.commands.latency_setup import ArmName, Setup, Switching, latency_config
+from eval.commands.latency_setup import ArmName, Checks, Setup, Switching, latency_config
 from eval.commands.latency_times import StepTime, seconds_rearranging, times_of_turns
 from eval.commands.latency_weights import write_weights
 from eval.config.schema import Config
@@ -133,7 +133,7 @@ def test_the_setting_transfer_is_the_plugin_s_alone() -> None:
 
 
 def test_weights_are_checked_in_no_arm_that_is_timed() -> None:
-    arms = {arm.name: arm.plugin for arm in served(checks=True).arms}
+    arms = {arm.name: arm.plugin for arm in served(checks=Checks.again).arms}
     checked = {name for name, plugin in arms.items() if plugin.get("check_weights")}
     assert checked == {f"{name.value}-checked" for name in ArmName if name.plugin}
     for name in checked:
@@ -176,7 +176,7 @@ def test_a_rearrangement_s_mean_time_is_that_of_one_rank(tmp_path: Path) -> None
     assert times_of_turns(streams, tmp_path, began=0).rearrangement_ms is None
 
 
-def switching_result(*names: str, checks: bool = False, **arm: Any) -> Result:
+def switching_result(*names: str, checks: Checks = Checks.none, **arm: Any) -> Result:
     """In it ``sync`` took 1.1 times as long as ``off``."""
     found = latency_result(*names, load="switching", checks=checks)
     arms = [one.model_copy(update=arm if one.name != "off" else {}) for one in found.arms]
@@ -201,13 +201,15 @@ def test_arms_are_set_beside_off_by_how_long_completions_took() -> None:
 
 
 def test_an_arm_with_checks_is_evidence_and_no_measurement() -> None:
-    found = switching_result("off", "sync", checks=True, slots_changed=[1], rearrangements=1)
+    found = switching_result(
+        "off", "sync", checks=Checks.again, slots_changed=[1], rearrangements=1
+    )
     view = latency_view(found)
     rows = {row.heading: row.cells for row in view.rows()}
     assert [column.name for column in view.columns] == ["off", "sync", "sync-checked"]
     assert rows["times as long as off"][2] == "-"
     command = repeat_command(found)
-    assert "--checks" in command and "sync-checked" not in command
+    assert "--checks again" in command and "sync-checked" not in command
 
 
 @pytest.mark.parametrize(
@@ -222,7 +224,7 @@ def test_an_arm_with_checks_is_evidence_and_no_measurement() -> None:
 def test_a_checked_arm_passes_with_no_wrong_weight_on_any_rank(
     checked: dict[str, Any], verdict: str
 ) -> None:
-    found = switching_result("off", "sync", checks=True, **checked)
+    found = switching_result("off", "sync", checks=Checks.again, **checked)
     assert rules(found, "sync-checked")["weights"] == verdict
     assert "weights" not in rules(found, "sync")
 
