@@ -2,18 +2,19 @@
 """``python -m eval latency``."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from eval.commands.keeping import copy_result, place, require_numbers, require_writable
-from eval.commands.latency_arms import FIRST_TOKENS
 from eval.commands.latency_gpus import RANKS, choose_gpus
 from eval.commands.latency_model import SHAPES, ShapeName
 from eval.commands.latency_run import measure
-from eval.commands.latency_setup import ArmName, Setup
+from eval.commands.latency_setup import ArmName, Checks, Setup, Switching
+from eval.commands.latency_times import FIRST_TOKENS
 from eval.config.schema import BASELINE
 from eval.errors import ConfigError
 from eval.report.console import PlainConsole
@@ -32,6 +33,38 @@ _SHAPE_HELP = (
 )
 
 
+_LOAD_HELP = (
+    "steady: completions that are all alike; switching: one after another, of prompts that are "
+    "routed to other experts in turns, so that every rearrangement moves many."
+)
+
+
+_CHECKS_HELP = (
+    "Serve the plugin's arms with weight checks: again, after all arms were timed, or only so. "
+    "What they took is no figure. Load switching only."
+)
+
+
+class LoadChoice(str, Enum):
+    """Of ``--load``."""
+
+    steady = "steady"
+    switching = "switching"
+
+
+class Transfer(str, Enum):
+    """Of ``--transfer``."""
+
+    auto = "auto"
+    peer = "peer"
+    vllm = "vllm"
+
+
+def _switching(kind: type[int] | type[float], what: str, default: str) -> Any:
+    least = 1 if kind is int else 0.1
+    return typer.Option(min=least, help=f"{what} Load switching only.", show_default=default)
+
+
 def _instead(least: int, of_shapes: str) -> Any:
     return typer.Option(min=least, help="Instead of the shape's.", show_default=of_shapes)
 
@@ -44,8 +77,41 @@ def latency(
         ),
     ] = None,
     shape: Annotated[ShapeName, typer.Option(help=_SHAPE_HELP)] = ShapeName.wide,
-    streams: Annotated[int, typer.Option(min=1, help="Completions at the same time.")] = 8,
-    tokens: Annotated[int, typer.Option(min=2 * FIRST_TOKENS, max=4000, help="Of each.")] = 1000,
+    load: Annotated[LoadChoice, typer.Option(help=_LOAD_HELP)] = LoadChoice.steady,
+    streams: Annotated[
+        int | None,
+        typer.Option(min=1, help="Completions at the same time.", show_default="8; switching: 16"),
+    ] = None,
+    tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=2 * FIRST_TOKENS, max=4000, help="Of each.", show_default="1000; switching: 64"
+        ),
+    ] = None,
+    completions: Annotated[int | None, _switching(int, "Asked of each arm.", "200")] = None,
+    turn: Annotated[
+        int | None, _switching(int, "Prompts of a domain before the next domain's.", "--streams")
+    ] = None,
+    most_seconds: Annotated[
+        float | None, _switching(float, "Of an arm, after which no completion is begun.", "any")
+    ] = None,
+    interval: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="EPLB's window and step interval.",
+            show_default="async: 16, sync: 64; switching: 20",
+        ),
+    ] = None,
+    transfer: Annotated[
+        Transfer | None,
+        typer.Option(help="The plugin's setting of that name.", show_default="the plugin's"),
+    ] = None,
+    checks: Annotated[Checks, typer.Option(help=_CHECKS_HELP)] = Checks.none,
+    all2all_backend: Annotated[
+        str | None, typer.Option(help="Of vLLM.", show_default="vLLM's")
+    ] = None,
+    ranks: Annotated[int, typer.Option(min=2, help="Of each server.")] = RANKS,
     moe_layers: Annotated[int | None, _instead(1, "58 or 26")] = None,
     experts: Annotated[int | None, _instead(8, "256 or 64")] = None,
     redundant: Annotated[int | None, _instead(1, "32 or 16")] = None,
@@ -53,12 +119,13 @@ def latency(
         int | None,
         typer.Option(
             min=0,
-            max=RANKS,
             help="To use; 1: loopback, 0: loopback with vLLM built for a CPU.",
-            show_default="all, at most 2",
+            show_default="all, at most one a rank",
         ),
     ] = None,
-    graphs: Annotated[bool, typer.Option("--graphs", help="CUDA graphs; two GPUs only.")] = False,
+    graphs: Annotated[
+        bool, typer.Option("--graphs", help="CUDA graphs; a GPU a rank only.")
+    ] = False,
     servers_at_once: Annotated[
         int,
         typer.Option(min=1, help="Started together, and measured one after another: sooner done."),
@@ -83,7 +150,7 @@ def latency(
     """Time between tokens, and inside EPLB's state manager, while experts move all the time.
 
     A random model is served by two EP ranks: without EPLB, with vLLM's own and with the plugin's,
-    sync or async. Two GPUs are used if there are two, else one in loopback, else the CPU.
+    sync or async. A GPU a rank is used if there are so many, else one in loopback, else the CPU.
 
     Exit code 0: passed; 1: failed; 2: could not run; 3: not tested.
     """
@@ -93,18 +160,40 @@ def latency(
     )
     machine = this_machine()
     runs, name = place("latency", name, folder)
-    used = choose_gpus(gpus, len(machine.accelerators), os.environ.get("CUDA_VISIBLE_DEVICES"))
-    model = runs / name / "model"
-    setup = Setup(find_executable(None), model, sizes, used, graphs, streams, tokens)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    used = choose_gpus(gpus, len(machine.accelerators), visible, ranks)
+    switches = load is LoadChoice.switching
+    streams = streams or (16 if switches else 8)
+    only_switching = {"completions": completions, "turn": turn, "most_seconds": most_seconds}
+    if not switches:
+        _refuse_without_switching(only_switching, checks)
+    setup = Setup(
+        executable=find_executable(None),
+        model=runs / name / "model",
+        shape=sizes,
+        gpus=used,
+        graphs=graphs,
+        streams=streams,
+        tokens=tokens or (64 if switches else 1000),
+        ranks=ranks,
+        switching=Switching(completions or 200, turn or streams, most_seconds)
+        if switches
+        else None,
+        interval=interval,
+        transfer=transfer.value if transfer else None,
+        all2all=all2all_backend,
+        checks=checks,
+        servers_at_once=servers_at_once,
+    )
     names = arms or list(_DEFAULT_ARMS)
     _refuse_what_cannot_be_measured(setup, names, most_p99)
-    require_numbers(most_p99=most_p99)
+    require_numbers(most_p99=most_p99, most_seconds=most_seconds)
     require_writable(json, plot)
     if plot is not None:
         require_plot(plot)
     console = PlainConsole(highlight=False, soft_wrap=True)
     try:
-        result, kept = measure(setup, names, servers_at_once, most_p99, runs, name, console)
+        result, kept = measure(setup, names, most_p99, runs, name, console)
     except KeyboardInterrupt:
         # typer's own exit code for this is 1, which here says that a rule failed.
         raise typer.Exit(2) from None
@@ -117,6 +206,16 @@ def latency(
     raise typer.Exit(EXIT_CODES[result.verdict])
 
 
+def _refuse_without_switching(given: Mapping[str, float | None], checks: Checks) -> None:
+    options = [name.replace("_", "-") for name, value in given.items() if value is not None]
+    options += ["checks"] * (checks is not Checks.none)
+    if options:
+        raise ConfigError(
+            f"--{options[0]} belongs to --load switching, whose model has weights of its own and "
+            "whose completions are asked one after another: add that, or leave it out"
+        )
+
+
 def _refuse_what_cannot_be_measured(
     setup: Setup, names: Sequence[ArmName], most_p99: float | None
 ) -> None:
@@ -127,15 +226,18 @@ def _refuse_what_cannot_be_measured(
         raise ConfigError(
             f"--most-p99 {most_p99:g} compares with arm {BASELINE}: add --arm {BASELINE}"
         )
+    if setup.checks is Checks.only and not any(name.plugin for name in names):
+        raise ConfigError("--checks only: none of these arms is the plugin's. Add --arm sync")
     shape = setup.shape
     slots = shape.experts + shape.redundant
-    if slots % RANKS:
+    if slots % setup.ranks:
         raise ConfigError(
-            f"{shape.experts} experts and {shape.redundant} redundant are {slots} slots, "
-            "which two ranks cannot share evenly: make them an even number together"
+            f"{shape.experts} experts and {shape.redundant} redundant are {slots} slots, which "
+            f"{setup.ranks} ranks cannot share evenly: make them a multiple of it together"
         )
     if setup.graphs and setup.loopback:
         raise ConfigError(
             "--graphs: CUDA graphs cannot capture loopback's collectives, and with "
-            f"{len(setup.gpus)} of {RANKS} GPUs it is loopback. Use two, or leave --graphs out"
+            f"{len(setup.gpus)} of {setup.ranks} GPUs it is loopback. Use {setup.ranks}, or leave "
+            "--graphs out"
         )

@@ -1,30 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """Servers, started together or one by one, asked and measured one by one."""
 
-import json
+import time
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
-from pathlib import Path
-from typing import Any
+from contextlib import contextmanager
 
-import numpy as np
 from rich.console import Console
 
+from eval.activity.counts import read_activity
+from eval.activity.events import DELIVERY_SECONDS
+from eval.activity.totals import Activity
 from eval.activity.vllm_log import count_rearrangements
+from eval.commands.latency_times import FIRST_TOKENS, times_of_steady, times_of_turns
 from eval.config.schema import Arm, Config
-from eval.errors import ServerError
 from eval.load.completions import CompletionError
+from eval.load.domains import prompts_in_turns
 from eval.load.streams import Stream, stream_together
+from eval.load.turns import stream_in_turns
 from eval.results.folder import RunFolder
-from eval.results.latency import Distribution, LatencyTimes, LatencyWorkload
+from eval.results.latency import LatencyWorkload
 from eval.results.schema import ArmRun
 from eval.secrets import SECRETS
 from eval.serving.memory import gpu_memory_of_devices_mib
 from eval.serving.served_arm import ServedArm, serve
 from eval.serving.server import Server
-
-FIRST_TOKENS = 32
-"""Of each completion, which are not counted: prompts are read meanwhile."""
 
 
 def measure_arms(
@@ -54,8 +53,10 @@ def measure_arms(
             (arm, folder.new_arm_folder(arm.name))
             for arm in arms[first : first + workload.servers_at_once]
         ]
-        # Without events: nothing but the model and its EPLB is to be timed.
-        with serve(config, together, config.serve.executable or "", console, tells=False) as served:
+        # Events tell what moved; a steady load does without: nothing but the model and its EPLB
+        # is to be timed.
+        tells, executable = workload.load != "steady", config.serve.executable or ""
+        with serve(config, together, executable, console, tells) as served:
             for one in served:
                 console.print(f"{one.label}: server ready after {one.ready_after:.1f} s, streaming")
                 alone = others if len(served) == 1 else None
@@ -63,14 +64,27 @@ def measure_arms(
 
 
 def _measure(one: ServedArm, workload: LatencyWorkload, others_mib: int | None) -> ArmRun:
-    server = one.server
-    _stream(one, workload.streams, FIRST_TOKENS)
-    log_start = server.log.stat().st_size
-    streams = _stream(one, workload.streams, workload.tokens)
-    began = count_rearrangements(server.log, log_start)
+    server, steps = one.server, one.folder / "steps"
+    if workload.load == "steady":
+        _stream(one, workload.streams, FIRST_TOKENS)
+        log_start = server.log.stat().st_size
+        streams = _stream(one, workload.streams, workload.tokens)
+        began = count_rearrangements(server.log, log_start)
+        times, told = times_of_steady(streams, steps), Activity()
+    else:
+        _ask_in_turns(one, workload, workload.streams, FIRST_TOKENS)
+        log_start = server.log.stat().st_size
+        streams = _ask_in_turns(one, workload, workload.completions or 1, workload.tokens)
+        began = count_rearrangements(server.log, log_start)
+        # A thread of each rank writes its events, a second later at most (docs/events.md).
+        time.sleep(DELIVERY_SECONDS)
+        times = times_of_turns(streams, steps, began)
+        told = read_activity(one.events, streams[0].asked, max(one.ended for one in streams))
     asked_from, asked_until = streams[0].asked, max(stream.ended for stream in streams)
     generated = sum(stream.generated for stream in streams)
+    memory = _gpu_memory_mib(server, others_mib)
     return ArmRun(
+        **told.model_dump(),
         name=one.arm.name,
         tasks=[],
         start_seconds=round(one.ready_after, 1),
@@ -81,50 +95,40 @@ def _measure(one: ServedArm, workload: LatencyWorkload, others_mib: int | None) 
         tokens_per_second=generated / (asked_until - asked_from),
         command=SECRETS.hide_in_command(one.command),
         log=str(server.log),
-        latency=_times(streams, one.folder / "steps", _gpu_memory_mib(server, others_mib)),
+        latency=times.model_copy(update={"gpu_memory_mib": memory}),
     )
 
 
 def _stream(one: ServedArm, streams: int, tokens: int) -> list[Stream]:
-    try:
-        server = one.server
+    server = one.server
+    with _told_why(one):
         return stream_together(server.url, server.model_name, streams, tokens, server.headers)
+
+
+def _ask_in_turns(
+    one: ServedArm, workload: LatencyWorkload, completions: int, tokens: int
+) -> list[Stream]:
+    server = one.server
+    with _told_why(one):
+        return stream_in_turns(
+            server.url,
+            server.model_name,
+            prompts_in_turns(workload.shape.vocabulary, workload.turn or workload.streams),
+            completions,
+            workload.streams,
+            tokens,
+            workload.most_seconds,
+            server.headers,
+        )
+
+
+@contextmanager
+def _told_why(one: ServedArm) -> Iterator[None]:
+    try:
+        yield
     except CompletionError as error:
         stopped = f"{one.label}: the server stopped answering"
         raise one.server.stopped_answering(stopped, str(error)) from error
-
-
-def _times(streams: Sequence[Stream], steps: Path, gpu_memory_mib: int | None) -> LatencyTimes:
-    counted = [stream.arrived[FIRST_TOKENS:] for stream in streams]
-    between = [after - before for times in counted for before, after in pairwise(times)]
-    inside = list(_steps_inside(steps, counted))
-    rearranging = [step["seconds"] for step in inside if step["rearranging"]]
-    slow = (np.array(between) > 2 * np.median(between)).mean() if between else 0.0
-    return LatencyTimes(
-        rearranging_steps=round(len(rearranging) / len(inside), 4) if inside else 0.0,
-        state_manager=Distribution.of(rearranging),
-        between_tokens=Distribution.of(between),
-        slow=round(float(slow), 6),
-        gpu_memory_mib=gpu_memory_mib,
-        completions=[stream.generated for stream in streams],
-    )
-
-
-def _steps_inside(folder: Path, counted: Sequence[Sequence[float]]) -> Iterator[dict[str, Any]]:
-    """Engine steps while every completion was under way; none if one did not get that far."""
-    if not all(counted):
-        return
-    start, end = max(times[0] for times in counted), min(times[-1] for times in counted)
-    for file in sorted(folder.glob("steps*.jsonl")):
-        # The last line may be one that is still being written.
-        for number, line in enumerate(file.read_text(encoding="utf-8").split("\n")[:-1], 1):
-            try:
-                step = json.loads(line)
-                inside = start <= step["time"] <= end
-            except (ValueError, TypeError, KeyError) as error:
-                raise ServerError(f"{file}, line {number} is no step time: {error!r}") from error
-            if inside:
-                yield step
 
 
 def _gpu_memory_mib(server: Server, others_mib: int | None) -> int | None:

@@ -4,16 +4,19 @@
 from eval.errors import EvaluationError
 
 RANKS = 2
-"""Of each server, a GPU each; with fewer, all share one or run on the CPU."""
+"""Of each server unless another number is given, a GPU each; with fewer GPUs they share."""
 
 
-def choose_gpus(asked: int | None, there: int, visible: str | None) -> tuple[str, ...]:
+def choose_gpus(
+    asked: int | None, there: int, visible: str | None, ranks: int = RANKS
+) -> tuple[str, ...]:
     """Choose the first ones.
 
     Args:
         asked: So many; None: all there are, one for each rank at most.
         there: GPUs of the machine.
         visible: ``CUDA_VISIBLE_DEVICES``; None: it is not set.
+        ranks: Of each server.
 
     Returns:
         Entries of ``CUDA_VISIBLE_DEVICES`` for the servers.
@@ -30,4 +33,4 @@ def choose_gpus(asked: int | None, there: int, visible: str | None) -> tuple[str
         raise EvaluationError(
             f"--gpus {asked}: {source} {len(found)}. Ask for no more, or leave it out to use all"
         )
-    return tuple(found[: RANKS if asked is None else asked])
+    return tuple(found[: ranks if asked is None else asked])

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The models that are served, without weights."""
+"""The models that are served."""
 
 import json
 import shutil
 from enum import Enum
 from pathlib import Path
 
+from eval.commands.latency_weights import HEAD_SIZE, write_weights
 from eval.results.latency import ModelShape
 
 _GSM_TINY = Path(__file__).parents[1] / "models" / "gsm-tiny"
@@ -38,10 +39,15 @@ SHAPES = {
 }
 
 
-def write_model(shape: ModelShape, folder: Path) -> None:
-    """Write a DeepSeek-V2 without weights: serve it with ``--load-format dummy``.
+def write_model(shape: ModelShape, folder: Path, weights: bool = False) -> None:
+    """Write a DeepSeek-V2.
 
     The tokenizer is gsm-tiny's: tokens that it does not know are streamed as empty text.
+
+    Args:
+        shape: Its sizes.
+        folder: Is made if it is not there.
+        weights: Random ones, with domains; without any it is served with ``--load-format dummy``.
     """
     config = json.loads((_GSM_TINY / "config.json").read_text(encoding="utf-8"))
     rope = config["rope_scaling"]
@@ -56,8 +62,8 @@ def write_model(shape: ModelShape, folder: Path) -> None:
         "moe_intermediate_size": shape.moe_intermediate_size,
         "num_attention_heads": shape.attention_heads,
         "num_key_value_heads": shape.attention_heads,
-        "qk_nope_head_dim": 128,
-        "v_head_dim": 128,
+        "qk_nope_head_dim": HEAD_SIZE,
+        "v_head_dim": HEAD_SIZE,
         "vocab_size": shape.vocabulary,
         "max_position_embeddings": shape.max_positions,
         "rope_scaling": {**rope, "factor": shape.max_positions / original},
@@ -66,3 +72,5 @@ def write_model(shape: ModelShape, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     for name in _TOKENIZER:
         shutil.copy(_GSM_TINY / name, folder / name)
+    if weights:
+        write_weights(shape, folder / "model.safetensors")

@@ -9,7 +9,7 @@ from rich.console import Console
 from eval.commands.keeping import attempt, keep_arm, kept_result
 from eval.commands.latency_arms import measure_arms
 from eval.commands.latency_model import write_model
-from eval.commands.latency_setup import ArmName, Setup, latency_config
+from eval.commands.latency_setup import CHECKED, ArmName, Checks, Setup, latency_config
 from eval.interrupts import interrupts_raise, interrupts_wait
 from eval.judging.latency_rules import latency_rules
 from eval.results.folder import open_run
@@ -21,7 +21,6 @@ from eval.results.schema import ArmRun, Result
 def measure(
     setup: Setup,
     names: Sequence[ArmName],
-    servers_at_once: int,
     most_p99: float | None,
     runs: Path,
     name: str,
@@ -31,8 +30,7 @@ def measure(
 
     Args:
         setup: What all arms have in common.
-        names: Of the arms.
-        servers_at_once: Started together.
+        names: Of the arms; those with checks come after all of them.
         most_p99: See `LatencyWorkload`.
         runs: The folder in which this run has its folder.
         name: Of the run.
@@ -42,17 +40,25 @@ def measure(
         EvaluationError: The folder cannot be used; nothing was started.
     """
     config = latency_config(name, setup, names, runs / name / "arms")
+    switching = setup.switching
     workload = LatencyWorkload(
         shape=setup.shape,
         streams=setup.streams,
         tokens=setup.tokens,
         loopback=setup.loopback,
         gpus=len(setup.gpus),
-        servers_at_once=servers_at_once,
+        servers_at_once=setup.servers_at_once,
+        load="switching" if switching else "steady",
+        completions=switching.completions if switching else None,
+        turn=switching.turn if switching else None,
+        most_seconds=switching.most_seconds if switching else None,
+        ranks=setup.ranks,
         most_p99=most_p99,
     )
     by_name = {arm.name: arm for arm in config.arms}
-    arms = [by_name[one.value] for one in names]
+    timed = [] if setup.checks is Checks.only else [one.value for one in names]
+    checked = [name for name in by_name if name.endswith(CHECKED)]
+    arms = [by_name[name] for name in (*timed, *checked)]
     done: list[ArmRun] = []
     with (
         interrupts_raise(),
@@ -60,7 +66,7 @@ def measure(
     ):
 
         def measure_all() -> None:
-            write_model(setup.shape, setup.model)
+            write_model(setup.shape, setup.model, weights=switching is not None)
             # After each: the next one may fail.
             for arm in measure_arms(config, arms, workload, folder, console):
                 done.append(arm)

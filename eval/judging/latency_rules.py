@@ -3,8 +3,10 @@
 
 from collections.abc import Iterator, Sequence
 
+from eval.activity.agreement import Agreement
 from eval.config.schema import BASELINE, Config
-from eval.judging.arms import outcome, plural
+from eval.judging.arms import arm_to_judge, outcome, plural
+from eval.judging.check_rules import maps, weights
 from eval.results.latency import Distribution, LatencyWorkload
 from eval.results.schema import ArmRun, RuleResult
 
@@ -22,17 +24,29 @@ def latency_rules(
         workload: What was asked.
         arms: That were measured; not all of ``config`` need be.
     """
-    moving = {arm.name for arm in config.arms if arm.eplb is not None}
+    served = {arm.name: arm for arm in config.arms}
     off = next((arm for arm in arms if arm.name == BASELINE), None)
     for arm in arms:
+        configured = served[arm.name]
         yield _answers(workload, arm)
-        if arm.name in moving:
-            yield _rearrangements_began(arm)
-            yield _step_times(arm)
-        else:
+        if configured.eplb is None:
             yield no_rearrangements(arm)
-        if workload.most_p99 is not None and arm.name != BASELINE:
+            continue
+        yield _rearrangements_began(arm)
+        yield _step_times(arm)
+        if workload.load != "steady" and not config.is_stock(configured):
+            yield _slots_changed(arm)
+        if checks_weights(config, arm.name):
+            judged = arm_to_judge(config, configured, arm, [], Agreement(), None)
+            yield from (weights(judged), maps(judged))
+        elif workload.most_p99 is not None:
             yield _p99_between_tokens(arm, off, workload.most_p99)
+
+
+def checks_weights(config: Config, name: str) -> bool:
+    """Whether an arm compares weights after every commit, which takes time."""
+    arm = next(arm for arm in config.arms if arm.name == name)
+    return (config.plugin_settings(arm) or {}).get("check_weights") is True
 
 
 def no_rearrangements(arm: ArmRun) -> RuleResult:
@@ -50,13 +64,16 @@ def no_rearrangements(arm: ArmRun) -> RuleResult:
 
 def _answers(workload: LatencyWorkload, arm: ArmRun) -> RuleResult:
     completions = arm.latency.completions if arm.latency else []
+    # With a time limit, as many as were begun within it.
+    asked = workload.streams if workload.completions is None else workload.completions
+    asked = asked if workload.most_seconds is None else len(completions)
     whole = sum(tokens >= workload.tokens for tokens in completions)
     shortest = min(completions, default=0)
     short = f", the shortest has {shortest}" if whole < len(completions) else ""
     return outcome(
         "answers",
-        whole == workload.streams if completions else None,
-        f"{whole} of {plural(workload.streams, 'completion')} with all tokens{short}",
+        whole == asked if completions else None,
+        f"{whole} of {plural(asked, 'completion')} with all tokens{short}",
         limit=f"all, with {workload.tokens} tokens each",
         detectable="a single token that is missing",
         arm=arm.name,
@@ -72,6 +89,18 @@ def _rearrangements_began(arm: ArmRun) -> RuleResult:
         "streamed",
         limit="at least 1",
         detectable="a load balancer that does nothing",
+        arm=arm.name,
+    )
+
+
+def _slots_changed(arm: ArmRun) -> RuleResult:
+    changed, finished = sum(arm.slots_changed), plural(arm.rearrangements, "rearrangement")
+    return outcome(
+        "slots_changed",
+        True if changed else None,
+        f"{plural(changed, 'slot')} got another expert in {finished}",
+        limit="at least 1",
+        detectable="a load that moves no expert",
         arm=arm.name,
     )
 

@@ -3,21 +3,24 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import httpx
+from pydantic import JsonValue
 
 from eval.load.completions import new_client, stream_completion, until_all_are_done
 
-_TIMEOUT_SECONDS = 600
+TIMEOUT_SECONDS = 600
+"""Without anything from the server."""
 
 
 @dataclass
 class Stream:
     """One completion."""
 
-    prompt: str
+    prompt: str | Sequence[int]
+    """Text, or token ids."""
     arrived: list[float] = field(default_factory=list)
     """When its tokens did, in Unix seconds; tokens that came together, as they do when this
     process is late, count as one."""
@@ -45,18 +48,44 @@ def stream_together(
     asked = [Stream(f"Question {number}:") for number in range(streams)]
 
     async def ask() -> None:
-        async with new_client(url, headers, _TIMEOUT_SECONDS) as client:
-            await until_all_are_done([_ask(client, model, one, tokens) for one in asked])
+        async with new_client(url, headers, TIMEOUT_SECONDS) as client:
+            await until_all_are_done([ask_for(client, model, one, tokens) for one in asked])
 
     asyncio.run(ask())
     return asked
 
 
-async def _ask(client: httpx.AsyncClient, model: str, stream: Stream, tokens: int) -> None:
+async def ask_for(
+    client: httpx.AsyncClient,
+    model: str,
+    stream: Stream,
+    tokens: int,
+    temperature: float = 0,
+    arrived: Callable[[], None] = lambda: None,
+) -> None:
+    """Ask for one completion, and note when its tokens arrive.
+
+    Args:
+        client: From `new_client`.
+        model: Its name on the server.
+        stream: Of the completion.
+        tokens: Of it.
+        temperature: 0: greedy.
+        arrived: Called after each has been noted.
+
+    Raises:
+        CompletionError: It did not come, or not as one.
+    """
+
+    def note() -> None:
+        stream.arrived.append(time.time())
+        arrived()
+
+    prompt: JsonValue = stream.prompt if isinstance(stream.prompt, str) else list(stream.prompt)
     stream.asked = time.time()
     stream.generated = await stream_completion(
         client,
-        {"model": model, "prompt": stream.prompt, "max_tokens": tokens, "temperature": 0},
-        lambda: stream.arrived.append(time.time()),
+        {"model": model, "prompt": prompt, "max_tokens": tokens, "temperature": temperature},
+        note,
     )
     stream.ended = time.time()

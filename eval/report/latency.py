@@ -4,9 +4,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from eval.config.schema import BASELINE
+from eval.judging.latency_rules import checks_weights
 from eval.results.latency import Distribution, LatencyTimes
 from eval.results.latency_of_schema_2 import LatencyResult
-from eval.results.schema import Result
+from eval.results.schema import ArmRun, Result
+
+_COMPARED = ("stock-sync", "sync", "sync-incremental", "stock-async", "async", "async-incremental")
 
 
 class Column(NamedTuple):
@@ -16,6 +20,10 @@ class Column(NamedTuple):
     began: int
     """Rearrangements, as vLLM's log tells."""
     times: LatencyTimes
+    arm: ArmRun | None = None
+    """None: of a schema that does not keep it."""
+    checked: bool = False
+    """It compared weights after every commit: its times are not measurements."""
 
 
 class Row(NamedTuple):
@@ -30,9 +38,13 @@ class LatencyView(NamedTuple):
 
     columns: Sequence[Column]
     loopback: bool
+    switching: bool = False
+    """Whether completions were asked one after another, of domains that take turns."""
 
     def rows(self) -> Iterator[Row]:
         """The table; times are in milliseconds."""
+        if self.switching:
+            yield from self._of_switching()
         for heading, part in (
             ("EplbState.step", _state_manager),
             ("between tokens", _between_tokens),
@@ -46,6 +58,28 @@ class LatencyView(NamedTuple):
         yield self._row("steps rearranging", lambda one: f"{one.times.rearranging_steps:.0%}")
         if any(one.times.gpu_memory_mib for one in self.columns):
             yield self._row("GPU memory, MiB", lambda one: _whole(one.times.gpu_memory_mib))
+
+    def _of_switching(self) -> Iterator[Row]:
+        yield self._row("completions", lambda one: str(len(one.times.completions)))
+        yield self._row("all of them", lambda one: f"{_run(one).seconds * 1e3:.0f}")
+        yield self._row("times as long as off", self._times_off)
+        yield self._row(
+            "a rearrangement, mean by steps", lambda one: _ms(one.times.rearrangement_ms)
+        )
+        yield self._row("a rearrangement, median by events", _told_ms)
+        yield self._row("rearrangements that moved experts", _told_moving)
+        yield self._row("slots changed in one, mean", _slots_in_one)
+
+    def _times_off(self, column: Column) -> str:
+        times = self._longer_than_off(column)
+        return "-" if times is None else f"{times:.3f}"
+
+    def _longer_than_off(self, column: Column) -> float | None:
+        """By the time of a token, as a limit of seconds may have left some arm fewer of them."""
+        off = next((one for one in self.columns if one.name == BASELINE), None)
+        if off is None or column.checked:
+            return None
+        return _run(off).tokens_per_second / _run(column).tokens_per_second
 
     def conclusions(self) -> Iterator[str]:
         """What the arms say when they are set beside each other."""
@@ -62,10 +96,12 @@ class LatencyView(NamedTuple):
                 "less than vLLM's own"
             )
         off = self._between_tokens("off")
-        for name in ("stock-sync", "sync", "stock-async", "async"):
+        for name in _COMPARED:
             times = self._between_tokens(name)
             if off and times:
                 yield f"between tokens, p99, {name} against off: {times.p99 / off.p99 - 1:+.1%}"
+        if self.switching:
+            yield from self._slower()
         if stall or stock_stall:
             yield (
                 "In sync mode all of a rearrangement happens inside one step: the time inside "
@@ -76,6 +112,15 @@ class LatencyView(NamedTuple):
                 "In loopback, collectives over gloo slow every step, and hide part of what EPLB "
                 "adds to the time between tokens."
             )
+
+    def _slower(self) -> Iterator[str]:
+        for name in _COMPARED:
+            column = next((one for one in self.columns if one.name == name), None)
+            times = self._longer_than_off(column) if column else None
+            if times is not None:
+                yield f"all completions, {name} against off: {times:.3f} times as long"
+        if any(one.checked for one in self.columns):
+            yield "Arms -checked compared weights after every commit: their times are no figures."
 
     def _row(self, heading: str, cell: Callable[[Column], str]) -> Row:
         return Row(heading, [cell(one) for one in self.columns])
@@ -98,11 +143,20 @@ def latency_view(result: Result | LatencyResult) -> LatencyView:
         columns = [Column(arm.name, arm.rearrangements, arm) for arm in result.arms]
         return LatencyView(columns, result.loopback)
     columns = [
-        Column(arm.name, arm.logged_rearrangements, arm.latency)
+        Column(
+            arm.name,
+            arm.logged_rearrangements,
+            arm.latency,
+            arm,
+            checks_weights(result.config, arm.name),
+        )
         for arm in result.arms
         if arm.latency is not None
     ]
-    return LatencyView(columns, result.latency is not None and result.latency.loopback)
+    asked = result.latency
+    if asked is None:
+        return LatencyView(columns, loopback=False)
+    return LatencyView(columns, asked.loopback, asked.load != "steady")
 
 
 def _state_manager(times: LatencyTimes) -> Distribution | None:
@@ -111,6 +165,33 @@ def _state_manager(times: LatencyTimes) -> Distribution | None:
 
 def _between_tokens(times: LatencyTimes) -> Distribution | None:
     return times.between_tokens
+
+
+def _run(column: Column) -> ArmRun:
+    assert column.arm is not None, "only runs that keep it are of a load that switches"
+    return column.arm
+
+
+def _told_ms(column: Column) -> str:
+    seconds = _run(column).usual_seconds
+    return _ms(None if seconds is None else seconds * 1e3)
+
+
+def _told_moving(column: Column) -> str:
+    """Of vLLM's own nothing tells."""
+    run = _run(column)
+    return str(run.rearrangements) if run.rearrangements_started or run.ended else "-"
+
+
+def _slots_in_one(column: Column) -> str:
+    run = _run(column)
+    if not run.rearrangements:
+        return "-"
+    return f"{sum(run.slots_changed) / run.rearrangements:.1f}"
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
 
 
 def _whole(value: int | None) -> str:

@@ -13,6 +13,8 @@ _COLORS = {
     "stock-async": "#b0413e",
     "sync": "#8fb8d3",
     "async": "#2f6f9f",
+    "sync-incremental": "#9cc69b",
+    "async-incremental": "#3d8b40",
 }
 _PANELS = (
     ("state_manager", "time inside EplbState.step while rearranging"),

@@ -4,13 +4,18 @@
 import shlex
 from collections.abc import Iterator, Sequence
 
+from eval.judging.latency_rules import checks_weights
 from eval.report import origin
 from eval.report.latency import LatencyView, latency_view
 from eval.report.load import load_rows
 from eval.report.markdown_text import inline
 from eval.report.measured_charts import colours, latency_charts, memory_charts
 from eval.report.page import template
+from eval.results.latency import LatencyWorkload
 from eval.results.schema import Result
+
+_RANKS = 2
+"""The command's default."""
 
 
 def measured_page(result: Result) -> str:
@@ -68,17 +73,7 @@ def repeat_command(result: Result) -> str:
     """The command that makes such a run again."""
     words = ["python", "-m", "eval", result.kind]
     if result.latency is not None:
-        asked, shape = result.latency, result.latency.shape
-        for arm in result.arms:
-            words += ["--arm", arm.name]
-        words += ["--gpus", str(asked.gpus), "--streams", str(asked.streams)]
-        words += ["--tokens", str(asked.tokens), "--servers-at-once", str(asked.servers_at_once)]
-        words += ["--shape", "deepseek-v2-lite" if shape.hidden_size > 64 else "wide"]
-        words += ["--moe-layers", str(shape.moe_layers), "--experts", str(shape.experts)]
-        words += ["--redundant", str(shape.redundant)]
-        words += ["--graphs"] * (result.config.serve.option("compilation-config") is not None)
-        if asked.most_p99 is not None:
-            words += ["--most-p99", f"{asked.most_p99:g}"]
+        words += _latency_words(result, result.latency)
     if result.stress is not None:
         load = result.stress
         words += [f"{result.name}.yaml", *(f"--arm={arm.name}" for arm in result.arms)]
@@ -86,6 +81,45 @@ def repeat_command(result: Result) -> str:
         words += ["--hang-seconds", f"{load.hang_seconds:g}"]
         words += ["--rearrangements", str(load.rearrangements)]
     return shlex.join(words)
+
+
+def _latency_words(result: Result, asked: LatencyWorkload) -> Iterator[str]:
+    shape, serve = asked.shape, result.config.serve
+    checked = [arm.name for arm in result.arms if checks_weights(result.config, arm.name)]
+    timed = [arm.name for arm in result.arms if arm.name not in checked]
+    for name in timed or [name.removesuffix("-checked") for name in checked]:
+        yield from ("--arm", name)
+    yield from ("--gpus", str(asked.gpus), "--streams", str(asked.streams))
+    yield from ("--tokens", str(asked.tokens), "--servers-at-once", str(asked.servers_at_once))
+    yield from ("--shape", "deepseek-v2-lite" if shape.hidden_size > 64 else "wide")
+    yield from ("--moe-layers", str(shape.moe_layers), "--experts", str(shape.experts))
+    yield from ("--redundant", str(shape.redundant))
+    yield from ["--graphs"] * (serve.option("compilation-config") is not None)
+    if asked.most_p99 is not None:
+        yield from ("--most-p99", f"{asked.most_p99:g}")
+    if asked.ranks != _RANKS:
+        yield from ("--ranks", str(asked.ranks))
+    yield from _of_plugin_and_eplb(result)
+    if asked.load != "steady":
+        yield from ("--load", asked.load, "--completions", str(asked.completions))
+        yield from ("--turn", str(asked.turn))
+        if checked:
+            yield from ("--checks", "again" if timed else "only")
+    if asked.most_seconds is not None:
+        yield from ("--most-seconds", f"{asked.most_seconds:g}")
+
+
+def _of_plugin_and_eplb(result: Result) -> Iterator[str]:
+    """What arms have of it alike."""
+    backend = result.config.serve.option("all2all-backend")
+    if backend is not None:
+        yield from ("--all2all-backend", str(backend))
+    intervals = {arm.eplb.step_interval for arm in result.config.arms if arm.eplb}
+    if len(intervals) == 1:
+        yield from ("--interval", str(*intervals))
+    transfers = {arm.plugin.get("transfer") for arm in result.config.arms} - {None}
+    if transfers:
+        yield from ("--transfer", str(*transfers))
 
 
 def _latency(view: LatencyView, result: Result) -> str:

@@ -2,6 +2,7 @@
 """What the latency benchmark asks and measures: parts of a result."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, PositiveInt
@@ -58,6 +59,11 @@ class Distribution(BaseModel):
         return cls(count=len(milliseconds), p50=p50, p99=p99, max=most, curve=curve)
 
 
+LoadName = Literal["steady", "switching"]
+"""``steady``: one completion a stream, all of them alike; ``switching``: one after another, of
+prompts whose domains take turns."""
+
+
 class LatencyWorkload(BaseModel):
     """What was served and asked, besides what the configuration says."""
 
@@ -73,6 +79,16 @@ class LatencyWorkload(BaseModel):
     """That the servers used; 0: they ran on the CPU."""
     servers_at_once: int
     """Started together; each was measured while the others had nothing to do."""
+    load: LoadName = "steady"
+    """What was asked."""
+    completions: int | None = None
+    """In all, at most; none: one a stream."""
+    turn: int | None = None
+    """Prompts of one domain before the first of the next; none: all prompts are alike."""
+    most_seconds: float | None = None
+    """After which an arm was asked for no further completion; none: until it had all."""
+    ranks: int = 2
+    """Of expert parallelism."""
     most_p99: float | None
     """So many times the p99 between tokens of arm ``off`` are allowed; none: any."""
 
@@ -87,6 +103,8 @@ class LatencyTimes(BaseModel):
     mode, the stall of a whole rearrangement."""
     between_tokens: Distribution | None
     """Between two tokens of one completion; none: no completion got that far."""
+    rearrangement_ms: float | None = None
+    """For how long one was under way, the mean: by the step times, which every arm has."""
     slow: float
     """Share of these that are more than twice the median."""
     gpu_memory_mib: int | None

@@ -4,8 +4,8 @@
 from datetime import datetime, timezone
 from pathlib import Path
 
-from eval.commands.latency_setup import ArmName, Setup, latency_config
-from eval.results.latency import Distribution, LatencyTimes, LatencyWorkload, ModelShape
+from eval.commands.latency_setup import CHECKED, ArmName, Checks, Setup, Switching, latency_config
+from eval.results.latency import Distribution, LatencyTimes, LatencyWorkload, LoadName, ModelShape
 from eval.results.schema import ArmResult, Result
 from eval.results.surroundings import Machine
 from tests.builders.arms import VERSIONS
@@ -34,15 +34,22 @@ def latency_result(
     most_p99: float | None = None,
     times: float | None = None,
     count: int = 100,
+    load: LoadName = "steady",
+    checks: Checks = Checks.none,
 ) -> Result:
     """All arms, or those named; ``times`` is for how many times as long ``async`` takes."""
     chosen = names or tuple(_FACTORS)
     gpus = () if loopback else ("0", "1")
-    setup = Setup("vllm", Path("model"), ModelShape(), gpus, False, 2, 100)
+    switching = None if load == "steady" else Switching(completions=4, turn=2, most_seconds=None)
+    setup = Setup(
+        *("vllm", Path("model"), ModelShape(), gpus, False, 2, 100),
+        switching=switching,
+        checks=checks,
+    )
     config = latency_config("latency", setup, [ArmName(name) for name in chosen], Path("arms"))
 
     def arm(name: str) -> ArmResult:
-        factor, steps = _FACTORS[name]
+        factor, steps = _FACTORS[name.removesuffix(CHECKED)]
         if times is not None and name == "async":
             factor = times
         return ArmResult(
@@ -62,7 +69,7 @@ def latency_result(
                 between_tokens=distribution(factor, count),
                 slow=0.01,
                 gpu_memory_mib=None if loopback else 700,
-                completions=[100, 100],
+                completions=[100, 100] * (1 if switching is None else 2),
             ),
         )
 
@@ -84,7 +91,10 @@ def latency_result(
             loopback=loopback,
             gpus=len(gpus),
             servers_at_once=1,
+            load=load,
+            completions=switching.completions if switching else None,
+            turn=switching.turn if switching else None,
             most_p99=most_p99,
         ),
-        arms=[arm(name) for name in chosen],
+        arms=[arm(one.name) for one in config.arms if one.name in chosen or CHECKED in one.name],
     )

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from eval.cli import app
 from eval.commands import latency_arms
-from eval.commands.latency_arms import FIRST_TOKENS
 from eval.commands.latency_run import measure
-from eval.commands.latency_setup import ArmName, Setup
+from eval.commands.latency_setup import ArmName, Checks, Setup, Switching
+from eval.commands.latency_times import FIRST_TOKENS
 from eval.errors import RunFolderError
 from eval.judging.latency_rules import latency_rules
 from eval.load.completions import CompletionError
@@ -34,6 +34,7 @@ from tests.builders.latency import distribution, latency_result
 
 BENCHMARKS = sorted((Path(__file__).parents[2] / "docs/benchmarks").glob("itl*.json"))
 MODELS = ModelShape()
+SMALL = ModelShape(moe_layers=1, experts=4, redundant=2)
 
 
 class Servers:
@@ -116,9 +117,11 @@ def run(
     most_p99: float | None = None,
     executable: str = "vllm",
 ) -> Result:
-    setup = Setup(executable, folder / "latency/model", MODELS, gpus, False, 2, 100)
+    setup = Setup(
+        executable, folder / "latency/model", MODELS, gpus, False, 2, 100, servers_at_once=at_once
+    )
     quiet = Console(quiet=True)
-    return measure(setup, names, at_once, most_p99, folder, "latency", quiet)[0]
+    return measure(setup, names, most_p99, folder, "latency", quiet)[0]
 
 
 def measured(result: Result) -> list[LatencyTimes]:
@@ -179,6 +182,37 @@ def test_memory_is_that_of_processes_or_of_the_only_server(
     names = (ArmName.off, ArmName.async_)
     found = measured(run(servers.folder, *names, at_once=at_once, gpus=("0", "1")))
     assert [times.gpu_memory_mib for times in found] == expected
+
+
+def test_arms_that_switch_are_checked_after_all_that_are_timed(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def in_turns(url: str, _: str, prompts: Any, completions: int, *rest: Any) -> list[Stream]:
+        streams, tokens, most_seconds, headers = rest
+        asked.append((url, completions, streams, tokens, most_seconds))
+        return servers.stream(url, "", completions, tokens, headers)
+
+    monkeypatch.setattr(latency_arms, "stream_in_turns", in_turns)
+    monkeypatch.setattr(latency_arms, "DELIVERY_SECONDS", 0)
+    servers.steps = [(50, 0.3, True)]
+    setup = Setup(
+        *("vllm", servers.folder / "latency/model", SMALL, (), False, 2, 100),
+        switching=Switching(completions=6, turn=2, most_seconds=9.0),
+        checks=Checks.again,
+        servers_at_once=5,
+    )
+    names = (ArmName.off, ArmName.stock_sync, ArmName.sync)
+    quiet = Console(quiet=True)
+    found, folder = measure(setup, names, None, servers.folder, "latency", quiet)
+    order = ["off", "stock-sync", "sync", "sync-checked"]
+    assert [arm.name for arm in found.arms] == order
+    assert [one for one in servers.noted if one[0] not in "+-"] == order
+    assert servers.noted[:4] == [f"+{name}" for name in order], "all start together"
+    assert asked[:2] == [("off", 2, 2, FIRST_TOKENS, 9.0), ("off", 6, 2, 100, 9.0)]
+    assert (folder / "model/model.safetensors").exists()
+    assert verdicts(found)["sync-checked", "weights"] == "not tested"
 
 
 def verdicts(result: Result) -> dict[tuple[str, str], str]:
@@ -375,7 +409,7 @@ def test_another_run_of_a_folder_in_use_is_refused(
 @pytest.mark.parametrize(
     ("options", "gpus", "rule"),
     [
-        (["--experts", "8", "--redundant", "3"], 0, "are 11 slots, which two ranks cannot share"),
+        (["--experts", "8", "--redundant", "3"], 0, "are 11 slots, which 2 ranks cannot share"),
         (["--graphs"], 0, "CUDA graphs cannot capture loopback's collectives"),
         (["--json", "nowhere/latency.json"], 0, "there is no folder nowhere"),
         (["--json", "."], 0, "it is a folder"),

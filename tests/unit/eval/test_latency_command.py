@@ -18,6 +18,8 @@ from eval.serving.command import server_command
 
 CPU: tuple[str, ...] = ()
 ONE, TWO = ("0",), ("0", "1")
+ALIKE = [name for name in ArmName if not name.incremental]
+"""They differ in EPLB alone, not in how it plans."""
 EARLIER: dict[str, Any] = json.loads(
     (Path(__file__).parent / "latency_servers/by_a_builder_of_their_own.json").read_text()
 )
@@ -30,7 +32,7 @@ def setup(gpus: tuple[str, ...], streams: int = 8) -> Setup:
 
 
 def config(gpus: tuple[str, ...], streams: int = 8) -> Config:
-    return latency_config("latency", setup(gpus, streams), list(ArmName), Path("arms"))
+    return latency_config("latency", setup(gpus, streams), ALIKE, Path("arms"))
 
 
 def commands(gpus: tuple[str, ...], streams: int = 8) -> dict[str, list[str]]:
@@ -225,3 +227,13 @@ def test_gpus_that_are_not_there_are_refused(
 ) -> None:
     with pytest.raises(EvaluationError, match=rule):
         choose_gpus(asked, there, visible)
+
+
+def test_four_ranks_use_four_gpus() -> None:
+    assert choose_gpus(None, 8, None, ranks=4) == ("0", "1", "2", "3")
+    four = setup(("0", "1", "2", "3"))._replace(ranks=4)
+    assert not four.loopback
+    assert four._replace(gpus=TWO).loopback
+    served = latency_config("latency", four, ALIKE, Path("arms"))
+    command = server_command(served, served.arms[0], "vllm", 1234, None)
+    assert value(command, "--data-parallel-size") == 4

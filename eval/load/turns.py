@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A number of completions, so many at the same time, of prompts in an order."""
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+import httpx
+
+from eval.load.completions import new_client, require_tokens, until_all_are_done
+from eval.load.streams import TIMEOUT_SECONDS, Stream, ask_for
+
+
+@dataclass
+class _Turns:
+    """What all streams take their prompts from."""
+
+    model: str
+    prompts: Iterator[Sequence[int]]
+    tokens: int
+    ends: float
+    """By the monotonic clock: no completion is begun after it."""
+    begin: list[asyncio.Event]
+    """Of each stream."""
+    asked: list[Stream] = field(default_factory=list)
+
+    def next(self) -> Stream | None:
+        """None: no more is asked."""
+        prompt = next(self.prompts, None) if time.monotonic() < self.ends else None
+        if prompt is None:
+            return None
+        self.asked.append(Stream(prompt))
+        return self.asked[-1]
+
+    def arrived(self) -> None:
+        """Let as many streams begin as the first completion has tokens for."""
+        share = len(self.asked[0].arrived) / self.tokens
+        for begin in self.begin[: 1 + int(share * len(self.begin))]:
+            begin.set()
+
+
+def stream_in_turns(
+    url: str,
+    model: str,
+    prompts: Iterator[Sequence[int]],
+    completions: int,
+    streams: int,
+    tokens: int,
+    most_seconds: float | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> list[Stream]:
+    """Ask for completions of a fixed length, one after another on each stream.
+
+    Streams begin one by one while the first completion comes, and so end one by one ever after:
+    what is under way changes a little with every few tokens, and not all at once.
+
+    Args:
+        url: Of the server.
+        model: Its name there.
+        prompts: Token ids; asked in this order.
+        completions: So many at most.
+        streams: At the same time.
+        tokens: Of each.
+        most_seconds: After which none is begun; those under way still come to their end.
+        headers: Sent with every request.
+
+    Raises:
+        CompletionError: One did not come, not as one, or shorter.
+    """
+
+    async def ask() -> list[Stream]:
+        ends = float("inf") if most_seconds is None else time.monotonic() + most_seconds
+        begin = [asyncio.Event() for _ in range(min(streams, completions))]
+        turns = _Turns(model, islice(prompts, completions), tokens, ends, begin)
+        begin[0].set()
+        async with new_client(url, headers, TIMEOUT_SECONDS) as client:
+            await until_all_are_done([_stream(client, turns, one) for one in begin])
+        return turns.asked
+
+    return asyncio.run(ask())
+
+
+async def _stream(client: httpx.AsyncClient, turns: _Turns, begin: asyncio.Event) -> None:
+    await begin.wait()
+    while (stream := turns.next()) is not None:
+        # Greedy answers of a random model repeat themselves, and so do the experts they take.
+        await ask_for(client, turns.model, stream, turns.tokens, 1.0, turns.arrived)
+        require_tokens(stream.generated, turns.tokens)
+        for other in turns.begin:
+            other.set()  # However few pieces the first one came in.
