@@ -15,5 +15,6 @@ fetch() {
         exit 1
     fi
     trim "$partial"
-    mv "$partial" "$1"
+    # Another process may have been faster, whose folder is complete, too.
+    mv --no-target-directory "$partial" "$1" 2>/dev/null || [[ -d $1 ]]
 }

@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "planning_settings": "",
     "processor": "",
     "adapter_files": "",
+    "weight_routes": "",
     "overrides": "",
     "placement": "",
     "advice": "releases",
@@ -27,7 +28,7 @@ MAY_IMPORT = {
     "observe": "placement",
     "transfer": "overrides placement",
     "engine": "adapter_files compatibility observe overrides placement planning planning_settings "
-    "settings transfer",
+    "settings transfer weight_routes",
     "faults": "overrides settings",
     "loopback": "compatibility faults overrides processor settings",
     "front_end": "adapter_files compatibility loopback overrides planning settings",
@@ -36,7 +37,7 @@ MAY_IMPORT = {
     "bench": "advice compatibility engine observe overrides placement planning processor releases "
     "settings transfer",
     "cli": "advice bench compatibility faults overrides placement planning processor releases "
-    "settings",
+    "settings weight_routes",
 }
 """Rooms, and modules beside them, with what of the package each may import besides itself."""
 

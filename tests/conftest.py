@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all tests share: signals and environment, and a summary of what did not run."""
+"""What all tests share: signals and environment, groups, and a summary of what did not run."""
 
 import os
+import re
 import signal
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -31,6 +33,27 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     os.environ["HF_HOME"] = cache.name
     # A socket's path is limited to 107 bytes, and TMPDIR may be longer.
     os.environ.setdefault("VLLM_RPC_BASE_PATH", "/tmp")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With several processes, what shares something slow to start runs in one of them."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid)
+
+    return Scheduling(config, log)
+
+
+def _group(test: str) -> str:
+    """Of one file, of the ranks of one release, or of real servers: one at a time."""
+    file, _, name = test.partition("::")
+    if file.startswith("tests/e2e/"):
+        return "tests/e2e"
+    release = re.search(r"\[0\.\d+\.\d+(?=[-\]])", name)
+    return release.group() if release else file
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ input, one JSON object a line; each runs in two forked processes, one a rank, an
 one line of JSON: what each of them saw after every step, or why there is no answer.
 """
 
+import gc
 import importlib
 import json
 import logging
@@ -94,12 +95,15 @@ def main() -> None:
     logging.getLogger("vllm.eplb_plugin").addHandler(logging.StreamHandler())
     logging.getLogger("vllm.eplb_plugin").setLevel(logging.INFO)
     print(json.dumps(examine()), file=answers, flush=True)
+    # Else each rank goes through all that was imported, whose memory Linux then copies for it.
+    gc.freeze()
     for line in sys.stdin:
         print(json.dumps(run(Job(**json.loads(line)))), file=answers, flush=True)
 
 
 def examine() -> dict[str, Any]:
     """The release, and what of it does not look as its overrides expect."""
+    import pytest  # noqa: F401
     import vllm
     from vllm.config import VllmConfig
 

@@ -68,6 +68,17 @@ def test_a_console_writes_plain_text():
     assert "COLUMNS" not in os.environ
 """
 
+GROUPED = """
+import os, pytest
+from vllm_eplb_plugin.releases import RELEASES
+
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("release", RELEASES[:4], ids=lambda release: release.version)
+def test_one(release, number):
+    with open("ran", "a") as file:
+        file.write(f"{release.version} {os.getpid()}\\n")
+"""
+
 
 def ignore_and_block() -> None:
     """As nohup and a script's background jobs do, and worse."""
@@ -124,6 +135,15 @@ def test_no_home_is_needed_and_nothing_is_left(tmp_path: Path) -> None:
     assert lines[-1].startswith("1 passed"), "\n".join(lines)
     [kept] = [line.split()[-1] for line in lines if line.startswith("kept in ")]
     assert not Path(kept).parent.exists()
+
+
+def test_in_two_processes_a_release_is_imported_by_one_of_them(tmp_path: Path) -> None:
+    run(tmp_path, GROUPED, PYTEST_ADDOPTS="--numprocesses 2")
+
+    ran = [line.split() for line in (tmp_path / "ran").read_text().splitlines()]
+    assert len(ran) == 12
+    assert len({process for _, process in ran}) == 2
+    assert len({(release, process) for release, process in ran}) == 4
 
 
 @pytest.mark.parametrize("whole", [True, False])

@@ -3,14 +3,13 @@
 
 import importlib.metadata
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from platform import python_version
-from typing import Any
 
-from vllm_eplb_plugin import ENVIRONMENT_VARIABLE, __version__
+from vllm_eplb_plugin import ENVIRONMENT_VARIABLE
 from vllm_eplb_plugin.advice import how_to_install
 from vllm_eplb_plugin.cli.acceleration import fast_ways
 from vllm_eplb_plugin.cli.caches import cache_hints
+from vllm_eplb_plugin.cli.communication import route_between_gpus, route_on_cpu
 from vllm_eplb_plugin.cli.environment import (
     ENTRY_POINT,
     not_loaded_problem,
@@ -18,20 +17,16 @@ from vllm_eplb_plugin.cli.environment import (
     unreadable_variables,
 )
 from vllm_eplb_plugin.cli.explain import MOMENTS
-from vllm_eplb_plugin.cli.hardware import Gpu, deep_ep_problem, visible_gpus
+from vllm_eplb_plugin.cli.hardware import deep_ep_problem, visible_gpus
+from vllm_eplb_plugin.cli.report import OverrideReport, Report
 from vllm_eplb_plugin.compatibility import Support, installed_support
 from vllm_eplb_plugin.overrides.binding import find_mismatches
 from vllm_eplb_plugin.overrides.catalogue import Overrides, overrides_for
 from vllm_eplb_plugin.placement.compiling import numba_cache_problem
-from vllm_eplb_plugin.placement.fast_way import FastWay, import_problem
+from vllm_eplb_plugin.placement.fast_way import import_problem
 from vllm_eplb_plugin.planning.availability import planning_problem
-from vllm_eplb_plugin.processor import Processor, processor_problem, this_processor
-from vllm_eplb_plugin.releases import (
-    RELEASES,
-    Release,
-    UnsupportedReleaseError,
-    installed_distribution,
-)
+from vllm_eplb_plugin.processor import processor_problem, this_processor
+from vllm_eplb_plugin.releases import UnsupportedReleaseError, installed_distribution
 from vllm_eplb_plugin.settings import (
     Settings,
     SettingsError,
@@ -42,50 +37,6 @@ from vllm_eplb_plugin.settings import (
 
 _ON_CPU = ("loopback", "loopback_serving")
 _ON_GPU = ("loopback_cuda",)
-
-
-@dataclass(frozen=True)
-class OverrideReport:
-    """An override, and whether it fits the installed vLLM."""
-
-    target: str
-    bound_when: str
-    fits: bool
-
-
-@dataclass
-class Report:
-    """A report is what `vllm-eplb doctor` found."""
-
-    plugin: str = __version__
-    releases: tuple[Release, ...] = RELEASES
-    """The table of supported releases."""
-    installed: str | None = None
-    tested: bool = False
-    on_cpu: bool = False
-    """Whether the installed vLLM is built for the CPU."""
-    processor: Processor | None = None
-    """Where a build for the CPU would serve."""
-    gpus: list[Gpu] = field(default_factory=list)
-    """Those that a server would see."""
-    deep_ep: str | None = None
-    """Why DeepEP's all2all backends cannot be used; None: they can."""
-    overrides: list[OverrideReport] = field(default_factory=list)
-    fast_ways: list[FastWay] = field(default_factory=list)
-    """What makes EPLB faster, and why not here."""
-    problems: list[str] = field(default_factory=list)
-    """Each of them keeps the plugin from working."""
-    hints: list[str] = field(default_factory=list)
-    """Worth knowing, nothing to stop for."""
-
-    @property
-    def works(self) -> bool:
-        """A server would start with the plugin."""
-        return not self.problems
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report as it is written to JSON."""
-        return {"works": self.works, **asdict(self)}
 
 
 def examine(additional_configs: Sequence[str] = ()) -> Report:
@@ -115,8 +66,9 @@ def examine(additional_configs: Sequence[str] = ()) -> Report:
         return report
     support = _examine_release(report)
     overrides = None if support is None else _load_overrides(report, support)
-    if overrides is not None:
+    if support is not None and overrides is not None:
         _examine_overrides(report, overrides)
+        _examine_communication(report, support.release)
         _examine_fast_ways(report, settings or Settings())
     return report
 
@@ -236,6 +188,18 @@ def _examine_overrides(report: Report, overrides: Overrides) -> None:
             # A server needs loopback's only if it asks for it.
             notes = report.hints if moment.startswith("loopback") else report.problems
             notes.extend(mismatches)
+
+
+def _examine_communication(report: Report, release: str) -> None:
+    if report.on_cpu:
+        route = route_on_cpu()
+        hints = [] if route is None or route.warning is None else [route.warning]
+    elif report.gpus:
+        route, hints = route_between_gpus(len(report.gpus), release)
+    else:
+        return
+    report.expert_weights = None if route is None else route.description
+    report.hints.extend(hints)
 
 
 def _examine_fast_ways(report: Report, settings: Settings) -> None:

@@ -12,9 +12,10 @@ from rich.markup import escape
 
 from vllm_eplb_plugin import __version__
 from vllm_eplb_plugin.bench.cli import bench
-from vllm_eplb_plugin.cli.doctor import Report, examine
+from vllm_eplb_plugin.cli.doctor import examine
 from vllm_eplb_plugin.cli.explain import ExplainError, explain
 from vllm_eplb_plugin.cli.explanation import show
+from vllm_eplb_plugin.cli.report import Report
 from vllm_eplb_plugin.overrides.override import KINDS, Kind
 from vllm_eplb_plugin.releases import known_release, supported_releases
 
@@ -122,6 +123,8 @@ def _show(report: Report) -> None:
         console.print(f"GPU: {escape(gpu.name)}, {memory}")
     if not report.on_cpu:
         console.print(f"DeepEP: {escape(report.deep_ep or 'can be used')}", soft_wrap=True)
+    if report.expert_weights is not None:
+        console.print(f"expert weights: {escape(report.expert_weights)}", soft_wrap=True)
     for moment in dict.fromkeys(row.bound_when for row in report.overrides):
         rows = [row for row in report.overrides if row.bound_when == moment]
         names = ", ".join(row.target.partition(":")[2] for row in rows)

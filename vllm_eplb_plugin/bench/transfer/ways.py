@@ -97,6 +97,8 @@ class Makers:
             raise Absent("not installed")
         if name == "nccl" and held.layers[0][0].device.type == "cpu":
             raise Absent("needs GPUs")  # vLLM would take gloo under this name
+        if name in ("nccl", "pynccl") and self._group.world_size > torch.cuda.device_count() > 0:
+            raise Absent("needs a GPU for each rank")
         if name == "peers":
             return self._make_peers(held)
         return self._way(self._stock, WAYS[name], held.layers, held.buffer)
