@@ -58,9 +58,9 @@ def test_gpus_that_all_read_each_other_need_nothing_else() -> None:
     [
         (
             [(0, 2), (1, 2)],
-            "over gloo between GPUs that cannot read each other's: 0 and 2, 1 and 2",
+            "over gloo, because not all GPUs of this host can read each other's memory: 0 and 2",
         ),
-        (list(combinations(range(3), 2)), "none of the 3 GPUs can read another's memory"),
+        (list(combinations(range(3), 2)), "memory: 0 and 1, 0 and 2, 1 and 2"),
     ],
 )
 def test_gpus_that_cannot_read_each_other_are_named_with_what_that_costs(

@@ -12,10 +12,12 @@ from torch.distributed import ProcessGroup, ReduceOp, all_reduce
 from vllm.distributed.eplb import rebalance_execute
 from vllm.distributed.parallel_state import get_eplb_group
 
+from vllm_eplb_plugin.compatibility import installed_support
 from vllm_eplb_plugin.engine.arrivals import Arrivals
 from vllm_eplb_plugin.engine.peers import Peers
 from vllm_eplb_plugin.engine.rendezvous import meet
 from vllm_eplb_plugin.settings import Settings
+from vllm_eplb_plugin.weight_routes import nixl_advice
 
 logger = logging.getLogger("vllm.eplb_plugin")
 
@@ -74,6 +76,9 @@ def choose_transfer(
     if settings.transfer == "peer":
         raise PeersRefusedError(reason)
     peers.close()
+    if ranks.rank_in_group == 0 and state.device.type == "cuda" and "Gloo" in vllm_way:
+        advice = nixl_advice(installed_support().release, torch.version.hip is not None)
+        logger.warning("EPLB cannot read other ranks' expert weights (%s): %s.", reason, advice)
     return None, f"{vllm_way} ({reason})"
 
 
