@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rearrangements to placements drawn at random, and by which way each expert came."""
 
+import functools
 import os
 import time
 from collections import Counter
@@ -36,9 +37,10 @@ def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
     model = TinyModel(rank, job.ranks, LAYERS, LOGICAL, job.redundant, 0)
     if job.device == "cuda":
         onto_gpu(model, rank)
-        be_late(job.arguments["late"])
     device = "cpu" if job.device == "cpu" else f"cuda:{rank}"
     state = new_state([model], config, device)
+    if "late" in job.arguments:
+        be_late(job.arguments["late"])
     state.start_async_loop()
     state.policy = SimpleNamespace(rebalance_experts=draw_placement(state))
     report, ways = Report(job, rank, state), Counter[str]()
@@ -84,6 +86,7 @@ def be_late(milliseconds: float) -> None:
 
 
 def _late(original: Any, milliseconds: float) -> Any:
+    @functools.wraps(original)
     def move_from_buffer(*args: Any, **kwargs: Any) -> Any:
         torch.cuda._sleep(int(milliseconds * 2_000_000))  # type: ignore[no-untyped-call]
         return original(*args, **kwargs)
