@@ -63,6 +63,21 @@ def test_where_one_rank_cannot_read_all_send_or_refuse(fault: str, some_ranks: R
     assert log.count("PeersRefusedError: transfer='peer'") == 2
 
 
+@pytest.mark.parametrize(("by_peers", "by_vllm"), [(0.001, 0.002), (0.002, 0.001)])
+def test_nixl_stays_unless_peers_are_faster(
+    by_peers: float, by_vllm: float, some_ranks: Ranks
+) -> None:
+    if some_ranks.examined["release"] < "0.23":
+        pytest.skip("vLLM has no communicator that this could stand for before 0.23")
+    before = len(some_ranks.log.read_text())
+    arguments = {"nixl": [by_peers, by_vllm]}
+    reports = some_ranks(scenario="pulled", rearrangements=2, arguments=arguments)
+    assert_nothing_wrong(reports)
+    assert all(report["pulled"] == [by_peers < by_vllm] * 3 for report in reports)
+    stayed = "weights: NixlEplbCommunicator (it took 1.0 ms a layer, from peers' memory 2.0)"
+    assert (stayed in some_ranks.log.read_text()[before:]) == (by_vllm < by_peers)
+
+
 @pytest.mark.parametrize(
     ("fault", "said"),
     [

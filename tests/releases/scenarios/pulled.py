@@ -15,7 +15,7 @@ from vllm.distributed.eplb import eplb_state, rebalance_execute
 from tests.releases.scenarios.unchanged_layers import moving
 from tests.releases.tiny_model import TinyModel
 from tests.releases.two_ranks import LOGICAL, Job, Report, new_state, record_load, wait_for_worker
-from vllm_eplb_plugin.engine import peers
+from vllm_eplb_plugin.engine import peers, transfer_choice
 from vllm_eplb_plugin.transfer import peer_layer, peer_memory
 from vllm_eplb_plugin.transfer.peer_layer import PeerLayer
 from vllm_eplb_plugin.transfer.pulls import Pull
@@ -28,12 +28,15 @@ def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:
 
     ``job.arguments``: ``hosts``, of each rank a name; ``fault``, with the ``fault_of`` rank, one of
     `FAULTS`; ``replaces``, the rearrangement before which all ranks get other tensors; ``late``,
-    milliseconds by which a GPU is late with what it copies into weights.
+    milliseconds by which a GPU is late with what it copies into weights; ``nixl``, seconds that a
+    trial of peers and one of vLLM's communicator, which then calls itself NIXL, are to take.
     """
     hosts = job.arguments.get("hosts", ["one"] * job.ranks)
     peers.host_name = lambda: hosts[rank]
     if rank == job.arguments.get("fault_of"):
         FAULTS[job.arguments["fault"]]()
+    if "nixl" in job.arguments:
+        call_it_nixl(*job.arguments["nixl"])
     model = TinyModel(rank, job.ranks, LAYERS, LOGICAL, job.redundant, 0)
     if job.device == "cuda":
         onto_gpu(model, rank)
@@ -92,6 +95,20 @@ def _late(original: Any, milliseconds: float) -> Any:
         return original(*args, **kwargs)
 
     return move_from_buffer
+
+
+def call_it_nixl(*seconds: float) -> None:
+    """Try both ways as with NIXL, and let them have taken so long."""
+    from vllm.distributed.eplb import eplb_communicator  # 0.20 and later
+
+    eplb_communicator.TorchDistGlooStagedEplbCommunicator.__name__ = "NixlEplbCommunicator"
+    measure, told = transfer_choice._seconds, iter(seconds)
+
+    def measured(*args: Any) -> float:
+        assert measure(*args) > 0
+        return next(told)
+
+    transfer_choice._seconds = measured
 
 
 def draw_placement(state: Any) -> Any:
