@@ -48,14 +48,20 @@ class Peers:
     """One model's expert weights, on the ranks that this one reads."""
 
     def __init__(
-        self, layers: Sequence[LayerWeights], arrive: Callable[[BaseException | None], None]
+        self,
+        layers: Callable[[], Sequence[LayerWeights]],
+        arrive: Callable[[BaseException | None], None],
     ) -> None:
-        """Take a model's layers; for ``arrive`` see `PeerLayer`."""
-        self._layers, self._arrive = layers, arrive
+        """Take where a model's layers are found; for ``arrive`` see `PeerLayer`.
+
+        They are asked for anew each time: elastic EP gives the model another list.
+        """
+        self._find_layers, self._arrive = layers, arrive
         self.hosts: Sequence[int] = ()
         """Of each EP rank a number, where weights are open: those of a host have the same."""
         self._tried: tuple[int, list[int]] | None = None
         """Ranks and addresses with which `open` was called last."""
+        self._is_open = False
 
     def open(self, group: ProcessGroup) -> str | None:
         """Open the weights of all ranks of this host, and compare.
@@ -83,8 +89,13 @@ class Peers:
         self._tried = group.size(), self._addresses()
         return problem
 
+    @property
+    def _layers(self) -> Sequence[LayerWeights]:
+        return self._find_layers()
+
     def close(self) -> None:
         """Let go of other ranks' memory: layers go through vLLM's communicator."""
+        self._is_open = False
         for layer in self._layers:
             layer.peers = None
 
@@ -95,7 +106,9 @@ class Peers:
         ranks of the gloo group call together.
         """
         now = group.size(), self._addresses()
-        changed = torch.tensor([int(now != self._tried)], dtype=torch.int32)
+        # Layers that vLLM has made anew over the same memory know of no peers.
+        forgotten = self._is_open and any(layer.peers is None for layer in self._layers)
+        changed = torch.tensor([int(forgotten or now != self._tried)], dtype=torch.int32)
         all_reduce(changed, op=ReduceOp.MAX, group=group)
         if not changed.item():
             return
@@ -139,7 +152,7 @@ class Peers:
         return opened, None
 
     def _attach(self, opened: dict[int, Tensors], hosts: Sequence[int], rank: int) -> None:
-        self.hosts = hosts
+        self.hosts, self._is_open = hosts, True
         for number, layer in enumerate(self._layers):
             tensors = {rank: layer} | {other: of[number] for other, of in opened.items()}
             layer.peers = PeerLayer(rank, tensors, hosts, self._arrive)
