@@ -45,6 +45,7 @@ def test_tensors_that_were_replaced_are_opened_anew(use_async: bool, some_ranks:
 REASONS = {
     "opens nothing": "EP rank 1 (cpu) cannot read EP rank 0 (cpu): its memory cannot be opened",
     "reads something else": "cannot read EP rank 0 (cpu): it reads other bytes than are there",
+    "has no memory of its own": "memory of the expert weights cannot be shared: Attempted to",
     "has little shared memory": "one: /dev/shm has 0 MiB free, and the expert weights of this",
 }
 

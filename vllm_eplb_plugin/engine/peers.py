@@ -73,20 +73,36 @@ class Peers:
             Why not, the same on all; None: they do.
         """
         self.close()
-        hosts = _gather((host_name(), bytes_to_share(self._layers)), group)
-        here = hosts[group.rank()][0]
-        needed = sum(size for host, size in hosts if host == here)
-        offers: list[_Offer] = _gather(self._offer(here, needed), group)
-        problem = _first(offer.problem for offer in offers)
-        numbers = [[one.host for one in offers].index(offer.host) for offer in offers]
-        if problem is None and len(set(numbers)) == len(numbers):
-            problem = "every EP rank is on a host of its own"
-        if problem is None:
-            opened, problem = self._open(offers, group.rank())
-            problem = _first(_gather(problem, group))
-        if problem is None:
-            self._attach(opened, numbers, group.rank())
+        problem = self._look(group) or self._share_and_open(group)
         self._tried = group.size(), self._addresses()
+        return problem
+
+    def _look(self, group: ProcessGroup) -> str | None:
+        """Before any weights move into shared memory, which they cannot leave."""
+        try:
+            size, problem = bytes_to_share(self._layers), None
+        except RuntimeError as error:  # of tensors that stand for others
+            size, problem = 0, f"memory of the expert weights cannot be shared: {error}"
+        told = _gather((host_name(), size, problem), group)
+        if (problem := _first(problem for _, _, problem in told)) is not None:
+            return problem
+        hosts = [host for host, _, _ in told]
+        if len(set(hosts)) == len(hosts):
+            return "every EP rank is on a host of its own"
+        here = hosts[group.rank()]
+        needed = sum(size for host, size, _ in told if host == here)
+        problem = shared_memory_problem(needed) if needed else None
+        return _first(_gather(problem and f"{here}: {problem}", group))
+
+    def _share_and_open(self, group: ProcessGroup) -> str | None:
+        offers: list[_Offer] = _gather(self._offer(host_name()), group)
+        if (problem := _first(offer.problem for offer in offers)) is not None:
+            return problem
+        opened, problem = self._open(offers, group.rank())
+        problem = _first(_gather(problem, group))
+        if problem is None:
+            numbers = [[one.host for one in offers].index(offer.host) for offer in offers]
+            self._attach(opened, numbers, group.rank())
         return problem
 
     @property
@@ -121,17 +137,18 @@ class Peers:
             )
 
     def _addresses(self) -> list[int]:
-        return list(storages_of(self._layers))
+        try:
+            return list(storages_of(self._layers))
+        except RuntimeError:  # as in `_look`
+            return []
 
-    def _offer(self, host: str, needed: int) -> _Offer:
+    def _offer(self, host: str) -> _Offer:
         device = _describe(self._layers[0][0].device)
         if self._layers[0][0].device.type == "cuda":
             # What others have just closed.
             torch.cuda.ipc_collect()  # type: ignore[no-untyped-call]
         try:
-            digests = _digest(self._layers)
-            problem = shared_memory_problem(needed) if needed else None
-            shared = share(self._layers) if problem is None else None
+            digests, shared, problem = _digest(self._layers), share(self._layers), None
         except RuntimeError as error:  # of torch, or a SharingError
             shared, digests, problem = None, torch.zeros(0, 2), str(error)
         return _Offer(host, device, shared, digests, problem and f"{host}: {problem}")
