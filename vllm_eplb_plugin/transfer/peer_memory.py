@@ -146,7 +146,8 @@ def _open(handle: Any, shared: SharedWeights, device: torch.device) -> torch.Unt
         return opened
     file, size = handle
     if size == 0:
-        return torch.UntypedStorage(0)
+        opened = storages(0)
+        return opened
     # `_new_shared_fd_cpu` keeps a descriptor open for each storage of each peer: of 61 layers and 7
     # peers more than the 1024 that a process may have unless somebody raises its limit.
     opened = storages.from_file(f"/proc/{shared.process}/fd/{file}", True, size)
