@@ -45,6 +45,7 @@ def test_tensors_that_were_replaced_are_opened_anew(use_async: bool, some_ranks:
 REASONS = {
     "opens nothing": "EP rank 1 (cpu) cannot read EP rank 0 (cpu): its memory cannot be opened",
     "reads something else": "cannot read EP rank 0 (cpu): it reads other bytes than are there",
+    "has no memory of its own": "memory of the expert weights cannot be shared: Attempted to",
     "has little shared memory": "one: /dev/shm has 0 MiB free, and the expert weights of this",
 }
 
@@ -95,3 +96,13 @@ def test_a_rank_that_does_not_pull_is_named_by_the_others(
     assert "TransferError: ranks pull expert weights" in error
     assert said in error, error
     assert "EPLB rearrangement 1 of model0 failed" in log
+
+
+@pytest.mark.parametrize("use_async", [False, True])
+def test_ranks_that_elastic_ep_keeps_and_adds_pull_alike(
+    use_async: bool, some_ranks: Ranks
+) -> None:
+    job: dict[str, Any] = {"scenario": "regrown", "elastic": True, "redundant": 8}
+    reports = some_ranks(use_async=use_async, rearrangements=3, **job)
+    assert_nothing_wrong(reports)
+    assert all(report["pulled"] == [True] * 3 for report in reports)

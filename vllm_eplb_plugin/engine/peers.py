@@ -48,14 +48,20 @@ class Peers:
     """One model's expert weights, on the ranks that this one reads."""
 
     def __init__(
-        self, layers: Sequence[LayerWeights], arrive: Callable[[BaseException | None], None]
+        self,
+        layers: Callable[[], Sequence[LayerWeights]],
+        arrive: Callable[[BaseException | None], None],
     ) -> None:
-        """Take a model's layers; for ``arrive`` see `PeerLayer`."""
-        self._layers, self._arrive = layers, arrive
+        """Take where a model's layers are found; for ``arrive`` see `PeerLayer`.
+
+        They are asked for anew each time: elastic EP gives the model another list.
+        """
+        self._find_layers, self._arrive = layers, arrive
         self.hosts: Sequence[int] = ()
         """Of each EP rank a number, where weights are open: those of a host have the same."""
         self._tried: tuple[int, list[int]] | None = None
         """Ranks and addresses with which `open` was called last."""
+        self._is_open = False
 
     def open(self, group: ProcessGroup) -> str | None:
         """Open the weights of all ranks of this host, and compare.
@@ -67,24 +73,45 @@ class Peers:
             Why not, the same on all; None: they do.
         """
         self.close()
-        hosts = _gather((host_name(), bytes_to_share(self._layers)), group)
-        here = hosts[group.rank()][0]
-        needed = sum(size for host, size in hosts if host == here)
-        offers: list[_Offer] = _gather(self._offer(here, needed), group)
-        problem = _first(offer.problem for offer in offers)
-        numbers = [[one.host for one in offers].index(offer.host) for offer in offers]
-        if problem is None and len(set(numbers)) == len(numbers):
-            problem = "every EP rank is on a host of its own"
-        if problem is None:
-            opened, problem = self._open(offers, group.rank())
-            problem = _first(_gather(problem, group))
-        if problem is None:
-            self._attach(opened, numbers, group.rank())
+        problem = self._look(group) or self._share_and_open(group)
         self._tried = group.size(), self._addresses()
         return problem
 
+    def _look(self, group: ProcessGroup) -> str | None:
+        """Before any weights move into shared memory, which they cannot leave."""
+        try:
+            size, problem = bytes_to_share(self._layers), None
+        except RuntimeError as error:  # of tensors that stand for others
+            size, problem = 0, f"memory of the expert weights cannot be shared: {error}"
+        told = _gather((host_name(), size, problem), group)
+        if (problem := _first(problem for _, _, problem in told)) is not None:
+            return problem
+        hosts = [host for host, _, _ in told]
+        if len(set(hosts)) == len(hosts):
+            return "every EP rank is on a host of its own"
+        here = hosts[group.rank()]
+        needed = sum(size for host, size, _ in told if host == here)
+        problem = shared_memory_problem(needed) if needed else None
+        return _first(_gather(problem and f"{here}: {problem}", group))
+
+    def _share_and_open(self, group: ProcessGroup) -> str | None:
+        offers: list[_Offer] = _gather(self._offer(host_name()), group)
+        if (problem := _first(offer.problem for offer in offers)) is not None:
+            return problem
+        opened, problem = self._open(offers, group.rank())
+        problem = _first(_gather(problem, group))
+        if problem is None:
+            numbers = [[one.host for one in offers].index(offer.host) for offer in offers]
+            self._attach(opened, numbers, group.rank())
+        return problem
+
+    @property
+    def _layers(self) -> Sequence[LayerWeights]:
+        return self._find_layers()
+
     def close(self) -> None:
         """Let go of other ranks' memory: layers go through vLLM's communicator."""
+        self._is_open = False
         for layer in self._layers:
             layer.peers = None
 
@@ -95,7 +122,9 @@ class Peers:
         ranks of the gloo group call together.
         """
         now = group.size(), self._addresses()
-        changed = torch.tensor([int(now != self._tried)], dtype=torch.int32)
+        # Layers that vLLM has made anew over the same memory know of no peers.
+        forgotten = self._is_open and any(layer.peers is None for layer in self._layers)
+        changed = torch.tensor([int(forgotten or now != self._tried)], dtype=torch.int32)
         all_reduce(changed, op=ReduceOp.MAX, group=group)
         if not changed.item():
             return
@@ -108,17 +137,18 @@ class Peers:
             )
 
     def _addresses(self) -> list[int]:
-        return list(storages_of(self._layers))
+        try:
+            return list(storages_of(self._layers))
+        except RuntimeError:  # as in `_look`
+            return []
 
-    def _offer(self, host: str, needed: int) -> _Offer:
+    def _offer(self, host: str) -> _Offer:
         device = _describe(self._layers[0][0].device)
         if self._layers[0][0].device.type == "cuda":
             # What others have just closed.
             torch.cuda.ipc_collect()  # type: ignore[no-untyped-call]
         try:
-            digests = _digest(self._layers)
-            problem = shared_memory_problem(needed) if needed else None
-            shared = share(self._layers) if problem is None else None
+            digests, shared, problem = _digest(self._layers), share(self._layers), None
         except RuntimeError as error:  # of torch, or a SharingError
             shared, digests, problem = None, torch.zeros(0, 2), str(error)
         return _Offer(host, device, shared, digests, problem and f"{host}: {problem}")
@@ -139,7 +169,7 @@ class Peers:
         return opened, None
 
     def _attach(self, opened: dict[int, Tensors], hosts: Sequence[int], rank: int) -> None:
-        self.hosts = hosts
+        self.hosts, self._is_open = hosts, True
         for number, layer in enumerate(self._layers):
             tensors = {rank: layer} | {other: of[number] for other, of in opened.items()}
             layer.peers = PeerLayer(rank, tensors, hosts, self._arrive)

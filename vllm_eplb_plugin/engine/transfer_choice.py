@@ -60,7 +60,8 @@ def choose_transfer(
     vllm_way = "vLLM's own way" if communicator is None else type(communicator).__name__
     if settings.transfer == "vllm" or ranks.world_size == 1 or not model_state.model.num_moe_layers:
         return None, vllm_way
-    peers = Peers(model_state.model.expert_weights, Arrivals(state, settings.rank_timeout_s))
+    model, arrivals = model_state.model, Arrivals(state, settings.rank_timeout_s)
+    peers = Peers(lambda: model.expert_weights, arrivals)
     if state.parallel_config.enable_elastic_ep:
         # Ranks that join come to the first plan, not here.
         return peers, f"read from memory of ranks on the same host if it can be, else {vllm_way}"
@@ -91,8 +92,7 @@ def _why_not_faster(
     by_vllm = _seconds(model_state, ep_rank, group)
     if by_peers >= by_vllm:
         return f"it took {by_vllm * 1000:.1f} ms a layer, from peers' memory {by_peers * 1000:.1f}"
-    peers.open(group)
-    return None
+    return peers.open(group)
 
 
 def _seconds(model_state: Any, ep_rank: int, group: ProcessGroup) -> float:

@@ -145,11 +145,12 @@ def _open(handle: Any, shared: SharedWeights, device: torch.device) -> torch.Unt
         opened = storages._new_shared_cuda(device.index, *handle[1:])
         return opened
     file, size = handle
-    descriptor = os.open(f"/proc/{shared.process}/fd/{file}", os.O_RDWR)
-    try:
-        opened = storages._new_shared_fd_cpu(descriptor, size)
-    finally:
-        os.close(descriptor)
+    if size == 0:
+        opened = storages(0)
+        return opened
+    # `_new_shared_fd_cpu` keeps a descriptor open for each storage of each peer: of 61 layers and 7
+    # peers more than the 1024 that a process may have unless somebody raises its limit.
+    opened = storages.from_file(f"/proc/{shared.process}/fd/{file}", True, size)
     return opened
 
 

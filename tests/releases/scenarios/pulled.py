@@ -183,6 +183,14 @@ def _read_something_else() -> None:
     peer_memory._view = lambda *args: torch.zeros_like(view(*args))
 
 
+def _have_no_memory_of_its_own() -> None:
+    def refuse(_: Any) -> None:
+        raise RuntimeError("Attempted to access the data pointer on an invalid python storage.")
+
+    # What PyTorch says of a tensor that stands for others (a wrapper subclass).
+    peers.bytes_to_share = refuse  # type: ignore[assignment]
+
+
 def _have_little_shared_memory() -> None:
     os.statvfs = lambda _: SimpleNamespace(f_bavail=16, f_frsize=4)  # type: ignore[assignment]
 
@@ -193,5 +201,6 @@ FAULTS = {
     "hangs": _never_end_a_pull,
     "opens nothing": _open_nothing,
     "reads something else": _read_something_else,
+    "has no memory of its own": _have_no_memory_of_its_own,
     "has little shared memory": _have_little_shared_memory,
 }

@@ -107,7 +107,7 @@ class Makers:
         layers = [LayerWeights(layer) for layer in held.layers]
         buffer = [byte_view(tensor) for tensor in held.buffer]
         # Between transfer and commit the benchmark lets all ranks arrive itself, out of the time.
-        problem = Peers(layers, lambda *_: None).open(self._group.cpu_group)
+        problem = Peers(lambda: layers, lambda *_: None).open(self._group.cpu_group)
         if problem is not None:
             raise Absent(problem)
         return self._way(self._plugin, WAYS["peers"], layers, buffer)
