@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which ranks read each other's expert weights: opened on all of them together, and compared."""
 
+import contextlib
 import logging
 import socket
 from collections.abc import Callable, Iterable, Sequence
@@ -112,6 +113,13 @@ class Peers:
     def close(self) -> None:
         """Let go of other ranks' memory: layers go through vLLM's communicator."""
         self._is_open = False
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Let go of other ranks' memory until weights move again, as when they are replaced.
+
+        What others have open of a tensor that is replaced is freed only when they let go.
+        """
         for layer in self._layers:
             layer.peers = None
 
@@ -121,8 +129,10 @@ class Peers:
         As after a reload that replaces tensors, or when elastic EP has made other groups. All
         ranks of the gloo group call together.
         """
+        if group.size() == 1:  # elastic EP has left no other
+            return
         now = group.size(), self._addresses()
-        # Layers that vLLM has made anew over the same memory know of no peers.
+        # As after `let_go`, or in layers that vLLM has made anew over the same memory.
         forgotten = self._is_open and any(layer.peers is None for layer in self._layers)
         changed = torch.tensor([int(forgotten or now != self._tried)], dtype=torch.int32)
         all_reduce(changed, op=ReduceOp.MAX, group=group)
@@ -177,9 +187,10 @@ class Peers:
 
 def host_name() -> str:
     """Name what ranks that can read each other have in common, for people to read, too."""
-    boot = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
-    processes = _PROCESSES.readlink() if _PROCESSES.exists() else ""
-    return f"{socket.gethostname()} {boot} {processes}".strip()
+    names = [socket.gethostname()]
+    with contextlib.suppress(OSError):  # where /proc is not, or is hidden
+        names += [_BOOT_ID.read_text().strip(), str(_PROCESSES.readlink())]
+    return " ".join(names)
 
 
 def _digest(layers: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:

@@ -116,6 +116,8 @@ class Session:
         for model in self._models.values():
             if model.checks is not None:
                 model.checks.expect_other_weights()
+            if model.peers is not None:
+                model.peers.let_go()
 
     def look_before_moving(self, model_states: Iterable[Any], group: ProcessGroup) -> None:
         """Before experts are moved: see that later checks compare with the weights of now.

@@ -106,7 +106,7 @@ def open_shared(shared: SharedWeights, device: torch.device) -> list[list[torch.
 def shared_memory_problem(needed: int) -> str | None:
     """Say why weights on a CPU cannot move into shared memory; None: there is room.
 
-    Writing more than there is ends a process by SIGBUS, without a word.
+    What becomes of a process that runs out of it on the way depends on PyTorch's release.
 
     Args:
         needed: Bytes, by all ranks of this host together.
