@@ -69,7 +69,7 @@ def choose_transfer(
     group = get_eplb_group().cpu_group
     reason = peers.open(group)
     if reason is None and settings.transfer == "auto" and "Nixl" in vllm_way:
-        reason = _why_not_faster(model_state, peers, ranks.rank_in_group, group)
+        reason = _why_not_faster(model_state, ranks.rank_in_group, group)
     if reason is None:
         if (hosts := len(set(peers.hosts))) == 1:
             return peers, "read from the other ranks' memory"
@@ -83,16 +83,18 @@ def choose_transfer(
     return None, f"{vllm_way} ({reason})"
 
 
-def _why_not_faster(
-    model_state: Any, peers: Peers, ep_rank: int, group: ProcessGroup
-) -> str | None:
+def _why_not_faster(model_state: Any, ep_rank: int, group: ProcessGroup) -> str | None:
     """Transfer the first layer into the buffer, each way several times, and commit nothing."""
     by_peers = _seconds(model_state, ep_rank, group)
-    peers.close()
-    by_vllm = _seconds(model_state, ep_rank, group)
-    if by_peers >= by_vllm:
-        return f"it took {by_vllm * 1000:.1f} ms a layer, from peers' memory {by_peers * 1000:.1f}"
-    return peers.open(group)
+    layer = model_state.model.expert_weights[0]
+    opened, layer.peers = layer.peers, None
+    try:
+        by_vllm = _seconds(model_state, ep_rank, group)
+    finally:
+        layer.peers = opened
+    if by_peers < by_vllm:
+        return None
+    return f"it took {by_vllm * 1000:.1f} ms a layer, from peers' memory {by_peers * 1000:.1f}"
 
 
 def _seconds(model_state: Any, ep_rank: int, group: ProcessGroup) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Slots = NDArray[np.integer]
+from vllm_eplb_plugin.transfer.pulls import Slots
 
 
 @dataclass(frozen=True)
