@@ -27,8 +27,8 @@ OF_VLLM = {
 }
 OURS = {
     *("agree", "hear", "hold", "meet", "part"),
-    *("all_gather_uneven", "gather_ledger", "gather_rows", "reduce_scatter_uneven"),
-    *("run_self_test", "sum_over_ranks", "renew_peers"),
+    *("all_gather_uneven", "gather_ledger", "gather_objects", "gather_rows"),
+    *("reduce_scatter_uneven", "renew_peers", "run_self_test", "sum_over_ranks"),
 }
 
 

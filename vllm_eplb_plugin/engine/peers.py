@@ -7,11 +7,11 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch.distributed import ProcessGroup, ReduceOp, all_gather_object, all_reduce
+from torch.distributed import ProcessGroup, ReduceOp, all_reduce
 
+from vllm_eplb_plugin.engine.gathered import gather_objects
 from vllm_eplb_plugin.observe.checks.digests import digest_parts
 from vllm_eplb_plugin.transfer.layer_weights import LayerWeights
 from vllm_eplb_plugin.transfer.peer_layer import PeerLayer
@@ -84,7 +84,7 @@ class Peers:
             size, problem = bytes_to_share(self._layers), None
         except RuntimeError as error:  # of tensors that stand for others
             size, problem = 0, f"memory of the expert weights cannot be shared: {error}"
-        told = _gather((host_name(), size, problem), group)
+        told = gather_objects((host_name(), size, problem), group)
         if (problem := _first(problem for _, _, problem in told)) is not None:
             return problem
         hosts = [host for host, _, _ in told]
@@ -93,14 +93,14 @@ class Peers:
         here = hosts[group.rank()]
         needed = sum(size for host, size, _ in told if host == here)
         problem = shared_memory_problem(needed) if needed else None
-        return _first(_gather(problem and f"{here}: {problem}", group))
+        return _first(gather_objects(problem and f"{here}: {problem}", group))
 
     def _share_and_open(self, group: ProcessGroup) -> str | None:
-        offers: list[_Offer] = _gather(self._offer(host_name()), group)
+        offers: list[_Offer] = gather_objects(self._offer(host_name()), group)
         if (problem := _first(offer.problem for offer in offers)) is not None:
             return problem
         opened, problem = self._open(offers, group.rank())
-        problem = _first(_gather(problem, group))
+        problem = _first(gather_objects(problem, group))
         if problem is None:
             numbers = [[one.host for one in offers].index(offer.host) for offer in offers]
             self._attach(opened, numbers, group.rank())
@@ -204,12 +204,6 @@ def _describe(device: torch.device) -> str:
         return str(device)
     properties = torch.cuda.get_device_properties(device)
     return f"{properties.name} {getattr(properties, 'uuid', device.index)}"
-
-
-def _gather(mine: Any, group: ProcessGroup) -> list[Any]:
-    all_ranks: list[Any] = [None] * group.size()
-    all_gather_object(all_ranks, mine, group=group)
-    return all_ranks
 
 
 def _first(problems: Iterable[str | None]) -> str | None:

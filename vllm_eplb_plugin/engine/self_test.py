@@ -17,6 +17,7 @@ import torch.distributed as dist
 
 from vllm_eplb_plugin.compatibility import Support, installed_support
 from vllm_eplb_plugin.engine.commit_checks import gather_ledger
+from vllm_eplb_plugin.engine.gathered import gather_objects
 from vllm_eplb_plugin.engine.session import Session, session_of
 from vllm_eplb_plugin.engine.wanted_placement import rearrange_to
 from vllm_eplb_plugin.observe.checks.router_maps import mismatched_experts
@@ -153,8 +154,7 @@ class _Check:
 
 def _of_all_ranks(problem: str | None, group: dist.ProcessGroup) -> str | None:
     """What any rank has found, the same text on all; None: nothing."""
-    problems: list[str | None] = [None] * group.size()
-    dist.all_gather_object(problems, problem, group=group)
+    problems = gather_objects(problem, group)
     found = [f"rank {rank}: {text}" for rank, text in enumerate(problems) if text is not None]
     if not found:
         return None

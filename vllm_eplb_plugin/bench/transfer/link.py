@@ -3,13 +3,13 @@
 
 import statistics
 import time
-from typing import Any
 
 import torch
-from torch.distributed import ProcessGroup, all_gather_object, barrier
+from torch.distributed import ProcessGroup, barrier
 
 from vllm_eplb_plugin.bench.result import BenchError
 from vllm_eplb_plugin.bench.transfer.floor import Rates
+from vllm_eplb_plugin.engine.gathered import gather_objects
 from vllm_eplb_plugin.transfer.peer_memory import (
     SharingError,
     open_shared,
@@ -31,7 +31,7 @@ def measure_rates(size: int, device: torch.device, group: ProcessGroup) -> Rates
     mine = torch.zeros(1, size, dtype=torch.uint8, device=device)
     target = torch.zeros_like(mine)
     try:
-        offers = _gather(share([[mine]]), group)
+        offers = gather_objects(share([[mine]]), group)
         [[theirs]] = open_shared(offers[(group.rank() + 1) % group.size()], device)
     except SharingError as error:
         raise BenchError(f"the link cannot be measured: {error}") from error
@@ -54,16 +54,10 @@ def _slowest(target: torch.Tensor, source: torch.Tensor, group: ProcessGroup) ->
         synchronize(target.device)
         seconds.append(time.perf_counter() - start)
     mine = target.nbytes / statistics.median(seconds[2:])
-    return float(min(_gather(mine, group)))
+    return float(min(gather_objects(mine, group)))
 
 
 def synchronize(device: torch.device) -> None:
     """Wait for everything that was queued on the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _gather(mine: Any, group: ProcessGroup) -> list[Any]:
-    everything: list[Any] = [None] * group.size()
-    all_gather_object(everything, mine, group=group)
-    return everything

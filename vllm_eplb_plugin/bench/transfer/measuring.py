@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.distributed import ReduceOp, all_gather_object, all_reduce, barrier
+from torch.distributed import ReduceOp, all_reduce, barrier
 
 from vllm_eplb_plugin.bench.transfer.expert_sizes import ExpertSizes, megabytes
 from vllm_eplb_plugin.bench.transfer.floor import spread
@@ -23,6 +23,7 @@ from vllm_eplb_plugin.bench.transfer.placements import (
     received_slots,
 )
 from vllm_eplb_plugin.bench.transfer.task import TIMED, Answer, Measured, Task
+from vllm_eplb_plugin.engine.gathered import gather_objects
 
 if TYPE_CHECKING:
     from vllm_eplb_plugin.bench.transfer.ways import Makers, Way
@@ -62,8 +63,7 @@ class _Rank:
         self._say(f"copying {megabytes(self._task.link_bytes)} from rank to rank")
         rates = measure_rates(self._task.link_bytes, self._device, self._group)
         self._let_go()
-        devices: list[Any] = [None] * self._task.ranks
-        all_gather_object(devices, _name(self._device), group=self._group)
+        devices = gather_objects(_name(self._device), self._group)
         answer = Answer(devices, rates, [], {})
         for shape in self._task.shapes:
             self._measure_shape(shape, answer)
@@ -99,8 +99,7 @@ class _Rank:
             made: Way | str = self._makers.make(name, held)
         except Absent as absent:
             made = str(absent)
-        reasons: list[str | None] = [None] * self._task.ranks
-        all_gather_object(reasons, made if isinstance(made, str) else None, group=self._group)
+        reasons = gather_objects(made if isinstance(made, str) else None, self._group)
         return next((reason for reason in reasons if reason is not None), made)
 
     def _measure_share(
