@@ -15,8 +15,10 @@ PACKAGE = Path(__file__).parents[1] / "vllm_eplb_plugin"
 
 MAY_IMPORT = {
     "releases": "",
-    "settings": "planning_settings wrong_values",
+    "settings": "fault_settings observing_settings planning_settings wrong_values",
     "wrong_values": "",
+    "fault_settings": "",
+    "observing_settings": "",
     "planning_settings": "",
     "processor": "",
     "adapter_files": "",
@@ -27,17 +29,17 @@ MAY_IMPORT = {
     "planning": "placement",
     "observe": "placement",
     "transfer": "overrides placement",
-    "engine": "adapter_files compatibility observe overrides placement planning planning_settings "
-    "settings transfer weight_routes",
-    "faults": "overrides settings",
+    "engine": "adapter_files compatibility observe observing_settings overrides placement planning "
+    "planning_settings settings transfer weight_routes",
+    "faults": "fault_settings overrides settings",
     "loopback": "compatibility faults overrides processor settings",
-    "front_end": "adapter_files compatibility loopback overrides planning settings",
+    "front_end": "adapter_files compatibility loopback observe overrides planning settings",
     "compatibility": "overrides releases",
     "activation": "overrides settings",
     "bench": "advice compatibility engine observe overrides placement planning processor releases "
     "settings transfer",
-    "cli": "advice bench compatibility faults overrides placement planning processor releases "
-    "settings weight_routes",
+    "cli": "advice bench compatibility faults observe overrides placement planning processor "
+    "releases settings weight_routes",
 }
 """Rooms, and modules beside them, with what of the package each may import besides itself."""
 

@@ -12,20 +12,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from vllm_eplb_plugin import ENVIRONMENT_VARIABLE
+from vllm_eplb_plugin.fault_settings import BROKEN, Fault, FaultOptions
+from vllm_eplb_plugin.observing_settings import MetricsOptions, WatchOptions
 from vllm_eplb_plugin.planning_settings import PlanningOptions
 from vllm_eplb_plugin.wrong_values import describe
 
 ADDITIONAL_CONFIG_KEY = "eplb_plugin"
-
-Fault = Literal[
-    "weights_not_moved",
-    "expert_row_swapped",
-    "stale_sources",
-    "replica_count_off_by_one",
-    "invalid_placement",
-    "stale_plan",
-    "no_rearrangement",
-]
 
 
 def _named(folder: object) -> object:
@@ -71,6 +63,8 @@ class Settings(BaseModel):
     """Run DP+EP+EPLB without several GPUs: for development and CI only."""
     fault: Annotated[Fault | None, COMMON] = None
     """Break EPLB on purpose, to see that a check notices; only with `loopback`."""
+    fault_when: Annotated[FaultOptions, COMMON] = FaultOptions()
+    """Where and when a fault strikes that does once."""
     transfer_delay_ms: Annotated[float, OF_ONE_PROCESS] = Field(
         0.0, ge=0, allow_inf_nan=False, strict=True
     )
@@ -86,6 +80,12 @@ class Settings(BaseModel):
         120.0, gt=0, allow_inf_nan=False, strict=True
     )
     """How long a rank waits for the others where all have to come before it may go on."""
+    watch: Annotated[WatchOptions, OF_ONE_PROCESS] = WatchOptions()
+    """How long something may stand still before it is told, and before it is given up."""
+    metrics: Annotated[MetricsOptions | None, OF_ONE_PROCESS] = MetricsOptions()
+    """What stands on vLLM's /metrics (docs/metrics.md); None: nothing of the plugin."""
+    control: Annotated[bool, COMMON] = Field(False, strict=True)
+    """Let operators pause, resume and ask for a rearrangement over HTTP (docs/operations.md)."""
     transfer: Annotated[Transfer, COMMON] = "auto"
     """How weights get to other ranks (docs/transfer.md): peer reads their memory, or refuses."""
     planning: Annotated[PlanningOptions | None, COMMON] = None
@@ -105,6 +105,8 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _fault_has_an_effect(self) -> "Settings":
         planning = self.planning
+        if self.fault not in BROKEN and "fault_when" in self.model_fields_set:
+            raise ValueError(f"fault_when is for the faults {', '.join(BROKEN)}")
         if planning is None:
             return self
         if self.fault == "invalid_placement" and planning.policy.name != "default":

@@ -19,10 +19,10 @@ from vllm_eplb_plugin.cli.explain import MOMENTS, explain
 from vllm_eplb_plugin.cli.explanation import show
 from vllm_eplb_plugin.cli.main import main
 from vllm_eplb_plugin.compatibility import support_for
+from vllm_eplb_plugin.fault_settings import Fault
 from vllm_eplb_plugin.overrides.catalogue import Overrides, overrides_for
 from vllm_eplb_plugin.overrides.override import KINDS
 from vllm_eplb_plugin.releases import supported_releases
-from vllm_eplb_plugin.settings import Fault
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,8 +11,8 @@ from packaging.version import Version
 from eval.config.loading import load_config
 from eval.serving.command import server_command
 from tests.releases.ranks import ROOT, RankFailure, Ranks, Reports, assert_nothing_wrong, refusal
+from vllm_eplb_plugin.fault_settings import Fault
 from vllm_eplb_plugin.releases import Release
-from vllm_eplb_plugin.settings import Fault
 
 
 def without_replica_order(l2p: Any) -> Any:

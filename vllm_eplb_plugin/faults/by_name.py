@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
+from vllm_eplb_plugin.fault_settings import Fault
 from vllm_eplb_plugin.faults.stale import STALE_PLAN, STALE_SOURCES
 from vllm_eplb_plugin.faults.weights import EXPERT_ROW_SWAPPED, WEIGHTS_NOT_MOVED
 from vllm_eplb_plugin.overrides.override import Override
-from vllm_eplb_plugin.settings import Fault
 
 _Function = Callable[..., Any]
 

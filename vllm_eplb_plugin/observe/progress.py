@@ -6,6 +6,7 @@
     started ──> planned ──> layer committed ... ──> finished   its last layer is in force
        │           ├──> skipped                     vLLM finds it not worth its cost (ROCm)
        │           ├──> drained                     vLLM throws away what is not committed
+       │           ├──> stalled                     it was given up, because it stood still
        │           └──> failed                      what carried it out gave up
        ├──> skipped                                 the plan changes nothing
        ├──> rejected                                it breaks a rule, or ranks do not agree on it
@@ -18,7 +19,7 @@ from typing import Literal
 
 from vllm_eplb_plugin.observe.events import Mode
 
-Outcome = Literal["finished", "skipped", "rejected", "drained", "failed"]
+Outcome = Literal["finished", "skipped", "rejected", "drained", "failed", "stalled"]
 
 
 @dataclass

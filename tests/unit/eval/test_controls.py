@@ -11,7 +11,7 @@ from eval.judging.controls import ControlName, Controls, add_controls, judge_con
 from tests.builders.arms import QUESTIONS, sample, samples
 from tests.builders.harness import gsm8k_task, small_config
 from tests.builders.run_to_judge import Run, gate
-from vllm_eplb_plugin.settings import Fault
+from vllm_eplb_plugin.fault_settings import Fault
 
 LOOPBACK = {"loopback": True, "check_weights": True}
 CONTROL = "control-weights_not_moved"

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the two threads of EPLB on a rank are doing, for whoever asks why nothing goes on."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+Phase = Literal[
+    "idle",
+    "forward",
+    "loads",
+    "planning",
+    "agreeing",
+    "transfer",
+    "waiting for ranks",
+    "waiting for the model",
+    "commit",
+    "ended",
+]
+"""idle: nothing to do; forward: the model computes; loads: load windows are added up over ranks, or
+arrive; planning: in the policy; agreeing: ranks vote on a placement; transfer: a layer's weights
+arrive; waiting for ranks: this rank has the layer, others may not; waiting for the model: a layer
+was handed over and is not committed; commit; ended: the thread has, by an error."""
+
+WAITS_FOR_OTHERS: frozenset[Phase] = frozenset(
+    {"idle", "loads", "agreeing", "waiting for ranks", "waiting for the model"}
+)
+"""Phases in which a thread that stands still does so because of somebody else."""
+
+
+@dataclass(frozen=True)
+class Doing:
+    """A thread is in one phase, perhaps of a layer, since a moment."""
+
+    phase: Phase
+    layer: int | None = None
+    since: float = 0.0
+    """By the clock of whoever reads it: `time.monotonic`."""
+
+
+class ThreadBoard:
+    """A thread says here what it does: one assignment, which any other thread may read."""
+
+    def __init__(self) -> None:
+        self.doing = Doing("idle", None, time.monotonic())
+
+    def enter(self, phase: Phase, layer: int | None = None) -> None:
+        """Say that the thread is in this phase from now on."""
+        self.doing = Doing(phase, layer, time.monotonic())
+
+    @contextmanager
+    def during(self, phase: Phase, layer: int | None = None) -> Iterator[None]:
+        """Be in a phase, and then again in the one before, which goes on since it began."""
+        before = self.doing
+        self.enter(phase, layer)
+        try:
+            yield
+        finally:
+            self.doing = before
