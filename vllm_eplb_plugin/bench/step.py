@@ -68,7 +68,7 @@ def _bench_one(shape: Shape, rounds: int, device: torch.device, use_async: bool,
     with tempfile.TemporaryDirectory() as folder, _process_put_back():
         os.environ[FOLDER_VARIABLE] = folder
         events = {"events_dir": folder} if "events_dir" in _HOOKS[hooks] else {}
-        plugin = {**_HOOKS[hooks], **events}
+        plugin, others = {**_HOOKS[hooks], **events}, set(threading.enumerate())
         pretended = overrides_at(installed_support().release, "loopback")
         with (
             _bound(pretended if device.type == "cpu" else ()),
@@ -84,7 +84,7 @@ def _bench_one(shape: Shape, rounds: int, device: torch.device, use_async: bool,
             ways = {name: _step(worker) for name, worker in workers.items()}
             times = alternate(ways, rounds, device)
             _compare(*workers.values())
-            threads = _processor_time_of_threads(_SECONDS) if use_async else None
+            threads = _processor_time_of_threads(others) if use_async else None
             if (watch := session_of(workers["plugin"].state).watch) is not None:
                 watch.end()
     what = f"{'async' if use_async else 'sync'}, {hooks}"
@@ -170,17 +170,17 @@ def _step(worker: Worker) -> Callable[[int], None]:
     return step
 
 
-def _processor_time_of_threads(seconds: float) -> float:
-    """Microseconds that the plugin's threads of this process take in a second."""
+def _processor_time_of_threads(others: set[threading.Thread]) -> float:
+    """Microseconds that the plugin's threads, but for some others, take in a second."""
     clocks = [
         time.pthread_getcpuclockid(thread.ident)
-        for thread in threading.enumerate()
+        for thread in set(threading.enumerate()) - others
         if thread.name.startswith("eplb-") and thread.ident is not None
     ]
     before = sum(map(time.clock_gettime, clocks))
-    time.sleep(seconds)
+    time.sleep(_SECONDS)
     taken = sum(map(time.clock_gettime, clocks)) - before
-    return round(taken / seconds * 1e6, 1)
+    return round(taken / _SECONDS * 1e6, 1)
 
 
 def _compare(stock: Worker, plugin: Worker) -> None:
