@@ -18,6 +18,8 @@ from vllm_eplb_plugin.engine.serving_meetings import ServingMeetings
 from vllm_eplb_plugin.observe.event_log import EventLog
 from vllm_eplb_plugin.observe.events import Placement
 from vllm_eplb_plugin.observe.identity import ModelId, Source
+from vllm_eplb_plugin.observe.sinks.counts import Counts
+from vllm_eplb_plugin.observe.status import ModelStatus
 from vllm_eplb_plugin.settings import Settings
 
 _ATTRIBUTE = "eplb_session"
@@ -53,7 +55,10 @@ class Session:
         """What vLLM set as the policy, or its compiled form, or the planner; the guard asks it."""
         self.default_policy: Any = None
         """What plans as vLLM's default policy does."""
-        self.log = EventLog(settings.events_dir, source)
+        # What one rank of a stage says of models is enough.
+        is_counted = settings.metrics is not None and source.speaks_for_all
+        self._counted = Counts() if is_counted else None
+        self.log = EventLog(settings.events_dir, source, self._counted)
         self.rearrangements = Rearrangements(self.log)
         self.planner: Planner | None = None
         """None: vLLM's policy plans, from what vLLM counts."""
@@ -63,6 +68,11 @@ class Session:
         self.asleep: Any = None
         """What was kept of a state whose memory is dropped (`engine.sleep`)."""
         self._models: dict[int, ModelSession] = {}
+
+    @property
+    def counts(self) -> list[ModelStatus]:
+        """What became of rearrangements; empty where it is not counted."""
+        return [] if self._counted is None else self._counted.models
 
     def attach(self, state: Any) -> None:
         """Let the session be found from an `EplbState`."""
