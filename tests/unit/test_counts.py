@@ -76,6 +76,7 @@ def test_the_load_is_measured_under_the_placement_in_force_whatever_becomes_of_t
         model = counted.model
         # Ranks have 7 and 3 tokens in layer 0 (1 + 6 and 2 + 1), 6 and 6 in layer 2.
         assert model.balancedness == pytest.approx([5 / 7, 1.0, 1.0])
+        assert model.balancedness_overall == pytest.approx(11 / 13)
         assert model.tokens == [13, 9]
 
 

@@ -45,13 +45,18 @@ def layers_committed(moment: Moment, plan: Plan, layers: Sequence[int]) -> Itera
 def load_measured(moment: Moment, plan: Plan) -> Iterator[Event | None]:
     """Tell how balanced what was served is under the placement in force."""
     balancedness = []
-    tokens = np.zeros(_ranks_of(plan, plan.old))
+    tokens, heaviest = np.zeros(_ranks_of(plan, plan.old)), 0.0
     for loads in _layers_rank_loads(plan, plan.old):
+        balancedness.append(_mean_over(float(loads.max()), loads))
         tokens += loads
-        heaviest = float(loads.max())
-        balancedness.append(float(loads.mean()) / heaviest if heaviest > 0 else 1.0)
+        heaviest += float(loads.max())
         yield None
-    yield LoadMeasured(*moment, balancedness, tokens.round().astype(int).tolist())
+    rounded = tokens.round().astype(int).tolist()
+    yield LoadMeasured(*moment, balancedness, _mean_over(heaviest, tokens), rounded)
+
+
+def _mean_over(heaviest: float, loads: NDArray[np.float64]) -> float:
+    return float(loads.mean()) / heaviest if heaviest > 0 else 1.0
 
 
 @dataclass(frozen=True)
@@ -169,12 +174,12 @@ def placement_events(
 
 def _balancedness(plan: Plan, placement: torch.Tensor) -> Generator[None, None, float]:
     """As `placement.balance` has it, layer by layer."""
-    mean = heaviest = 0.0
+    tokens, heaviest = np.zeros(_ranks_of(plan, placement)), 0.0
     for loads in _layers_rank_loads(plan, placement):
-        mean += float(loads.mean())
+        tokens += loads
         heaviest += float(loads.max())
         yield None
-    return mean / heaviest if heaviest > 0 else 1.0
+    return _mean_over(heaviest, tokens)
 
 
 def _layers_rank_loads(plan: Plan, placement: torch.Tensor) -> Iterator[NDArray[np.float64]]:

@@ -33,6 +33,8 @@ class LoadMeasured(RearrangementEvent):
     balancedness: list[float]
     """For each layer, of the load window under the placement in force: mean over maximum rank load,
     replicas sharing equally; 1 is perfect, and what a layer without load has."""
+    balancedness_overall: float
+    """As `balancedness_before` in `rearrangement_finished`."""
     tokens: list[int]
     """For each rank, its tokens of the window then, summed over layers and rounded."""
 

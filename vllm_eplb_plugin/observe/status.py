@@ -85,6 +85,8 @@ class ModelStatus:
     """Rearrangements that have, whatever became of them."""
     by_mode: Mapping[Mode, Mapping[Outcome, int]] = field(default_factory=dict)
     """The outcomes again: experts are put back in sync mode where all else is async."""
+    balancedness_overall: float | None = None
+    """As `balancedness_expected`, of the same window as `balancedness`."""
     tokens: list[int] | None = None
     """For each EP rank, as `balancedness`, summed over layers."""
 

@@ -59,7 +59,8 @@ class Counts:
         if kind == RearrangementStarted.kind:
             model = replace(model, started=model.started + 1)
         elif kind == LoadMeasured.kind:
-            model = replace(model, balancedness=line["balancedness"], tokens=line["tokens"])
+            names = ("balancedness", "balancedness_overall", "tokens")
+            model = replace(model, **{name: line[name] for name in names})
         elif kind == RearrangementPlanned.kind:
             model = self._planned(model, line)
         elif kind == LayerCommitted.kind:
