@@ -2,7 +2,7 @@
 """What became of rearrangements is counted whatever else is told of them."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,7 @@ class Counted:
     """Rearrangements of a rank of which nothing is written."""
 
     def __init__(self, folder: Path | None = None, source: Source = FIRST) -> None:
-        self.counts = Counts()
-        self.log = EventLog(folder, source, self.counts)
+        self.log = EventLog(folder, source, counts=True)
         self.follow = Rearrangements(self.log)
 
     def rearrange(self, new: torch.Tensor = NEW, mode: Mode = "async", **plan: Any) -> None:
@@ -45,7 +44,7 @@ class Counted:
     @property
     def model(self) -> ModelStatus:
         assert flush_all(10)
-        [model] = self.counts.models
+        [model] = self.log.counts
         return model
 
 
@@ -123,55 +122,52 @@ def test_a_drafter_has_figures_of_its_own() -> None:
     counted.follow.planned(Plan(LOAD, OLD, OLD, 2, "no"), "async")
     counted.follow.planned(Plan(LOAD, OLD, NEW, 2), "async")
     assert flush_all(10)
-    target, drafter = counted.counts.models
+    target, drafter = counted.log.counts
     assert (target.model_index, drafter.model_index) == (0, 1)
     assert (target.outcomes, drafter.outcomes) == ({}, {"rejected": 1})
-
-
-class _Sink:
-    """Never ends to write what it is given first, or fails each time."""
-
-    def __init__(self, fails: bool) -> None:
-        self.fails = fails
-        self.may_go_on = threading.Event()
-
-    def write(self, line: Mapping[str, Any]) -> Iterator[None]:
-        if self.fails:
-            raise RuntimeError("no")
-        self.may_go_on.wait()
-        yield
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 def test_a_file_that_takes_for_ever_holds_no_count_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow = _Sink(fails=False)
-    monkeypatch.setattr(JsonLines, "write", lambda _, line: slow.write(line))
+    may_go_on = threading.Event()
+
+    def wait(*_: object) -> Iterator[None]:
+        may_go_on.wait()
+        yield
+
+    monkeypatch.setattr(JsonLines, "write", wait)
     counted = Counted(tmp_path)
     counted.rearrange()
     counted.follow.end_open("drained")
     try:
         assert counted.log._deliveries[0].flush(10)
-        [model] = counted.counts.models
+        [model] = counted.log.counts
         assert model.outcomes == {"drained": 1}
     finally:
-        slow.may_go_on.set()
+        may_go_on.set()
 
 
-def test_counts_that_fail_cost_the_file_nothing_and_are_told_as_dropped(tmp_path: Path) -> None:
-    log = EventLog(tmp_path, FIRST, _Sink(fails=True))
-    Rearrangements(log).start("sync", [TARGET])
+def test_counts_that_fail_cost_the_file_nothing_and_are_told_as_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Iterator[None]:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(Counts, "write", fail)
+    counted = Counted(tmp_path)
+    counted.follow.start("sync", [TARGET])
     assert flush_all(10)
-    assert log.dropped == 1
+    assert counted.log.dropped == 1
     assert (tmp_path / "rank0.jsonl").read_text().count("rearrangement_started") == 1
 
 
-def test_only_the_first_rank_of_a_stage_measures(tmp_path: Path) -> None:
-    for source in (FIRST, Source(1, 1, 0)):
-        Counted(tmp_path, source).rearrange()
+def test_only_the_first_rank_of_a_stage_measures_and_counts(tmp_path: Path) -> None:
+    first, second = (Counted(tmp_path, source) for source in (FIRST, Source(1, 1, 0)))
+    for counted in (first, second):
+        counted.rearrange()
     assert flush_all(10)
+    assert len(first.log.counts) == 1
+    assert second.log.counts == []
     told = [(tmp_path / f"rank{rank}.jsonl").read_text() for rank in range(2)]
     assert [text.count("load_measured") for text in told] == [1, 0]

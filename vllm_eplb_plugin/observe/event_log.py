@@ -8,25 +8,29 @@ from pathlib import Path
 from vllm_eplb_plugin.observe.delivery import Delivery, Sink
 from vllm_eplb_plugin.observe.events import Event, EventsDropped
 from vllm_eplb_plugin.observe.identity import Source
+from vllm_eplb_plugin.observe.sinks.counts import Counts
 from vllm_eplb_plugin.observe.sinks.json_lines import JsonLines
+from vllm_eplb_plugin.observe.status import ModelStatus
 
 
 class EventLog:
     """An event log tells one rank's events, each sink on a thread of its own."""
 
-    def __init__(self, folder: Path | None, source: Source, counts: Sink | None = None) -> None:
+    def __init__(self, folder: Path | None, source: Source, counts: bool = False) -> None:
         """Open ``rank<N>.jsonl``.
 
         Args:
             folder: It is in this one; None: there is no file.
             source: Whose events these are.
-            counts: Who is told, too.
+            counts: Whether what becomes of rearrangements is counted, too, on EP rank 0.
 
         Raises:
             OSError: It cannot be opened, which ends the server before it serves.
         """
         self.source = source
-        sinks: list[Sink] = [] if counts is None else [counts]
+        # What one rank of a stage says of models is enough.
+        self._counts = Counts() if counts and source.speaks_for_all else None
+        sinks: list[Sink] = [] if self._counts is None else [self._counts]
         if folder is not None:
             sinks.append(JsonLines(folder / f"rank{source.global_rank}.jsonl"))
 
@@ -44,6 +48,11 @@ class EventLog:
     def dropped(self) -> int:
         """Events that some sink did not get."""
         return sum(delivery.dropped for delivery in self._deliveries)
+
+    @property
+    def counts(self) -> list[ModelStatus]:
+        """What became of rearrangements; empty where it is not counted."""
+        return [] if self._counts is None else self._counts.models
 
     def tell(self, make: Callable[[], Iterable[Event | None]]) -> None:
         """Tell what happened now.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vllm_eplb_plugin.observe.event_heads import Mode
-from vllm_eplb_plugin.observe.phases import Phase
+from vllm_eplb_plugin.observe.phases import Phase, Thread
 from vllm_eplb_plugin.observe.progress import Outcome
 
 STATUS_SCHEMA = 1
@@ -21,7 +21,7 @@ FOLDER_VARIABLE = "EPLB_PLUGIN_STATUS_DIR"
 """The environment variable by which the front end tells its ranks where they write."""
 
 State = Literal["on", "paused", "off"]
-Reason = Literal["operator", "worker ended", "stalled", "other"]
+Reason = Literal["operator", "worker ended", "stalled"]
 """operator: somebody paused it; worker ended: the async worker has, by an error; stalled: it was
 given up and cannot begin anew."""
 
@@ -41,7 +41,7 @@ class Stall:
 
     rank: int
     """EP rank that does not go on, and not one that waits for it."""
-    thread: Literal["process", "model", "worker"]
+    thread: Thread
     phase: Phase
     """In which it stands; of a process that tells nothing any more, the last that it told."""
     layer: int | None
@@ -128,7 +128,7 @@ class RankStatus:
     """Now."""
     events_dropped: int
     """That some sink did not get."""
-    reason: Reason = "other"
+    reason: Reason = "worker ended"
     """`why` among few, where it is not on."""
     models: list[ModelStatus] = field(default_factory=list)
     schema: int = STATUS_SCHEMA

@@ -57,5 +57,5 @@ def stages_of(statuses: Iterable[RankStatus], now: float) -> list[Stage]:
 
 
 def _still_there(statuses: list[RankStatus]) -> list[RankStatus]:
-    num_ranks = max(statuses, key=lambda one: one.time).num_ranks
-    return [status for status in statuses if status.rank < num_ranks]
+    num_ranks = max(statuses, key=lambda one: one.time).num_ranks  # 0: it does not know yet
+    return [status for status in statuses if not num_ranks or status.rank < num_ranks]
