@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,17 +15,14 @@ from vllm_eplb_plugin.engine.plan_events import (
     Origin,
     Planned,
     layers_committed,
+    load_measured,
+    outcome_event,
     placement_events,
 )
 from vllm_eplb_plugin.observe.event_log import EventLog
 from vllm_eplb_plugin.observe.events import (
     Event,
     Mode,
-    RearrangementDrained,
-    RearrangementFailed,
-    RearrangementRejected,
-    RearrangementSkipped,
-    RearrangementStalled,
     RearrangementStarted,
     Trigger,
 )
@@ -122,6 +119,9 @@ class Rearrangements:
         if self.to_plan(mode) is None:
             return
         followed = self._unplanned.popleft()
+        if self._log.source.speaks_for_all:
+            moment = followed.moment(self.step)
+            self._log.tell(lambda: load_measured(moment, plan))
         if plan.rejection is not None:
             if self._end(followed, "rejected", plan.rejection):
                 logger.error(
@@ -210,7 +210,7 @@ class Rearrangements:
                 reason,
             )
         if outcome != "finished":
-            self._tell(_ended(outcome, moment, reason, followed.progress.awaited, seconds))
+            self._tell(outcome_event(outcome, moment, reason, followed.progress.awaited, seconds))
         if followed.plan is not None:
             self._tell_placement(followed, followed.plan, moment, seconds)
         return True
@@ -229,22 +229,3 @@ class Rearrangements:
 
     def _tell(self, event: Event) -> None:
         self._log.tell(lambda: (event,))
-
-
-def _ended(
-    outcome: Outcome,
-    moment: Moment,
-    reason: str,
-    layers_left: Collection[int] | None,
-    seconds: float,
-) -> Event:
-    left = None if layers_left is None else len(layers_left)
-    if outcome == "skipped":
-        return RearrangementSkipped(*moment, seconds, reason)
-    if outcome == "rejected":
-        return RearrangementRejected(*moment, seconds, reason)
-    if outcome == "drained":
-        return RearrangementDrained(*moment, seconds, left)
-    if outcome == "stalled":
-        return RearrangementStalled(*moment, seconds, reason, left)
-    return RearrangementFailed(*moment, seconds, reason, left)
