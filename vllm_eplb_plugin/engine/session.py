@@ -9,6 +9,7 @@ from typing import Any
 
 from torch.distributed import ProcessGroup
 
+from vllm_eplb_plugin.engine.commands import Commands
 from vllm_eplb_plugin.engine.commit_checks import CommitChecks
 from vllm_eplb_plugin.engine.committer import Committer
 from vllm_eplb_plugin.engine.peers import Peers
@@ -59,6 +60,11 @@ class Session:
         """None: vLLM's policy plans, from what vLLM counts."""
         if settings.planning is not None:
             self.planner = Planner(settings.planning, self.rearrangements)
+        self.commands: Commands | None = None
+        """None: operators can ask for nothing."""
+        if settings.control:
+            speaks = source.speaks_for_all
+            self.commands = Commands(self.rearrangements, self.planner is not None, speaks)
         self.meetings = ServingMeetings()
         self.asleep: Any = None
         """What was kept of a state whose memory is dropped (`engine.sleep`)."""

@@ -38,6 +38,8 @@ class Plan:
     num_nodes: int = 1
     seconds: float = 0.0
     """How long the policy took."""
+    proposal: torch.Tensor | None = None
+    """``[layers, physical]``: what was planned, where that is only told and ``old`` stays."""
 
     @cached_property
     def slots_changed(self) -> list[int]:
@@ -78,6 +80,8 @@ class GuardedPolicy:
     """Whether the policy is asked a second time, with the same load and its own placement in force,
     and has to answer with the same: where it does not, it plans from another placement than the one
     it is given."""
+    only_plans: bool = False
+    """Whether the placement in force stays whatever is planned, on all ranks alike."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.policy, name)
@@ -132,7 +136,8 @@ class GuardedPolicy:
         finally:
             _guarded.now = False
         rejection = self._agree(proposal, rejection)
-        if rejection is None:
+        told = proposal if self.only_plans and rejection is None else None
+        if rejection is None and told is None:
             new = proposal
         elif in_force is not None and tuple(in_force.shape) == shape:
             new = in_force
@@ -142,7 +147,7 @@ class GuardedPolicy:
             )
         old_placement = new if in_force is None else in_force
         self.on_plan(
-            Plan(weight.cpu(), old_placement, new, num_ranks, rejection, num_nodes, seconds)
+            Plan(weight.cpu(), old_placement, new, num_ranks, rejection, num_nodes, seconds, told)
         )
         return new
 
