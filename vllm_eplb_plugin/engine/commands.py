@@ -8,7 +8,7 @@ number of steps later.
 
 import logging
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.distributed import ReduceOp, Work, all_reduce
@@ -24,6 +24,10 @@ from vllm_eplb_plugin.observe.commands import (
     note,
 )
 from vllm_eplb_plugin.observe.events import Trigger
+from vllm_eplb_plugin.observe.phases import ThreadBoard
+
+if TYPE_CHECKING:
+    from vllm_eplb_plugin.engine.session import Session
 
 logger = logging.getLogger("vllm.eplb_plugin")
 
@@ -62,22 +66,33 @@ class _Carried:
         )
 
 
+def make_commands(session: "Session") -> "Commands":
+    """Make those of a session, which has its planner, boards and rearrangements."""
+    counts, speaks = session.planner is not None, session.source.speaks_for_all
+    return Commands(session.rearrangements, session.boards.model, counts, speaks)
+
+
 class Commands:
     """The commands of one `EplbState`. The thread that runs the model owns them; any may read."""
 
     def __init__(
-        self, rearrangements: Rearrangements, counts_by_itself: bool, speaks: bool
+        self,
+        rearrangements: Rearrangements,
+        board: ThreadBoard,
+        counts_by_itself: bool,
+        speaks: bool,
     ) -> None:
         """Follow the outcomes of rearrangements.
 
         Args:
             rearrangements: Of the state.
+            board: Where the thread that runs the model says what it does.
             counts_by_itself: Whether loads are credited to experts in each step, and not to the
                 slots of the placement in force when a plan is made.
             speaks: Whether this rank writes into the log what was carried out.
         """
         self.paused = False
-        self._rearrangements, self._speaks = rearrangements, speaks
+        self._rearrangements, self._board, self._speaks = rearrangements, board, speaks
         self._counts_by_itself = counts_by_itself
         self._asked: _Asked | None = None
         self._carried_out = 0
@@ -120,7 +135,8 @@ class Commands:
         """Wait, within the group's time limit; all have made the forward passes in between."""
         self._asked = None
         if asked.work is not None:
-            asked.work.wait()
+            with self._board.during("agreeing"):
+                asked.work.wait()
         number = int(asked.number)
         if number > self._carried_out:
             self._carried_out = number

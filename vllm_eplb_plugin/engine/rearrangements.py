@@ -5,10 +5,11 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from vllm_eplb_plugin.engine.endings import unfinished
 from vllm_eplb_plugin.engine.plan_alone import why_nothing_moves
 from vllm_eplb_plugin.engine.plan_events import (
     Finished,
@@ -22,16 +23,15 @@ from vllm_eplb_plugin.observe.event_log import EventLog
 from vllm_eplb_plugin.observe.events import (
     Event,
     Mode,
-    RearrangementDrained,
-    RearrangementFailed,
-    RearrangementRejected,
-    RearrangementSkipped,
     RearrangementStarted,
     Trigger,
 )
 from vllm_eplb_plugin.observe.identity import ModelId
 from vllm_eplb_plugin.observe.progress import Outcome, Rearrangement
+from vllm_eplb_plugin.observe.status import UnderWay
 from vllm_eplb_plugin.planning.guard import Plan
+
+_WHOLE = "What was committed is whole and stays"
 
 logger = logging.getLogger("vllm.eplb_plugin")
 
@@ -109,6 +109,15 @@ class Rearrangements:
         """Say whether the model that is planned next only is, and nothing of it moves."""
         return bool(self._unplanned) and self._unplanned[0].only_plan
 
+    def under_way(self) -> UnderWay | None:
+        """Say what has begun and not ended; any thread may ask."""
+        for followed in list(self._followed.values()):
+            if followed.progress.is_open:
+                awaited = followed.progress.awaited
+                left = None if awaited is None else len(awaited)
+                return UnderWay(followed.progress.number, followed.seconds, left)
+        return None
+
     def to_plan(self, mode: Mode) -> Moved | None:
         """Return the model that is planned next; None: nobody follows what is planned now."""
         # Elastic EP before 0.24 starts a sync one while the async worker is still planning.
@@ -149,7 +158,7 @@ class Rearrangements:
         )
         self._log.tell(planned.events)
 
-    def committed(self, model_index: int, layers: range) -> None:
+    def committed(self, model_index: int, layers: Iterable[int]) -> None:
         """Take notice that layers of a model just became visible."""
         followed = self._followed.get(model_index)
         if followed is None or followed.plan is None:
@@ -174,10 +183,15 @@ class Rearrangements:
             is_whole: Whether every layer's weights are where its maps say, as they are unless the
                 thread that runs the model failed between the two.
         """
-        whole = "What was committed is whole and stays"
         broken = "Weights may be where the maps do not say: do not go on serving"
-        reason = f"{type(error).__name__}: {error}. {whole if is_whole else broken}"
+        reason = f"{type(error).__name__}: {error}. {_WHOLE if is_whole else broken}"
         self.end_open("failed", reason)
+
+    def give_up(self, outcome: Outcome, why: str, model_index: int | None = None) -> None:
+        """Fail the rearrangement of a model, or of all, of which nothing more is committed."""
+        for followed in self._followed.values():
+            if model_index in (None, followed.model.id.model_index):
+                self._end(followed, outcome, f"{why}. {_WHOLE}")
 
     @contextmanager
     def failing(self, is_whole: bool) -> Iterator[None]:
@@ -195,16 +209,18 @@ class Rearrangements:
                 return False
             self.outcomes[outcome] += 1
         moment, seconds = followed.moment(self.step), followed.seconds
-        if outcome == "failed":
+        if outcome in ("failed", "stalled"):
             logger.error(
-                "EPLB rearrangement %d of %s failed: %s.",
+                "EPLB rearrangement %d of %s %s: %s.",
                 moment.rearrangement,
                 moment.model,
+                outcome,
                 reason,
             )
         if outcome != "finished":
-            left = followed.progress.awaited
-            self._log.tell(lambda: (_ended(outcome, moment, str(reason), left, seconds),))
+            awaited = followed.progress.awaited
+            left = None if awaited is None else len(awaited)
+            self._log.tell(lambda: (unfinished(outcome, moment, str(reason), left, seconds),))
         if self.tell_end is not None:
             self.tell_end(moment.rearrangement, moment.model, outcome, reason)
         if followed.plan is not None:
@@ -225,20 +241,3 @@ class Rearrangements:
 
     def _tell(self, event: Event) -> None:
         self._log.tell(lambda: (event,))
-
-
-def _ended(
-    outcome: Outcome,
-    moment: Moment,
-    reason: str,
-    layers_left: Collection[int] | None,
-    seconds: float,
-) -> Event:
-    left = None if layers_left is None else len(layers_left)
-    if outcome == "skipped":
-        return RearrangementSkipped(*moment, seconds, reason)
-    if outcome == "rejected":
-        return RearrangementRejected(*moment, seconds, reason)
-    if outcome == "drained":
-        return RearrangementDrained(*moment, seconds, left)
-    return RearrangementFailed(*moment, seconds, reason, left)

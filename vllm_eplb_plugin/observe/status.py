@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from vllm_eplb_plugin.observe.commands import CommandStatus
 from vllm_eplb_plugin.observe.event_heads import Mode
-from vllm_eplb_plugin.observe.phases import Phase
+from vllm_eplb_plugin.observe.phases import Phase, Thread
 from vllm_eplb_plugin.observe.progress import Outcome
 
 STATUS_SCHEMA = 1
@@ -38,7 +39,7 @@ class Stall:
 
     rank: int
     """EP rank that does not go on, and not one that waits for it."""
-    thread: Literal["process", "model", "worker"]
+    thread: Thread
     phase: Phase
     """In which it stands; of a process that tells nothing any more, the last that it told."""
     layer: int | None
@@ -117,6 +118,8 @@ class RankStatus:
     """Now."""
     events_dropped: int
     models: list[ModelStatus] = field(default_factory=list)
+    commands: list[CommandStatus] = field(default_factory=list)
+    """The last ones of operators that ranks carried out, the newest last."""
     schema: int = STATUS_SCHEMA
 
 
@@ -148,5 +151,6 @@ def _status(told: dict[str, Any]) -> RankStatus:
     told["worker"] = told["worker"] and ThreadStatus(**told["worker"])
     told["under_way"] = told["under_way"] and UnderWay(**told["under_way"])
     told["stalled"] = [Stall(**stall) for stall in told["stalled"]]
+    told["commands"] = [CommandStatus(**command) for command in told["commands"]]
     told["models"] = [ModelStatus(**model) for model in told["models"]]
     return RankStatus(**told)
