@@ -143,10 +143,11 @@ def read_statuses(folder: Path) -> Iterator[RankStatus]:
         except (OSError, ValueError):  # it has just been taken away
             continue
         if status.get("schema") == STATUS_SCHEMA:
-            yield _status(status)
+            yield status_of(status)
 
 
-def _status(told: dict[str, Any]) -> RankStatus:
+def status_of(told: dict[str, Any]) -> RankStatus:
+    """Make a status of what `dataclasses.asdict` makes of one, and JSON keeps."""
     told["model_thread"] = ThreadStatus(**told["model_thread"])
     told["worker"] = told["worker"] and ThreadStatus(**told["worker"])
     told["under_way"] = told["under_way"] and UnderWay(**told["under_way"])
