@@ -13,6 +13,7 @@ from vllm_eplb_plugin.engine import commands as engine_commands
 from vllm_eplb_plugin.engine.plan_alone import PlanAlone
 from vllm_eplb_plugin.engine.rearrangements import Moved
 from vllm_eplb_plugin.engine.session import Session
+from vllm_eplb_plugin.engine.worker_settings import OVERRIDES
 from vllm_eplb_plugin.observe import commands
 from vllm_eplb_plugin.observe.commands import ACTIONS, STEPS_BETWEEN, STEPS_LATER, Command
 from vllm_eplb_plugin.observe.identity import ModelId, Source
@@ -63,6 +64,30 @@ def test_the_newest_is_kept_and_whoever_comes_late_is_told() -> None:
     assert commands.note(first) == second
     assert commands.note(second) == second
     assert commands.newest() == second
+
+
+@pytest.mark.parametrize(
+    ("settings", "enable_eplb", "hears"),
+    [
+        ({"control": True}, True, True),
+        ({}, True, False),
+        ({"control": True, "enabled": False}, True, False),
+        ({"control": True}, False, False),
+    ],
+)
+def test_a_worker_notes_what_it_is_called_with_where_that_is_asked_for(
+    settings: dict[str, Any], enable_eplb: bool, hears: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vllm_eplb_plugin.settings._of_this_process", None)
+    parallel = SimpleNamespace(enable_eplb=enable_eplb)
+    config = SimpleNamespace(parallel_config=parallel, additional_config={"eplb_plugin": settings})
+    worker = SimpleNamespace()
+    [hook] = OVERRIDES
+    hook.replace(lambda *_: None)(worker, config)
+    assert hasattr(worker, "eplb_command") == hears
+    if hears:
+        assert worker.eplb_command(Command(NOW, "plan").number) == 0
+        assert commands.newest() == Command(NOW, "plan").number
 
 
 def state_of(session: Session, **values: Any) -> Any:
