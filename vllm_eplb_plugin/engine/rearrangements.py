@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from vllm_eplb_plugin.engine.endings import unfinished
+from vllm_eplb_plugin.engine.outcome_events import unfinished
 from vllm_eplb_plugin.engine.plan_alone import why_nothing_moves
 from vllm_eplb_plugin.engine.plan_events import (
     Finished,
