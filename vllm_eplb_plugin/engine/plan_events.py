@@ -18,16 +18,10 @@ from vllm_eplb_plugin.observe.events import (
     LoadMeasured,
     Mode,
     Placement,
-    RearrangementDrained,
-    RearrangementFailed,
     RearrangementFinished,
     RearrangementPlanned,
-    RearrangementRejected,
-    RearrangementSkipped,
-    RearrangementStalled,
     Trigger,
 )
-from vllm_eplb_plugin.observe.progress import Outcome
 from vllm_eplb_plugin.placement.balance import layer_rank_loads, received_by_rank
 from vllm_eplb_plugin.planning.guard import Plan
 
@@ -176,26 +170,6 @@ def placement_events(
         load.append(tokens.long().tolist())
         yield None
     yield Placement(*moment, plan.num_ranks, placement, load)
-
-
-def outcome_event(
-    outcome: Outcome,
-    moment: Moment,
-    reason: str,
-    layers_left: Collection[int] | None,
-    seconds: float,
-) -> Event:
-    """Tell how a rearrangement ended that has not finished."""
-    left = None if layers_left is None else len(layers_left)
-    if outcome == "skipped":
-        return RearrangementSkipped(*moment, seconds, reason)
-    if outcome == "rejected":
-        return RearrangementRejected(*moment, seconds, reason)
-    if outcome == "drained":
-        return RearrangementDrained(*moment, seconds, left)
-    if outcome == "stalled":
-        return RearrangementStalled(*moment, seconds, reason, left)
-    return RearrangementFailed(*moment, seconds, reason, left)
 
 
 def _balancedness(plan: Plan, placement: torch.Tensor) -> Generator[None, None, float]:

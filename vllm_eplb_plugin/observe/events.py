@@ -16,12 +16,13 @@ from vllm_eplb_plugin.observe.health_events import StallEnded as StallEnded
 from vllm_eplb_plugin.observe.health_events import TurnedOff as TurnedOff
 from vllm_eplb_plugin.observe.identity import Source as Source
 
-Trigger = Literal["interval", "balancedness", "changed_load", "other"]
+Trigger = Literal["interval", "balancedness", "changed_load", "operator", "other"]
 
 
 @dataclass(frozen=True)
 class RearrangementStarted(RearrangementEvent):
-    """vLLM's interval is over, elastic EP scales, or experts go back (`sync`) for new weights."""
+    """vLLM's interval is over, the load or an operator asks for it, elastic EP scales, or experts
+    go back (`sync`) for new weights."""
 
     kind: ClassVar[str] = "rearrangement_started"
 
@@ -59,7 +60,7 @@ class RearrangementPlanned(RearrangementEvent):
     """What its placement went through then."""
     trigger: Trigger
     """Why now: vLLM's interval is over, what was served was not balanced, the load is another one,
-    or else, as when elastic EP scales."""
+    an operator asked for it, or else, as when elastic EP scales."""
     planning_seconds: float
     """Of these, for policy, steps and limits."""
     experts_received: list[int]
@@ -120,13 +121,13 @@ class RearrangementFinished(RearrangementEnded):
 
 @dataclass(frozen=True)
 class RearrangementSkipped(RearrangementEnded):
-    """Nothing moves, because nothing would be gained, or for limits."""
+    """Nothing moves: nothing would be gained, limits forbid it, or the plan alone was asked for."""
 
     kind: ClassVar[str] = "rearrangement_skipped"
 
     reason: str
-    """What says so: the plan is the placement in force, limits hold all of it back, or vLLM's own
-    test of the gain (ROCm)."""
+    """What says so: the plan is the placement in force, limits hold all of it back, vLLM's own test
+    of the gain (ROCm), or an operator's `plan`, with what would move."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from vllm_eplb_plugin.observe.commands import CommandStatus
 from vllm_eplb_plugin.observe.event_heads import Mode
 from vllm_eplb_plugin.observe.phases import Phase, Thread
 from vllm_eplb_plugin.observe.progress import Outcome
@@ -131,6 +132,8 @@ class RankStatus:
     reason: Reason = "worker ended"
     """`why` among few, where it is not on."""
     models: list[ModelStatus] = field(default_factory=list)
+    commands: list[CommandStatus] = field(default_factory=list)
+    """The last ones of operators that ranks carried out, the newest last."""
     schema: int = STATUS_SCHEMA
 
 
@@ -154,13 +157,15 @@ def read_statuses(folder: Path) -> Iterator[RankStatus]:
         except (OSError, ValueError):  # it has just been taken away
             continue
         if status.get("schema") == STATUS_SCHEMA:
-            yield _status(status)
+            yield status_of(status)
 
 
-def _status(told: dict[str, Any]) -> RankStatus:
+def status_of(told: dict[str, Any]) -> RankStatus:
+    """Make a status of what `dataclasses.asdict` makes of one, and JSON keeps."""
     told["model_thread"] = ThreadStatus(**told["model_thread"])
     told["worker"] = told["worker"] and ThreadStatus(**told["worker"])
     told["under_way"] = told["under_way"] and UnderWay(**told["under_way"])
     told["stalled"] = [Stall(**stall) for stall in told["stalled"]]
+    told["commands"] = [CommandStatus(**command) for command in told["commands"]]
     told["models"] = [ModelStatus(**model) for model in told["models"]]
     return RankStatus(**told)

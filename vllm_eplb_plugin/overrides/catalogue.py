@@ -49,6 +49,7 @@ _ENTRY = {
     FRONT_END: ("front_end.engine_config:CREATE_ENGINE_CONFIG",),
     "vllm.v1.worker.worker_base": ("engine.worker_settings:OVERRIDES",),
     "vllm.distributed.eplb.eplb_state": ("engine.entry:OVERRIDES",),
+    "vllm.entrypoints.serve.instrumentator.metrics": ("front_end.control:OVERRIDES",),
 }
 """By the module of vLLM that they are in. What holds them imports nothing of vLLM's."""
 
