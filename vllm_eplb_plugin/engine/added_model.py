@@ -45,7 +45,10 @@ def _override_add_model(original: _Method) -> _Method:
         added.committer.commit_again()
         follow_load_weights(self, model)
         added.peers, way = choose_transfer(self, model_state, ranks, session.settings, limit)
+        session.transfer = way
         tried = run_self_test(self, model_state, group)
+        if not self.parallel_config.enable_elastic_ep:
+            added.carrier.answer_for(model_state.model.expert_weights)
         if session.planner is not None and not self.parallel_config.enable_elastic_ep:
             window = self.parallel_config.eplb_config.window_size
             session.planner.count(added.moved.id.model_index, model_state, window)

@@ -10,13 +10,15 @@ from torch.distributed import ReduceOp, all_reduce
 from vllm.distributed.parallel_state import get_ep_group
 
 from vllm_eplb_plugin.engine.rendezvous import RanksMissingError, meet
+from vllm_eplb_plugin.engine.session import session_of
+from vllm_eplb_plugin.transfer.surviving import LayerFailedError
 
 _NAMING_SECONDS = 5.0
 """How long ranks that wait for one which does not come ask each other who it is."""
 
 
 class TransferError(RuntimeError):
-    """Weights of a layer did not get to all ranks; the message names the rank that knows why."""
+    """Not all ranks came after a transfer; the message names who did not."""
 
 
 class Arrivals:
@@ -40,25 +42,26 @@ class Arrivals:
             error: Why this rank has not.
 
         Raises:
-            TransferError: Another rank has not, or has not come.
+            LayerFailedError: Another rank has not.
+            TransferError: Another rank has not come.
         """
         if threading.current_thread() is self._state.async_worker:
             return
-        coordinator = get_ep_group()
+        coordinator, boards = get_ep_group(), session_of(self._state).boards
         rank = coordinator.rank_in_group
         failed = torch.tensor([0 if error is None else rank + 1], dtype=torch.int32)
         try:
-            work = all_reduce(failed, op=ReduceOp.MAX, group=coordinator.cpu_group, async_op=True)
-            work.wait(self._limit)
+            group = coordinator.cpu_group
+            work = all_reduce(failed, op=ReduceOp.MAX, group=group, async_op=True)
+            with boards.model.during("waiting for ranks"):
+                work.wait(self._limit)
         except RuntimeError as lost:  # of torch: time is over, or a connection is closed
             raise TransferError(
                 f"ranks pull expert weights: not all came in {self._limit.total_seconds():g} s "
                 f"({lost}). {_who_is_missing(coordinator)}"
             ) from lost
         if error is None and (first := int(failed)):
-            raise TransferError(
-                f"ranks pull expert weights: EP rank {first - 1} has failed, see its log"
-            )
+            raise LayerFailedError(f"on EP rank {first - 1}, see its log")
 
 
 def _who_is_missing(coordinator: Any) -> str:

@@ -3,10 +3,11 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from vllm_eplb_plugin.engine.session import session_of
+from vllm_eplb_plugin.engine.session import Session, session_of
 from vllm_eplb_plugin.overrides.override import Override
 
 
@@ -15,17 +16,35 @@ def _override_loop(original: Callable[..., Any]) -> Callable[..., Any]:
 
         @functools.wraps(original)
         async def follow(state: Any, *args: Any, **kwargs: Any) -> None:
-            with session_of(state).rearrangements.failing(is_whole=True):
+            with _ending(session_of(state)):
                 await original(state, *args, **kwargs)
 
         return follow
 
     @functools.wraps(original)
     def transfer_run_periodically(state: Any, *args: Any, **kwargs: Any) -> None:
-        with session_of(state).rearrangements.failing(is_whole=True):
+        with _ending(session_of(state)):
             original(state, *args, **kwargs)
 
     return transfer_run_periodically
+
+
+@contextmanager
+def _ending(session: Session) -> Iterator[None]:
+    """Let the other ranks know of an error that ends the worker of this one."""
+    try:
+        with session.rearrangements.failing(is_whole=True):
+            yield
+    except Exception as error:
+        worker = session.boards.worker
+        phase, layer = worker.doing.phase, worker.doing.layer
+        of_layer = "" if layer is None else f" of layer {layer}"
+        session.power.ask_to_turn_off(
+            f"the async worker has ended in phase {phase}{of_layer}, {type(error).__name__}: "
+            f"{error}"
+        )
+        worker.enter("ended", layer)
+        raise
 
 
 OVERRIDES = tuple(
@@ -35,7 +54,8 @@ OVERRIDES = tuple(
         kind="hook",
         replace=_override_loop,
         fixes="An error ends the async worker with a line of the log: the rearrangement that was "
-        "under way never ends, and no other one starts.",
+        "under way never ends, no other one starts, and every step asks all ranks in vain "
+        "(vLLM #57883).",
         delete_when="vLLM reports rearrangements.",
         releases=releases,
     )

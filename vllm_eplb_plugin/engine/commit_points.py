@@ -30,17 +30,31 @@ def commit_layer(model_state: Any, new: torch.Tensor, layer: int) -> None:
 
 def commit_all_layers(model_state: Any, new_physical_to_logical_map: torch.Tensor) -> None:
     """Stand for ``_commit_eplb_maps``: all layers of a model, sync."""
-    resize_placement(model_state, new_physical_to_logical_map.shape[1])
-    commit_model(model_state, new_physical_to_logical_map)
-    session_of(model_state).committed(model_state, range(model_state.model.num_moe_layers))
+    session = session_of(model_state)
+    carrier = session.carrier_of(model_state)
+    with session.boards.model.during("commit"):
+        resize_placement(model_state, new_physical_to_logical_map.shape[1])
+        new = carrier.without_what_is_left(
+            model_state.physical_to_logical_map, new_physical_to_logical_map
+        )
+        commit_model(model_state, new)
+        session.committed(model_state, range(model_state.model.num_moe_layers), carrier.left)
+    if carrier.given_up:
+        session.give_up(model_state, carrier.failure or "")
 
 
 def commit_one_layer(
     model_state: Any, new_physical_to_logical_map: torch.Tensor, layer: int
 ) -> None:
     """Stand for ``_commit_eplb_maps_for_layer`` of 0.20 and later: one layer's row, async."""
-    commit_layer(model_state, new_physical_to_logical_map, layer)
-    session_of(model_state).committed(model_state, range(layer, layer + 1))
+    session = session_of(model_state)
+    with session.boards.model.during("commit", layer):
+        if not session.carrier_of(model_state).given_up:
+            commit_layer(model_state, new_physical_to_logical_map, layer)
+        session.committed(model_state, range(layer, layer + 1))
+    # The worker waits until vLLM tells it so, a moment later.
+    is_last = layer + 1 == model_state.model.num_moe_layers
+    session.boards.worker.enter("idle" if is_last else "waiting for ranks")
 
 
 def _commit_one_of_all_layers(

@@ -121,6 +121,8 @@ def _are_in_force(state: Any, placements: list[torch.Tensor]) -> bool:
 
 
 def _worker(state: Any) -> str:
+    if session_of(state).power.is_stuck:
+        return "stuck"
     ended = state.async_worker is None or not state.async_worker.is_alive()
     return "ended" if is_under_way(state) and ended else "alive"
 
@@ -134,6 +136,12 @@ def _what_forbids(came: list[Coming]) -> str | None:
         return (
             f"vLLM's async worker of the EP ranks {ended} has ended amid a rearrangement, and only "
             "a restart gets the others out of it (its error is in the log)"
+        )
+    stuck = [rank for rank, coming in enumerate(came) if coming.message["worker"] == "stuck"]
+    if stuck:
+        return (
+            "EPLB was turned off while a worker stood still, which may still write into the "
+            "buffers that are needed to move experts back: only a restart ends that"
         )
     return None
 

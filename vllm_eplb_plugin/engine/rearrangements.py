@@ -25,14 +25,17 @@ from vllm_eplb_plugin.observe.events import (
     RearrangementFailed,
     RearrangementRejected,
     RearrangementSkipped,
+    RearrangementStalled,
     RearrangementStarted,
     Trigger,
 )
 from vllm_eplb_plugin.observe.identity import ModelId
 from vllm_eplb_plugin.observe.progress import Outcome, Rearrangement
+from vllm_eplb_plugin.observe.status import UnderWay
 from vllm_eplb_plugin.planning.guard import Plan
 
 _NOTHING_TO_CHANGE = "the plan is the placement in force"
+_WHOLE = "What was committed is whole and stays"
 
 logger = logging.getLogger("vllm.eplb_plugin")
 
@@ -98,6 +101,15 @@ class Rearrangements:
             self._tell(RearrangementStarted(*followed.moment(self.step)))
         self._unplanned = deque(self._followed.values())
 
+    def under_way(self) -> UnderWay | None:
+        """Say what has begun and not ended; any thread may ask."""
+        for followed in list(self._followed.values()):
+            if followed.progress.is_open:
+                awaited = followed.progress.awaited
+                left = None if awaited is None else len(awaited)
+                return UnderWay(followed.progress.number, followed.seconds, left)
+        return None
+
     def to_plan(self, mode: Mode) -> Moved | None:
         """Return the model that is planned next; None: nobody follows what is planned now."""
         # Elastic EP before 0.24 starts a sync one while the async worker is still planning.
@@ -139,7 +151,7 @@ class Rearrangements:
         )
         self._log.tell(planned.events)
 
-    def committed(self, model_index: int, layers: range) -> None:
+    def committed(self, model_index: int, layers: Iterable[int]) -> None:
         """Take notice that layers of a model just became visible."""
         followed = self._followed.get(model_index)
         if followed is None or followed.plan is None:
@@ -163,10 +175,15 @@ class Rearrangements:
             is_whole: Whether every layer's weights are where its maps say, as they are unless the
                 thread that runs the model failed between the two.
         """
-        whole = "What was committed is whole and stays"
         broken = "Weights may be where the maps do not say: do not go on serving"
-        reason = f"{type(error).__name__}: {error}. {whole if is_whole else broken}"
+        reason = f"{type(error).__name__}: {error}. {_WHOLE if is_whole else broken}"
         self.end_open("failed", reason)
+
+    def give_up(self, outcome: Outcome, why: str, model_index: int | None = None) -> None:
+        """Fail the rearrangement of a model, or of all, of which nothing more is committed."""
+        for followed in self._followed.values():
+            if model_index in (None, followed.model.id.model_index):
+                self._end(followed, outcome, f"{why}. {_WHOLE}")
 
     @contextmanager
     def failing(self, is_whole: bool) -> Iterator[None]:
@@ -184,11 +201,12 @@ class Rearrangements:
                 return False
             self.outcomes[outcome] += 1
         moment, seconds = followed.moment(self.step), followed.seconds
-        if outcome == "failed":
+        if outcome in ("failed", "stalled"):
             logger.error(
-                "EPLB rearrangement %d of %s failed: %s.",
+                "EPLB rearrangement %d of %s %s: %s.",
                 moment.rearrangement,
                 moment.model,
+                outcome,
                 reason,
             )
         if outcome != "finished":
@@ -227,4 +245,6 @@ def _ended(
         return RearrangementRejected(*moment, seconds, reason)
     if outcome == "drained":
         return RearrangementDrained(*moment, seconds, left)
+    if outcome == "stalled":
+        return RearrangementStalled(*moment, seconds, reason, left)
     return RearrangementFailed(*moment, seconds, reason, left)

@@ -1,23 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """All that the plugin keeps of one `EplbState`, found through one attribute."""
 
+import functools
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 from torch.distributed import ProcessGroup
 
+from vllm_eplb_plugin.engine.boards import Boards
+from vllm_eplb_plugin.engine.carrying import ModelCarrier
 from vllm_eplb_plugin.engine.commit_checks import CommitChecks
 from vllm_eplb_plugin.engine.committer import Committer
 from vllm_eplb_plugin.engine.peers import Peers
 from vllm_eplb_plugin.engine.planner import Planner
+from vllm_eplb_plugin.engine.power import Power
+from vllm_eplb_plugin.engine.rank_status import tell_status
 from vllm_eplb_plugin.engine.rearrangements import Moved, Rearrangements
 from vllm_eplb_plugin.engine.serving_meetings import ServingMeetings
+from vllm_eplb_plugin.engine.watch import Watch
 from vllm_eplb_plugin.observe.event_log import EventLog
-from vllm_eplb_plugin.observe.events import Placement
+from vllm_eplb_plugin.observe.events import Mode, Placement, StallBegan, StallEnded, TurnedOff
 from vllm_eplb_plugin.observe.identity import ModelId, Source
+from vllm_eplb_plugin.observe.status import Stall
+from vllm_eplb_plugin.planning.asking import Asker
 from vllm_eplb_plugin.settings import Settings
 
 _ATTRIBUTE = "eplb_session"
@@ -31,6 +39,7 @@ class ModelSession:
     committer: Committer
     checks: CommitChecks | None
     """None: nothing is compared after a commit."""
+    carrier: ModelCarrier
     peers: Peers | None = None
     """None: weights get to other ranks by vLLM's communicator alone."""
 
@@ -59,7 +68,18 @@ class Session:
         """None: vLLM's policy plans, from what vLLM counts."""
         if settings.planning is not None:
             self.planner = Planner(settings.planning, self.rearrangements)
+        self.boards = Boards()
+        self.asker = Asker()
         self.meetings = ServingMeetings()
+        self.power = Power()
+        self.watch: Watch | None = None
+        """None: nothing was served yet."""
+        self.transfer = ""
+        """How weights get to other ranks."""
+        self.status_is_lost = False
+        """It could not be written, and that was told."""
+        self.seconds = 0.0
+        """Of the thread that runs the model, in EPLB."""
         self.asleep: Any = None
         """What was kept of a state whose memory is dropped (`engine.sleep`)."""
         self._models: dict[int, ModelSession] = {}
@@ -67,6 +87,7 @@ class Session:
     def attach(self, state: Any) -> None:
         """Let the session be found from an `EplbState`."""
         setattr(state, _ATTRIBUTE, self)
+        self.boards.state = state
 
     def add(
         self,
@@ -88,7 +109,8 @@ class Session:
         checks = None
         if self.settings.check_weights:
             checks = CommitChecks(model_id, model_state, group, self.log, meet_all)
-        model = ModelSession(moved, Committer(*_maps_of(model_state)), checks)
+        carrier = ModelCarrier(self.boards, len(weights))
+        model = ModelSession(moved, Committer(*_maps_of(model_state)), checks, carrier)
         self._models[id(model_state)] = model
         setattr(model_state, _ATTRIBUTE, self)
         self.tell_placement(model_state, group)
@@ -110,6 +132,52 @@ class Session:
             logical_load=None,
         )
         self.log.tell(lambda: (event,))
+
+    def begin_watch(self) -> None:
+        """Begin to look who stands still, now that the model serves."""
+        self.watch = Watch(
+            self.settings.watch,
+            self.boards,
+            self.power,
+            step=lambda: self.rearrangements.step,
+            told=self._tell_stall,
+            looked=functools.partial(tell_status, self),
+        )
+        for model in self._models.values():
+            model.carrier.watch = self.watch
+
+    def _tell_stall(self, stall: Stall, begins: bool) -> None:
+        event = StallBegan if begins else StallEnded
+        self.log.tell(
+            lambda: (event(stall.rank, stall.thread, stall.phase, stall.layer, stall.seconds),)
+        )
+
+    def start(self, mode: Mode) -> None:
+        """Take notice that a rearrangement of all models begins."""
+        self.rearrangements.start(mode, self.moved)
+        for model in self._models.values():
+            model.carrier.begin()
+
+    def give_up(self, model_state: Any, why: str) -> None:
+        """Take notice that nothing more of a model's rearrangement is committed, on any rank."""
+        index = self._models[id(model_state)].moved.id.model_index
+        self.rearrangements.give_up("failed", why, index)
+
+    def asks_to_turn_off(self) -> bool:
+        """Say whether this rank cannot go on, and the others can know why."""
+        why = self.power.asks_to_turn_off
+        if why is None:
+            return False
+        return self.watch is None or self.watch.is_known(why, self.power.asked_at)
+
+    def reasons(self) -> str:
+        """Say which ranks give up what is under way, and why."""
+        return self.power.asks_to_turn_off or "" if self.watch is None else self.watch.reasons()
+
+    def turned_off(self, why: str) -> None:
+        """Take notice that EPLB is off on all ranks since this step."""
+        self.power.turn_off(why)
+        self.log.tell(lambda: (TurnedOff(why),))
 
     def weights_replaced(self) -> None:
         """Take notice that somebody replaces weights who has asked for it."""
@@ -151,10 +219,17 @@ class Session:
             model.committer = Committer(*maps)
         return model.committer
 
-    def committed(self, model_state: Any, layers: range) -> None:
-        """Take notice that layers of a model just became visible."""
+    def carrier_of(self, model_state: Any) -> ModelCarrier:
+        """Find who answers for the model's transfers."""
+        return self._models[id(model_state)].carrier
+
+    def committed(
+        self, model_state: Any, layers: range, but: Collection[int] = frozenset()
+    ) -> None:
+        """Take notice that layers of a model, but for some, just became visible."""
         model = self._models[id(model_state)]
-        self.rearrangements.committed(model.moved.id.model_index, layers)
+        visible = [layer for layer in layers if layer not in but]
+        self.rearrangements.committed(model.moved.id.model_index, visible)
         if model.checks is not None:
             model.checks.check(model_state, layers)
 

@@ -3,6 +3,7 @@
 
 import functools
 import threading
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -54,7 +55,10 @@ def make_state(
         )
     if parallel_config.eplb_config.use_async:
         limit_switch_interval(settings.switch_interval_ms)
-    Session(settings, _source()).attach(state)
+    session = Session(settings, _source())
+    session.attach(state)
+    if device.type != "cpu":
+        session.asker.prepare = functools.partial(torch.accelerator.set_device_index, device)
     original(state, parallel_config, device)
     # When nothing is left that might fail on this rank alone.
     agree_when_all_come(state, settings)
@@ -108,8 +112,14 @@ def _override_policy(_: None) -> property:
             origin = policy.origin if isinstance(policy, Asked) else None
             session.rearrangements.planned(plan, mode, origin)
 
+        def within_limit(question: Callable[[], torch.Tensor]) -> torch.Tensor:
+            limit = session.settings.watch.give_up_after_s
+            placement: torch.Tensor = session.asker.ask(question, limit)
+            return placement
+
         asks_again = session.settings.check_weights and repeats
-        return GuardedPolicy(policy, group, planned, elastic, asks_again)
+        says = session.boards.here.enter
+        return GuardedPolicy(policy, group, planned, elastic, asks_again, within_limit, says)
 
     def put(self: Any, policy: Any) -> None:
         session = session_of(self)
@@ -134,6 +144,11 @@ def _override_step(original: _Method) -> _Method:
         if not is_profile:
             rearrangements.step += 1
             rearrangements.trigger = "interval"
+            if session.power.state == "off":
+                return
+            if session.watch is None:
+                session.begin_watch()
+        started = time.perf_counter()
         try:
             if not is_profile and planner is not None and planner.counts:
                 rearrangements.trigger = before_step(self, planner, is_dummy, log_stats)
@@ -143,6 +158,7 @@ def _override_step(original: _Method) -> _Method:
             raise
         finally:
             rearrangements.trigger = "other"
+            session.seconds += time.perf_counter() - started
 
     return step
 
@@ -158,9 +174,10 @@ def follow_rearrange(original: _Method) -> _Method:
         session = session_of(self)
         rearrangements = session.rearrangements
         session.look_before_moving(self.model_states.values(), get_ep_group().cpu_group)
-        rearrangements.start("async" if self.is_async else "sync", session.moved)
+        session.start("async" if self.is_async else "sync")
         counting = nullcontext() if session.planner is None else session.planner.rearranging()
-        with rearrangements.failing(is_whole=False), counting:
+        loads = session.boards.model.during("loads")
+        with rearrangements.failing(is_whole=False), counting, loads:
             answer = original(self, is_profile, *args, **kwargs)
         if not self.is_async:
             # From 0.27 on, vLLM leaves out a model on ROCm whose gain is below 5 %.

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from vllm_eplb_plugin.engine.carrying import ModelCarrier
+from vllm_eplb_plugin.engine.session import Session, session_of
 from vllm_eplb_plugin.overrides.override import Override
 
 _WORKER = "vllm.distributed.eplb.async_worker"
@@ -33,13 +35,17 @@ class Handover:
     """``[layers, physical]`` on the CPU: the placement in force, at least of layers to come."""
     new: torch.Tensor
     """``[layers, physical]`` on the CPU."""
+    session: Session
+    carrier: ModelCarrier
     stream: Any = None
     """On which the worker transfers; from 0.20 on."""
 
     def includes(self, layer: int) -> bool:
         """Say whether a layer is handed over: it changes, or it is the last."""
-        is_last = layer + 1 >= len(self.new)
-        return is_last or not np.array_equal(self.old[layer].numpy(), self.new[layer].numpy())
+        if layer + 1 >= len(self.new):
+            return True
+        changes = not np.array_equal(self.old[layer].numpy(), self.new[layer].numpy())
+        return changes and not self.carrier.given_up
 
     def layers_from(self, layer: int) -> Iterator[int]:
         """Find the layers to be handed over from this one on, in order."""
@@ -54,10 +60,12 @@ def _override_run(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def run_rebalance_experts(*args: Any, **kwargs: Any) -> Any:
         _now.set(None)
+        # Names of parameters depend on the release.
+        model_state, _, old, stream = (*args, *kwargs.values())
+        session = session_of(model_state)
+        session.boards.here.enter("loads")
         new = original(*args, **kwargs)
-        # The last parameter's name depends on the release.
-        old, stream = (*args, *kwargs.values())[-2:]
-        _now.set(Handover(old, new, stream))
+        _now.set(Handover(old, new, session, session.carrier_of(model_state), stream))
         return new
 
     return run_rebalance_experts
@@ -72,6 +80,8 @@ def _override_result(original: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         now = _now.get()
         if now is None or now.includes(layer_idx):
+            if now is not None:
+                now.session.boards.here.enter("waiting for the model", layer_idx)
             return original(
                 layer_idx, new_physical_to_logical_map, transfer_metadata, consumed_event
             )
@@ -91,7 +101,9 @@ def begin_handover(model_state: Any, old: torch.Tensor) -> None:
             its ``buffer_lock``, before it looks which layer to transfer.
         old: ``[layers, physical]`` on the CPU, the placement in force.
     """
-    handover = Handover(old, model_state.new_physical_to_logical_map)
+    session = session_of(model_state)
+    new = model_state.new_physical_to_logical_map
+    handover = Handover(old, new, session, session.carrier_of(model_state))
     model_state.eplb_handover = handover
     model_state.layer_to_transfer = next(handover.layers_from(0))
 

@@ -25,7 +25,7 @@ from vllm_eplb_plugin.engine.commit_points import commit_all_layers, commit_one_
 from vllm_eplb_plugin.engine.state_hooks import follow_rearrange
 from vllm_eplb_plugin.engine.unchanged_layers import begin_handover, pass_over_unchanged
 from vllm_eplb_plugin.overrides.override import Override
-from vllm_eplb_plugin.transfer import peer_layer, unchanged_layers
+from vllm_eplb_plugin.transfer import peer_layer, surviving, unchanged_layers
 from vllm_eplb_plugin.transfer.own_buffers import in_own_buffers
 
 logger = init_logger("vllm.eplb_plugin")
@@ -145,7 +145,8 @@ def _override_move_to_buffer(original: Callable[..., Any]) -> Callable[..., Any]
             return fill(cuda_stream=cuda_stream, **kwargs)
 
     pull_or_send = peer_layer.pull_from_peers(move_to_buffer, before_0_20=True)
-    return unchanged_layers.unless_unchanged(pull_or_send, before_0_20=True)
+    moves = unchanged_layers.unless_unchanged(pull_or_send, before_0_20=True)
+    return surviving.survive(moves, before_0_20=True)
 
 
 OVERRIDES = (
@@ -198,7 +199,7 @@ OVERRIDES = (
         "layer out of the buffer (vLLM #32881 made only the transfer stream wait), nor does the "
         "model's stream wait for it: a slot can get the weights of another expert. And buffers are "
         f"like the first MoE layer's tensors, whatever the layer. {unchanged_layers.FIXES} "
-        f"{peer_layer.FIXES}",
+        f"{peer_layer.FIXES} {surviving.FIXES}",
         delete_when="vLLM 0.19 is no longer supported: 0.20 copies on the transfer stream.",
         releases="<0.20",
     ),

@@ -11,6 +11,9 @@ from vllm_eplb_plugin.observe.event_heads import Head as Head
 from vllm_eplb_plugin.observe.event_heads import Mode as Mode
 from vllm_eplb_plugin.observe.event_heads import ModelEvent as ModelEvent
 from vllm_eplb_plugin.observe.event_heads import RearrangementEvent as RearrangementEvent
+from vllm_eplb_plugin.observe.health_events import StallBegan as StallBegan
+from vllm_eplb_plugin.observe.health_events import StallEnded as StallEnded
+from vllm_eplb_plugin.observe.health_events import TurnedOff as TurnedOff
 from vllm_eplb_plugin.observe.identity import Source as Source
 
 Trigger = Literal["interval", "balancedness", "changed_load", "other"]
@@ -143,6 +146,13 @@ class RearrangementFailed(RearrangementEnded):
 
 
 @dataclass(frozen=True)
+class RearrangementStalled(RearrangementFailed):
+    """It was given up on all ranks, because on one of them it stood still for too long."""
+
+    kind: ClassVar[str] = "rearrangement_stalled"
+
+
+@dataclass(frozen=True)
 class Placement(ModelEvent):
     """Which logical expert every slot holds, told by EP rank 0 of each stage only.
 
@@ -209,6 +219,10 @@ EVENTS: tuple[type[Event], ...] = (
     RearrangementRejected,
     RearrangementDrained,
     RearrangementFailed,
+    RearrangementStalled,
+    StallBegan,
+    StallEnded,
+    TurnedOff,
     Placement,
     WeightsChecked,
     MapsChecked,

@@ -24,6 +24,9 @@ arrive; planning: in the policy; agreeing: ranks vote on a placement; transfer: 
 arrive; waiting for ranks: this rank has the layer, others may not; waiting for the model: a layer
 was handed over and is not committed; commit; ended: the thread has, by an error."""
 
+Thread = Literal["process", "model", "worker"]
+"""Who stands still: a whole rank, the thread that runs its model, or vLLM's async worker."""
+
 WAITS_FOR_OTHERS: frozenset[Phase] = frozenset(
     {"idle", "loads", "agreeing", "waiting for ranks", "waiting for the model"}
 )

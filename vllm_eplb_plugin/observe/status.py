@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vllm_eplb_plugin.observe.event_heads import Mode
-from vllm_eplb_plugin.observe.phases import Phase
+from vllm_eplb_plugin.observe.phases import Phase, Thread
 from vllm_eplb_plugin.observe.progress import Outcome
 
 STATUS_SCHEMA = 1
@@ -38,7 +38,7 @@ class Stall:
 
     rank: int
     """EP rank that does not go on, and not one that waits for it."""
-    thread: Literal["process", "model", "worker"]
+    thread: Thread
     phase: Phase
     """In which it stands; of a process that tells nothing any more, the last that it told."""
     layer: int | None

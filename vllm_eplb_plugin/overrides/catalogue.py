@@ -60,6 +60,7 @@ _WHERE = {
         "engine.added_model:OVERRIDES",
         "engine.commit_points:OVERRIDES",
         "engine.async_worker:OVERRIDES",
+        "engine.readiness:OVERRIDES",
         "engine.unchanged_layers:OVERRIDES",
         "transfer.from_buffer:OVERRIDES",
         "transfer.own_buffers:OVERRIDES",

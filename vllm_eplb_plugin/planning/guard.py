@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """No placement leaves a policy unchecked, and no rank acts on one that another rank has not."""
 
+import functools
 import hashlib
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch.distributed import ProcessGroup, ReduceOp, all_reduce
@@ -45,6 +46,9 @@ class Plan:
         return count_changed_slots(self.old, self.new)
 
 
+GuardPhase = Literal["planning", "agreeing", "waiting for ranks"]
+
+
 class Policy(Protocol):
     """A policy is what vLLM calls one: it plans a placement from a load."""
 
@@ -78,6 +82,10 @@ class GuardedPolicy:
     """Whether the policy is asked a second time, with the same load and its own placement in force,
     and has to answer with the same: where it does not, it plans from another placement than the one
     it is given."""
+    within_limit: Callable[[Callable[[], torch.Tensor]], torch.Tensor] = lambda ask: ask()
+    """Asks the policy, and raises if it takes too long."""
+    says: Callable[[GuardPhase], None] = lambda phase: None
+    """Told what goes on."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.policy, name)
@@ -117,20 +125,20 @@ class GuardedPolicy:
         # On a CPU device this is the map that the commit will overwrite.
         in_force = None if old is None else old.cpu().long().clone()
         proposal, rejection, seconds = torch.empty(0, dtype=torch.long), None, 0.0
-        _guarded.now = True
+        self.says("planning")
         started = time.perf_counter()
         try:
             question = (weight, num_replicas, num_groups, num_nodes, num_ranks)
-            answer = self._ask(old, *question)
+            answer = self.within_limit(lambda: self._ask_once(old, *question))
             seconds = time.perf_counter() - started
             validate_placement(answer, shape, weight.shape[1], self.allow_empty_slots)
             proposal = answer.long().contiguous()
             if self.asks_again and old is not None:
-                _must_be_the_same(proposal, self._ask(proposal.clone(), *question))
+                again = functools.partial(self._ask_once, proposal.clone(), *question)
+                _must_be_the_same(proposal, self.within_limit(again))
         except Exception as error:  # a policy is foreign code: however it fails is its verdict
             rejection = f"{type(error).__name__}: {error}"
-        finally:
-            _guarded.now = False
+        self.says("agreeing")
         rejection = self._agree(proposal, rejection)
         if rejection is None:
             new = proposal
@@ -144,7 +152,16 @@ class GuardedPolicy:
         self.on_plan(
             Plan(weight.cpu(), old_placement, new, num_ranks, rejection, num_nodes, seconds)
         )
+        self.says("waiting for ranks")
         return new
+
+    def _ask_once(self, *question: Any) -> torch.Tensor:
+        """Ask the policy, of which no part is guarded a second time."""
+        _guarded.now = True
+        try:
+            return self._ask(*question)
+        finally:
+            _guarded.now = False
 
     def _ask(
         self,

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 if TYPE_CHECKING:
     from vllm_eplb_plugin.transfer.peer_layer import PeerLayer
+    from vllm_eplb_plugin.transfer.surviving import Carrier
 
 _ALIGNMENT = 256
 """Of tensors in a buffer, in bytes: what a GPU's allocator gives."""
@@ -59,6 +60,10 @@ class LayerWeights(list[torch.Tensor]):
         """Into which the layer's experts are received; None: into those that vLLM made."""
         self.peers: PeerLayer | None = None
         """From which ranks experts are pulled; None: all come through vLLM's communicator."""
+        self.number = -1
+        """Which MoE layer of its model it is."""
+        self.carrier: Carrier | None = None
+        """Who answers for a transfer that fails; None: it is raised."""
 
     def fits(self, other: "LayerWeights") -> bool:
         """Say whether buffers made like this layer's tensors can take the other layer's."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vllm_eplb_plugin.overrides.override import Override
-from vllm_eplb_plugin.transfer import peer_layer, unchanged_layers
+from vllm_eplb_plugin.transfer import peer_layer, surviving, unchanged_layers
 from vllm_eplb_plugin.transfer.layer_weights import buffers_of
 
 _EPLB = "vllm.distributed.eplb"
@@ -39,7 +39,7 @@ def in_own_buffers(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _override_move_to_buffer(original: Callable[..., Any]) -> Callable[..., Any]:
     pull_or_send = peer_layer.pull_from_peers(in_own_buffers(original))
-    return unchanged_layers.unless_unchanged(pull_or_send)
+    return surviving.survive(unchanged_layers.unless_unchanged(pull_or_send))
 
 
 OVERRIDES = (
@@ -49,7 +49,7 @@ OVERRIDES = (
             signature=_LAYER + rest,
             kind="replace",
             replace=_override_move_to_buffer,
-            fixes=f"{_FIXES} {unchanged_layers.FIXES} {peer_layer.FIXES}",
+            fixes=f"{_FIXES} {unchanged_layers.FIXES} {peer_layer.FIXES} {surviving.FIXES}",
             delete_when=f"{_DELETE_WHEN} And it leaves out layers that do not change, and reads "
             "weights of ranks on the same host from their memory.",
             releases=releases,

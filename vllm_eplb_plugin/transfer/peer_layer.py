@@ -18,6 +18,7 @@ import torch
 from vllm_eplb_plugin.transfer.layer_weights import buffers_of
 from vllm_eplb_plugin.transfer.pulls import Pull, Slots, plan_pulls, sent_by_message
 from vllm_eplb_plugin.transfer.received import Received
+from vllm_eplb_plugin.transfer.surviving import LayerFailedError
 
 FIXES = (
     "By default, where NIXL is not installed, experts go row after row through the host and "
@@ -106,9 +107,9 @@ def pull_from_peers(original: Callable[..., Any], before_0_20: bool = False) -> 
                         others["migration_batches"] = None
                     send(new_indices=sent, **others)
                 _wait_for_copies(expert_weights[0].device)
-        except BaseException as error:
+        except Exception as error:
             layer.arrive(error)
-            raise
+            raise LayerFailedError(f"{type(error).__name__}: {error}") from error
         layer.arrive(None)
         first = layer.ep_rank * num_local_experts
         mine = slice(first, first + num_local_experts)
