@@ -3,6 +3,7 @@
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ import psutil  # type: ignore[import-untyped]
 from eval.errors import ServerError
 
 _SHARED = "/dev/shm/"
+_DELETED = " (deleted)"
 _MIB = 2**20
 
 
@@ -54,31 +56,47 @@ def usage_of(session: int) -> Usage:
             descriptors += process.num_fds()
         except psutil.Error:  # it has ended meanwhile
             continue
-    size = sum(_size(path) for path in shared_files(session))
-    return Usage(threads, descriptors, size // _MIB)
+    return Usage(threads, descriptors, _shared_bytes(session) // _MIB)
 
 
 def shared_files(session: int) -> set[Path]:
-    """Find the files in /dev/shm that its processes have mapped or open."""
-    return {path for pid in processes_of(session) for path in _shared_by(pid)}
+    """Find the files in /dev/shm that its processes have mapped and that have a name."""
+    every = {one.path for pid in processes_of(session) for one in _mapped(pid)}
+    return {Path(path) for path in every if not path.endswith(_DELETED)}
 
 
-def _shared_by(pid: int) -> Iterator[Path]:
+class _Mapped(NamedTuple):
+    """A part of a file in /dev/shm that a process has mapped."""
+
+    file: tuple[str, str]
+    """Device and inode."""
+    size: int
+    path: str
+
+
+def _mapped(pid: int) -> Iterator[_Mapped]:
     try:
-        maps = Path(f"/proc/{pid}/maps").read_text(errors="replace")
-    except OSError:
+        lines = Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines()
+    except OSError:  # it has ended meanwhile
         return
-    for line in maps.splitlines():
-        at = line.find(_SHARED)
-        if at >= 0 and not line.endswith(" (deleted)"):
-            yield Path(line[at:])
+    for line in lines:
+        if _SHARED not in line:
+            continue
+        addresses, _, _, device, inode, path = line.split(maxsplit=5)
+        first, last = (int(address, 16) for address in addresses.split("-"))
+        yield _Mapped((device, inode), last - first, path)
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_blocks * 512
-    except OSError:
-        return 0
+def _shared_bytes(session: int) -> int:
+    """Of all that its processes have mapped, the files without a name, too; each counts once."""
+    sizes: dict[tuple[str, str], int] = {}
+    for pid in processes_of(session):
+        of_process: dict[tuple[str, str], int] = defaultdict(int)
+        for one in _mapped(pid):
+            of_process[one.file] += one.size
+        for file, size in of_process.items():
+            sizes[file] = max(size, sizes.get(file, 0))
+    return sum(sizes.values())
 
 
 def _title(pid: int) -> str:
