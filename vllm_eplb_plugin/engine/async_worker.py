@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from vllm_eplb_plugin.engine.ending import WorkerEnds
 from vllm_eplb_plugin.engine.session import Session, session_of
 from vllm_eplb_plugin.overrides.override import Override
 
@@ -33,8 +34,9 @@ def _override_loop(original: Callable[..., Any]) -> Callable[..., Any]:
 def _ending(session: Session) -> Iterator[None]:
     """Let the other ranks know of an error that ends the worker of this one."""
     try:
-        with session.rearrangements.failing(is_whole=True):
-            yield
+        yield
+    except WorkerEnds:
+        return
     except Exception as error:
         worker = session.boards.worker
         phase, layer = worker.doing.phase, worker.doing.layer
@@ -44,6 +46,7 @@ def _ending(session: Session) -> Iterator[None]:
             f"{error}"
         )
         worker.enter("ended", layer)
+        session.rearrangements.fail(error, is_whole=True)
         raise
 
 

@@ -77,8 +77,9 @@ class ModelCarrier:
 
     def survives(self, layer: int, error: Exception) -> bool:
         """Take note of a transfer that failed on this rank, and in sync mode on all of them."""
-        what = f"{type(error).__name__}: {error}"
         if self._boards.is_worker:
+            named = isinstance(error, LayerFailedError)
+            what = str(error) if named else f"{type(error).__name__}: {error}"
             self.failure = f"the transfer of layer {layer} failed, {what}"
             logger.error("EPLB: %s. The rearrangement under way is given up.", self.failure)
             self._let_know(self.failure)

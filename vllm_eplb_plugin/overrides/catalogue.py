@@ -71,6 +71,7 @@ _WHERE = {
         "engine.model_runner_v2:OVERRIDES",
         "engine.adapters:OVERRIDES",
         "engine.weight_updates:OVERRIDES",
+        "engine.forwards:OVERRIDES",
         "engine.sleep:OVERRIDES",
     ),
     "requests": ("front_end.adapters:OVERRIDES",),
