@@ -27,7 +27,7 @@ def test_answers_are_the_same_after_a_reload_and_after_one_amid_requests(
     plugin = {"loopback": True, "check_weights": True, "rank_timeout_s": 3.0}
     arm = {"name": "reloaded", "eplb": eplb, "plugin": plugin}
     events = tmp_path / "events"
-    extension = "tests.e2e.worker_extension.KeptWeights"
+    extension = "eval.serving.kept_experts.KeptExperts"
     with serving(tmp_path, arm, events, "--worker-extension-cls", extension) as server:
         assert not experts_are_elsewhere(events)
         status, said = post(server.url, "collective_rpc", method="keep_experts")

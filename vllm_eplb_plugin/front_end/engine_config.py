@@ -32,7 +32,9 @@ def _override(original: Callable[..., Any]) -> Callable[..., Any]:
         if getattr(self, "enable_eplb", False):
             _say_once(*_examine(off))
             if off is None:
-                _check_planning(load_settings(additional_config))
+                settings = load_settings(additional_config)
+                _check_planning(settings)
+                _check_fault(settings, self.eplb_config.use_async)
             if isinstance(additional_config, dict):
                 self.additional_config = with_settings_of_environment(additional_config)
             if off is None and getattr(self, "enable_lora", False):
@@ -73,6 +75,13 @@ def _tell_metrics(settings: "Settings", config: Any) -> None:
         from vllm_eplb_plugin.front_end.metrics import tell_metrics
 
         tell_metrics(settings.metrics, config)
+
+
+def _check_fault(settings: "Settings", use_async: bool) -> None:
+    from vllm_eplb_plugin.fault_settings import fault_problem
+
+    if (problem := fault_problem(settings.fault, use_async)) is not None:
+        raise ValueError(problem)
 
 
 def _guard_adapters() -> None:
