@@ -30,6 +30,15 @@ Fault = Literal[Wrong, Broken]
 
 BROKEN: tuple[str, ...] = get_args(Broken)
 
+_OF_THE_WORKER = ("worker_raises", "worker_hangs", "worker_slow")
+
+
+def fault_problem(fault: Fault | None, use_async: bool) -> str | None:
+    """Say why a fault could never strike; None: it can."""
+    if fault in _OF_THE_WORKER and not use_async:
+        return f"fault={fault!r} breaks the async worker: set use_async in --eplb-config"
+    return None
+
 
 class FaultOptions(BaseModel):
     """Where and when EPLB breaks."""

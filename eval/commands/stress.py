@@ -30,6 +30,12 @@ def stress_command(
         float, typer.Option(min=1, help="Without any token, after which the server hangs.")
     ] = 60,
     rearrangements: Annotated[int, typer.Option(min=0, help="At least.")] = 1,
+    soak: Annotated[
+        bool,
+        typer.Option(
+            "--soak", help="Requests come, go and are broken off; ranks stop; weights are reloaded."
+        ),
+    ] = False,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY.PATH=VALUE", help="Another value, in YAML; repeatable."),
@@ -58,7 +64,11 @@ def stress_command(
     if arm not in names:
         raise ConfigError(f"--arm {arm}: {config_file} has no such arm, it has {', '.join(names)}")
     workload = StressWorkload(
-        seconds=seconds, streams=streams, hang_seconds=hang_seconds, rearrangements=rearrangements
+        seconds=seconds,
+        streams=streams,
+        hang_seconds=hang_seconds,
+        rearrangements=rearrangements,
+        soak=soak,
     )
     console = PlainConsole(highlight=False, soft_wrap=True)
     try:

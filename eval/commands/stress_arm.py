@@ -2,6 +2,7 @@
 """One arm, served and kept under load."""
 
 import time
+from collections.abc import Callable
 from datetime import datetime, timezone
 
 from rich.console import Console
@@ -9,15 +10,21 @@ from rich.console import Console
 from eval.activity.counts import read_activity
 from eval.activity.finished import finished_after
 from eval.activity.vllm_log import count_rearrangements
+from eval.commands.soak_acts import acts_on, keep_experts, with_reloads
 from eval.config.schema import Arm, Config
 from eval.load.churn import Load, keep_asking
+from eval.load.soak import Soak, soak
 from eval.results.folder import RunFolder
 from eval.results.memory import MemoryUse, with_rearrangements
 from eval.results.schema import ArmRun
 from eval.results.stress import LoadResult, StressWorkload
+from eval.results.trial import Trial
 from eval.secrets import SECRETS
 from eval.serving.memory_probe import MemoryProbe
 from eval.serving.served_arm import ServedArm, serve
+
+_SHORT = 2048
+"""Tokens of the longest request where the configuration does not say what the model can take."""
 
 
 def load_arm(
@@ -44,11 +51,13 @@ def load_arm(
         EvaluationError: The server did not start, or its events cannot be read.
     """
     arms = [(arm, folder.new_arm_folder(arm.name))]
+    if workload.soak:
+        config = with_reloads(config)
     with serve(config, arms, executable, console) as (one,):
         console.print(f"{one.label}: server ready after {one.ready_after:.1f} s, asking")
         probe, log_start = MemoryProbe(one.server.session, on_gpus), one.server.log.stat().st_size
         started, clock = datetime.now(timezone.utc).timestamp(), time.monotonic()
-        load = _ask(one, workload, probe, clock, console)
+        load, trial = _ask(config, one, workload, probe, console)
         asked = time.monotonic() - clock
         if load.problem is not None:
             stopped = "the server stopped answering"
@@ -70,24 +79,25 @@ def load_arm(
         log=str(one.server.log),
         load=LoadResult(requests=load.requests, tokens=load.tokens, problem=load.problem),
         memory=MemoryUse.of(probe.samples, probe.of_processes),
+        trial=trial,
     )
     return _with_rearrangements(run, config, arm, one)
 
 
 def _ask(
-    one: ServedArm,
-    workload: StressWorkload,
-    probe: MemoryProbe,
-    clock: float,
-    console: Console,
-) -> Load:
+    config: Config, one: ServedArm, workload: StressWorkload, probe: MemoryProbe, console: Console
+) -> tuple[Load, Trial | None]:
+    began = time.monotonic()
+
     def watch(load: Load) -> None:
-        passed = time.monotonic() - clock
+        passed = time.monotonic() - began
         probe.sample(passed)
         status.update(f"{passed:.0f} s of {workload.seconds:.0f} s, {load.requests} completions")
 
     with console.status("asking") as status:
-        return keep_asking(
+        if workload.soak:
+            return _soak(config, one, workload, watch)
+        load = keep_asking(
             one.server.url,
             one.server.model_name,
             workload.streams,
@@ -96,6 +106,22 @@ def _ask(
             watch,
             one.server.headers,
         )
+        return load, None
+
+
+def _soak(
+    config: Config, one: ServedArm, workload: StressWorkload, watch: Callable[[Load], None]
+) -> tuple[Load, Trial]:
+    longest = config.serve.option("max-model-len")
+    how = Soak(
+        streams=workload.streams,
+        seconds=workload.seconds,
+        hang_seconds=workload.hang_seconds,
+        limit=longest if isinstance(longest, int) else _SHORT,
+        ranks=config.serve.degree("data-parallel-size"),
+        acts=acts_on(one, config.serve.ranks, keep_experts(one)),
+    )
+    return soak(one.server.url, one.server.model_name, how, watch, one.server.headers)
 
 
 def _with_rearrangements(run: ArmRun, config: Config, arm: Arm, one: ServedArm) -> ArmRun:

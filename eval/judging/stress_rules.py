@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from eval.config.schema import Gate
 from eval.judging.activity_rules import evidence
 from eval.judging.arms import ArmToJudge, outcome
+from eval.judging.soak_rules import soak_rules
 from eval.results.memory import MemoryUse
 from eval.results.schema import ArmRun, RuleResult
 from eval.results.stress import StressWorkload
@@ -29,9 +30,14 @@ def stress_rules(gate: Gate, workload: StressWorkload, arm: ArmToJudge) -> Itera
     run = arm.run
     yield _answers(workload, run)
     wanted = gate.model_copy(update={"rearrangements": workload.rearrangements})
-    yield from evidence(wanted, arm)
+    for rule in evidence(wanted, arm):
+        # Before weights are replaced, experts are put back, in sync mode.
+        if rule.rule != "mode" or not workload.soak:
+            yield rule
     if run.memory and any(sample.gpu is not None for sample in run.memory.samples):
         yield from _memory(run.name, run.memory)
+    if workload.soak:
+        yield from soak_rules(run)
 
 
 def _answers(workload: StressWorkload, run: ArmRun) -> RuleResult:

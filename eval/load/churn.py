@@ -83,7 +83,7 @@ def keep_asking(
         end = time.monotonic() + seconds
         async with new_client(url, headers, timeout=None) as client:
             asking = [_stream(client, model, one, end, load) for one in range(streams)]
-            await until_all_are_done(asking, [_watch(hang_seconds, watch, load)])
+            await until_all_are_done(asking, [until_silent(hang_seconds, watch, load)])
 
     try:
         asyncio.run(ask())
@@ -119,7 +119,12 @@ async def _stream(
         load.tokens += generated
 
 
-async def _watch(hang_seconds: float, watch: Callable[[Load], None], load: Load) -> None:
+async def until_silent(hang_seconds: float, watch: Callable[[Load], None], load: Load) -> None:
+    """Call ``watch`` every two seconds, for as long as tokens arrive.
+
+    Raises:
+        CompletionError: None has for ``hang_seconds``.
+    """
     while True:
         await asyncio.to_thread(watch, load)
         silent = time.monotonic() - load.last_token

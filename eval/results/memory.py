@@ -21,6 +21,12 @@ class MemorySample(BaseModel):
     """Of its processes, resident."""
     gpu: int | None
     """None: there is none, or the driver does not tell."""
+    threads: int | None = None
+    """Of its processes, as the next two; none: an earlier harness did not look."""
+    descriptors: int | None = None
+    """Open files and connections."""
+    shared: int | None = None
+    """MiB of files in /dev/shm."""
     rearrangements: int | None = None
     """Finished by then; none: without the plugin nothing tells of their end."""
 
@@ -36,16 +42,27 @@ class MemoryUse(BaseModel):
     """From the second fifth of the time to the last, as the next; none: too few samples."""
     host_growth_mib: float | None
     """Of the host's memory."""
+    thread_growth: float | None = None
+    """Of its threads; none also of an earlier harness, as the next two."""
+    descriptor_growth: float | None = None
+    """Of open files and connections."""
+    shared_growth_mib: float | None = None
+    """Of files in /dev/shm."""
 
     @classmethod
     def of(cls, samples: list[MemorySample], of_processes: bool) -> "MemoryUse":
         """Of all samples, of which those that are kept leave a file short."""
         gpu = [sample.gpu for sample in samples if sample.gpu is not None]
         return cls(
+            thread_growth=grown_by([one.threads for one in samples if one.threads is not None]),
+            descriptor_growth=grown_by(
+                [one.descriptors for one in samples if one.descriptors is not None]
+            ),
+            shared_growth_mib=grown_by([one.shared for one in samples if one.shared is not None]),
             samples=samples[:: -(-len(samples) // _MOST_SAMPLES) or 1],
             of_processes=of_processes,
-            gpu_growth_mib=growth_mib(gpu),
-            host_growth_mib=growth_mib([sample.host for sample in samples]),
+            gpu_growth_mib=grown_by(gpu),
+            host_growth_mib=grown_by([sample.host for sample in samples]),
         )
 
 
@@ -64,7 +81,7 @@ def with_rearrangements(
     ]
 
 
-def growth_mib(values: Sequence[int]) -> float | None:
+def grown_by(values: Sequence[int]) -> float | None:
     """How much more the last fifth has than the second: the first is for warming up.
 
     Returns:

@@ -15,6 +15,7 @@ from eval.results.latency import LatencyTimes, LatencyWorkload
 from eval.results.memory import MemoryUse
 from eval.results.stress import LoadResult, StressWorkload
 from eval.results.surroundings import Machine, Seeds, Versions
+from eval.results.trial import Trial
 
 Verdict = Literal["passed", "failed", "not tested", "invalid", "interrupted", "could not run"]
 
@@ -125,6 +126,8 @@ class ArmRun(Activity):
     """What a stress run asked; none in others."""
     memory: MemoryUse | None = None
     """Of its server in a stress run; none in others."""
+    trial: Trial | None = None
+    """What happened to its server while it was soaked or a fault was ordered; none in others."""
 
 
 class ArmResult(ArmRun):

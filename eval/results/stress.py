@@ -15,6 +15,8 @@ class StressWorkload(BaseModel):
     """Without any token, after which the server counts as hanging."""
     rearrangements: int
     """That had to finish."""
+    soak: bool = False
+    """Requests of all lengths come, go and are broken off, and things happen to the server."""
 
 
 class LoadResult(BaseModel):

@@ -3,6 +3,7 @@
 
 from eval.results.memory import MemorySample
 from eval.serving.memory import gpu_memory_mib, gpu_memory_of_devices_mib, host_memory_mib
+from eval.serving.ranks import usage_of
 
 
 class MemoryProbe:
@@ -16,9 +17,17 @@ class MemoryProbe:
 
     def sample(self, seconds: float) -> None:
         """Take one."""
-        gpu = self._gpu()
-        host = host_memory_mib(self._session)
-        self.samples.append(MemorySample(seconds=round(seconds, 1), host=host, gpu=gpu))
+        gpu, host, held = self._gpu(), host_memory_mib(self._session), usage_of(self._session)
+        self.samples.append(
+            MemorySample(
+                seconds=round(seconds, 1),
+                host=host,
+                gpu=gpu,
+                threads=held.threads,
+                descriptors=held.descriptors,
+                shared=held.shared_mib,
+            )
+        )
 
     def _gpu(self) -> int | None:
         if self.of_processes:

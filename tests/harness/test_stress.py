@@ -28,7 +28,7 @@ from eval.load.churn import Load, keep_asking
 from eval.report.load import load_rows
 from eval.report.memory_plot import write_plot
 from eval.results.lock import alone_in
-from eval.results.memory import MemorySample, MemoryUse, growth_mib, with_rearrangements
+from eval.results.memory import MemorySample, MemoryUse, grown_by, with_rearrangements
 from eval.results.schema import EXIT_CODES, ArmRun, RuleResult
 from eval.results.stress import LoadResult, StressWorkload
 from eval.results.stress_of_schema_3 import StressResult
@@ -108,7 +108,7 @@ def test_what_goes_wrong_ends_it_at_once(then: str, problem: str, server: Comple
     ],
 )
 def test_growth_leaves_warming_up_out(values: list[int], growth: float | None) -> None:
-    assert growth_mib(values) == growth
+    assert grown_by(values) == growth
 
 
 def test_samples_tell_how_many_rearrangements_were_finished_by_then() -> None:

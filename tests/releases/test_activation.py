@@ -243,6 +243,17 @@ def test_a_policy_that_is_none_is_refused_before_a_worker_starts_where_eplb_is_a
     assert "made VllmConfig" in ask(True, loopback=True, planning={"policy": "incremental"})
 
 
+def test_a_fault_of_the_worker_is_refused_where_there_is_none(
+    register: Callable[[], None],
+) -> None:
+    register()
+    config = {"eplb_plugin": {"loopback": True, "fault": "worker_hangs"}}
+    arguments = EngineArgs(enable_eplb=True, additional_config=config)
+    arguments.eplb_config.use_async = False
+    with pytest.raises(ValueError, match="fault='worker_hangs' breaks the async worker"):
+        arguments.create_engine_config()
+
+
 def test_the_doctor_names_a_policy_that_is_none() -> None:
     planning = '{"planning": {"steps": ["keep_inplace"]}}'
     done = doctor(EPLB_PLUGIN=planning)

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.builders.http_server import Request, answering
-from tests.builders.statuses import NOW, model_status, rank_status
+from tests.builders.rank_statuses import NOW, model_status, rank_status
 from vllm_eplb_plugin.cli import ordering
 from vllm_eplb_plugin.cli.main import main
 from vllm_eplb_plugin.observe.commands import Command, CommandStatus

@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from tests.builders.statuses import rank_status
+from tests.builders.rank_statuses import rank_status
 from vllm_eplb_plugin.front_end import control_routes
 from vllm_eplb_plugin.front_end.control import OVERRIDES
 from vllm_eplb_plugin.observe import commands

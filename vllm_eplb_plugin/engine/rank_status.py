@@ -59,7 +59,9 @@ def rank_status(session: "Session") -> RankStatus:
         seconds_in_eplb=session.seconds,
         stalls=0 if watch is None else watch.stalls,
         stalled=[] if watch is None else watch.stalled,
-        events_dropped=0,
+        events_dropped=session.log.dropped,
+        reason=session.power.reason,
+        models=session.log.counts,
         commands=[] if session.commands is None else session.commands.status(),
     )
 

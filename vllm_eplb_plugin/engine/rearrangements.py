@@ -17,6 +17,7 @@ from vllm_eplb_plugin.engine.plan_events import (
     Origin,
     Planned,
     layers_committed,
+    load_measured,
     placement_events,
 )
 from vllm_eplb_plugin.observe.event_log import EventLog
@@ -130,6 +131,9 @@ class Rearrangements:
         if self.to_plan(mode) is None:
             return
         followed = self._unplanned.popleft()
+        if self._log.source.speaks_for_all:
+            moment = followed.moment(self.step)
+            self._log.tell(lambda: load_measured(moment, plan))
         if plan.rejection is not None:
             if self._end(followed, "rejected", plan.rejection):
                 logger.error(

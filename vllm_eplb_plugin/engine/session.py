@@ -63,7 +63,7 @@ class Session:
         """What vLLM set as the policy, or its compiled form, or the planner; the guard asks it."""
         self.default_policy: Any = None
         """What plans as vLLM's default policy does."""
-        self.log = EventLog(settings.events_dir, source)
+        self.log = EventLog(settings.events_dir, source, settings.metrics is not None)
         self.rearrangements = Rearrangements(self.log)
         self.planner: Planner | None = None
         """None: vLLM's policy plans, from what vLLM counts."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from vllm_eplb_plugin.fault_settings import Fault
+from vllm_eplb_plugin.faults.broken import BROKEN_OVERRIDES
 from vllm_eplb_plugin.faults.stale import STALE_PLAN, STALE_SOURCES
 from vllm_eplb_plugin.faults.weights import EXPERT_ROW_SWAPPED, WEIGHTS_NOT_MOVED
 from vllm_eplb_plugin.overrides.override import Override
@@ -93,5 +94,6 @@ FAULTS: dict[Fault, tuple[Override, ...]] = {
             delete_when="Never.",
         ),
     ),
+    **BROKEN_OVERRIDES,
 }
 """What is bound for each value of the setting `fault`, in loopback workers, on every release."""

@@ -32,16 +32,23 @@ def _override(original: Callable[..., Any]) -> Callable[..., Any]:
         if getattr(self, "enable_eplb", False):
             _say_once(*_examine(off))
             if off is None:
-                _check_planning(load_settings(additional_config))
+                settings = load_settings(additional_config)
+                _check_planning(settings)
+                _check_fault(settings, self.eplb_config.use_async)
             if isinstance(additional_config, dict):
                 self.additional_config = with_settings_of_environment(additional_config)
             if off is None and getattr(self, "enable_lora", False):
                 _guard_adapters()
         if not load_settings().enabled or not load_settings(additional_config).loopback:
-            return original(self, *args, **kwargs)
-        from vllm_eplb_plugin.front_end.loopback_config import create_loopback_config
+            config = original(self, *args, **kwargs)
+        else:
+            from vllm_eplb_plugin.front_end.loopback_config import create_loopback_config
 
-        return create_loopback_config(self, functools.partial(original, self, *args, **kwargs))
+            create = functools.partial(original, self, *args, **kwargs)
+            config = create_loopback_config(self, create)
+        if getattr(self, "enable_eplb", False) and off is None:
+            _tell_metrics(load_settings(additional_config), config)
+        return config
 
     return create_engine_config
 
@@ -60,6 +67,20 @@ def _check_planning(settings: "Settings") -> None:
     from vllm_eplb_plugin.planning.availability import planning_problem
 
     if (problem := planning_problem(settings.planning)) is not None:
+        raise ValueError(problem)
+
+
+def _tell_metrics(settings: "Settings", config: Any) -> None:
+    if settings.metrics is not None:
+        from vllm_eplb_plugin.front_end.metrics import tell_metrics
+
+        tell_metrics(settings.metrics, config)
+
+
+def _check_fault(settings: "Settings", use_async: bool) -> None:
+    from vllm_eplb_plugin.fault_settings import fault_problem
+
+    if (problem := fault_problem(settings.fault, use_async)) is not None:
         raise ValueError(problem)
 
 

@@ -28,6 +28,22 @@ class RearrangementStarted(RearrangementEvent):
 
 
 @dataclass(frozen=True)
+class LoadMeasured(RearrangementEvent):
+    """What a placement was planned from, whatever became of the plan; told by EP rank 0 of each
+    stage only."""
+
+    kind: ClassVar[str] = "load_measured"
+
+    balancedness: list[float]
+    """For each layer, of the load window under the placement in force: mean over maximum rank load,
+    replicas sharing equally; 1 is perfect, and what a layer without load has."""
+    balancedness_overall: float
+    """As `balancedness_before` in `rearrangement_finished`."""
+    tokens: list[int]
+    """For each rank, its tokens of the window then, summed over layers and rounded."""
+
+
+@dataclass(frozen=True)
 class RearrangementPlanned(RearrangementEvent):
     """All ranks agreed on a valid placement that changes something; it is carried out now."""
 
@@ -213,6 +229,7 @@ class MapsChecked(ModelEvent):
 
 EVENTS: tuple[type[Event], ...] = (
     RearrangementStarted,
+    LoadMeasured,
     RearrangementPlanned,
     LayerCommitted,
     RearrangementFinished,

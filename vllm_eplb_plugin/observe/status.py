@@ -22,6 +22,9 @@ FOLDER_VARIABLE = "EPLB_PLUGIN_STATUS_DIR"
 """The environment variable by which the front end tells its ranks where they write."""
 
 State = Literal["on", "paused", "off"]
+Reason = Literal["operator", "worker ended", "stalled"]
+"""operator: somebody paused it; worker ended: the async worker has, by an error; stalled: it was
+given up and cannot begin anew."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,14 @@ class ModelStatus:
     """For each layer, of the last load window under the placement in force then."""
     survivable: list[int] | None
     """EP ranks without which every expert would still have a slot, under the placement in force."""
+    started: int = 0
+    """Rearrangements that have, whatever became of them."""
+    by_mode: Mapping[Mode, Mapping[Outcome, int]] = field(default_factory=dict)
+    """The outcomes again: experts are put back in sync mode where all else is async."""
+    balancedness_overall: float | None = None
+    """As `balancedness_expected`, of the same window as `balancedness`."""
+    tokens: list[int] | None = None
+    """For each EP rank, as `balancedness`, summed over layers."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +128,9 @@ class RankStatus:
     stalled: list[Stall]
     """Now."""
     events_dropped: int
+    """That some sink did not get."""
+    reason: Reason = "worker ended"
+    """`why` among few, where it is not on."""
     models: list[ModelStatus] = field(default_factory=list)
     commands: list[CommandStatus] = field(default_factory=list)
     """The last ones of operators that ranks carried out, the newest last."""

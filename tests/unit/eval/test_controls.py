@@ -11,7 +11,7 @@ from eval.judging.controls import ControlName, Controls, add_controls, judge_con
 from tests.builders.arms import QUESTIONS, sample, samples
 from tests.builders.harness import gsm8k_task, small_config
 from tests.builders.run_to_judge import Run, gate
-from vllm_eplb_plugin.fault_settings import Fault
+from vllm_eplb_plugin.fault_settings import Wrong
 
 LOOPBACK = {"loopback": True, "check_weights": True}
 CONTROL = "control-weights_not_moved"
@@ -22,7 +22,7 @@ def loopback_config(**changes: Any) -> Config:
 
 
 def test_the_controls_are_the_plugin_s_faults() -> None:
-    assert get_args(ControlName) == get_args(Fault)
+    assert get_args(ControlName) == get_args(Wrong)
 
 
 def test_a_control_is_the_first_arm_with_eplb_and_a_fault() -> None:

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The processes of a server, those of its EP ranks among them, and what they hold."""
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil  # type: ignore[import-untyped]
+
+from eval.errors import ServerError
+
+_SHARED = "/dev/shm/"
+_DELETED = " (deleted)"
+_MIB = 2**20
+
+
+class Usage(NamedTuple):
+    """What all processes of a session hold."""
+
+    threads: int
+    descriptors: int
+    shared_mib: int
+    """Of files in /dev/shm, each counted once."""
+
+
+def processes_of(session: int) -> list[int]:
+    """Find the processes of a session that still run."""
+    return [pid for pid in psutil.pids() if _session_of(pid) == session and not _has_ended(pid)]
+
+
+def rank_process(session: int, rank: int) -> int:
+    """Find the process that is one EP rank: a worker's, or the engine's that has one in it.
+
+    Raises:
+        ServerError: No process of the server says that it is.
+    """
+    titles = {pid: _title(pid) for pid in processes_of(session)}
+    for pattern in (rf"VLLM::Worker\S*_EP{rank}\b", rf"VLLM::EngineCore_DP{rank}\b"):
+        for pid, title in titles.items():
+            if re.search(pattern, title):
+                return pid
+    told = ", ".join(sorted({title for title in titles.values() if "VLLM::" in title}))
+    raise ServerError(f"no process of the server is EP rank {rank}: there are {told or 'none'}")
+
+
+def usage_of(session: int) -> Usage:
+    """Count what all processes of a session hold."""
+    threads = descriptors = 0
+    for pid in processes_of(session):
+        try:
+            process = psutil.Process(pid)
+            threads += process.num_threads()
+            descriptors += process.num_fds()
+        except psutil.Error:  # it has ended meanwhile
+            continue
+    return Usage(threads, descriptors, _shared_bytes(session) // _MIB)
+
+
+def shared_files(session: int) -> set[Path]:
+    """Find the files in /dev/shm that its processes have mapped and that have a name."""
+    every = {one.path for pid in processes_of(session) for one in _mapped(pid)}
+    return {Path(path) for path in every if not path.endswith(_DELETED)}
+
+
+class _Mapped(NamedTuple):
+    """A part of a file in /dev/shm that a process has mapped."""
+
+    file: tuple[str, str]
+    """Device and inode."""
+    size: int
+    path: str
+
+
+def _mapped(pid: int) -> Iterator[_Mapped]:
+    try:
+        lines = Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines()
+    except OSError:  # it has ended meanwhile
+        return
+    for line in lines:
+        if _SHARED not in line:
+            continue
+        addresses, _, _, device, inode, path = line.split(maxsplit=5)
+        first, last = (int(address, 16) for address in addresses.split("-"))
+        yield _Mapped((device, inode), last - first, path)
+
+
+def _shared_bytes(session: int) -> int:
+    """Of all that its processes have mapped, the files without a name, too; each counts once."""
+    sizes: dict[tuple[str, str], int] = {}
+    for pid in processes_of(session):
+        of_process: dict[tuple[str, str], int] = defaultdict(int)
+        for one in _mapped(pid):
+            of_process[one.file] += one.size
+        for file, size in of_process.items():
+            sizes[file] = max(size, sizes.get(file, 0))
+    return sum(sizes.values())
+
+
+def _title(pid: int) -> str:
+    try:
+        return " ".join(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return ""
+
+
+def _session_of(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except (ProcessLookupError, PermissionError):
+        return None
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        ended: bool = psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return True
+    return ended
