@@ -203,6 +203,14 @@ def test_a_replica_that_balance_needs_stays_where_redundancy_is_short() -> None:
     assert len(on_two(spread[0].tolist(), 4)) == 2
 
 
+def test_what_an_exchange_has_made_possible_is_given() -> None:
+    """Only when experts 1 and 0 have exchanged slots is there room for another one."""
+    plan = np.array([[2, 4, 2, 0, 1, 2, 1, 3]])
+    problem = Problem(np.array([[106.0, 36, 55, 172, 115]]), plan, 2)
+    spread = TwoRanks(max_loss=0.02)(problem, plan)
+    assert len(on_two(spread[0].tolist(), 2)) == 3
+
+
 def test_the_second_rank_of_the_placement_in_force_comes_back() -> None:
     """The policy gave expert 5's second slot to a third one of expert 0."""
     old = np.array([[0, 1, 2, 3, 4, 5, 1, 0, 3, 2, 5, 4]])
