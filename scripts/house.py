@@ -33,8 +33,8 @@ MAY_IMPORT = {
     "planning_settings settings transfer weight_routes",
     "faults": "fault_settings overrides settings",
     "loopback": "compatibility faults overrides processor settings",
-    "front_end": "adapter_files compatibility fault_settings loopback observe overrides planning "
-    "settings",
+    "front_end": "adapter_files compatibility fault_settings loopback observe observing_settings "
+    "overrides planning settings",
     "compatibility": "overrides releases",
     "activation": "overrides settings",
     "bench": "advice compatibility engine observe overrides placement planning processor releases "

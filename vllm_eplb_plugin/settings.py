@@ -85,7 +85,7 @@ class Settings(BaseModel):
     metrics: Annotated[MetricsOptions | None, OF_ONE_PROCESS] = MetricsOptions()
     """What stands on vLLM's /metrics (docs/metrics.md); None: nothing of the plugin."""
     control: Annotated[bool, COMMON] = Field(False, strict=True)
-    """Let operators pause, resume and ask for a rearrangement over HTTP (docs/operations.md)."""
+    """Let operators pause, resume and ask for a rearrangement over HTTP (docs/control.md)."""
     transfer: Annotated[Transfer, COMMON] = "auto"
     """How weights get to other ranks (docs/transfer.md): peer reads their memory, or refuses."""
     planning: Annotated[PlanningOptions | None, COMMON] = None

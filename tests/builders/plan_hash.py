@@ -12,8 +12,9 @@ from tests.builders.drawn_problems import Draws, drawn_problem
 from vllm_eplb_plugin.planning.pipeline import Pipeline
 from vllm_eplb_plugin.planning.policies.incremental import Incremental
 from vllm_eplb_plugin.planning.policies.replicas_only import ReplicasOnly
-from vllm_eplb_plugin.planning.problem import Integers, Problem
+from vllm_eplb_plugin.planning.problem import Integers, Problem, Step
 from vllm_eplb_plugin.planning.steps.keep_in_place import KeepInPlace
+from vllm_eplb_plugin.planning.steps.two_ranks import TwoRanks
 
 PROBLEMS = 1000
 
@@ -34,7 +35,10 @@ def _pipeline(draws: Draws) -> Pipeline:
     incremental = Incremental(target, kappa, draws.one_of(0.0, 0.02, 0.1))
     kind = draws.below(4)
     policy = (incremental, incremental, ReplicasOnly(target), reverse)[kind]
-    return Pipeline(policy, (KeepInPlace(draws.one_of(0.0, 0.01, 0.1)),) if kind % 2 else ())
+    steps: tuple[Step, ...] = (KeepInPlace(draws.one_of(0.0, 0.01, 0.1)),) if kind % 2 else ()
+    if draws.below(2):
+        steps = (*steps, TwoRanks(draws.one_of(0.0, 0.02, 1.0)))
+    return Pipeline(policy, steps)
 
 
 def reverse(problem: Problem) -> Integers:

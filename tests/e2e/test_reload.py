@@ -3,17 +3,13 @@
 
 import json
 import time
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import MODEL, ROOT, serving
-
-QUESTIONS = ROOT / "eval" / "load" / "tasks" / "gsm_tiny" / "test.jsonl"
+from tests.e2e.conftest import ROOT, serving
+from tests.e2e.requests import answers, post
 
 
 @pytest.mark.parametrize("use_async", [False, True], ids=["sync", "async"])
@@ -54,40 +50,6 @@ def test_answers_are_the_same_after_a_reload_and_after_one_amid_requests(
         assert answers(server.url) == first
         log = (tmp_path / "server.log").read_text()
     assert "check failed" not in log and "have changed in place" not in log
-
-
-def answers(url: str) -> list[str]:
-    """To the same questions, sixteen at a time."""
-    questions = [json.loads(line)["question"] for line in QUESTIONS.open()][:24]
-    with ThreadPoolExecutor(16) as pool:
-        return list(pool.map(lambda question: answer(url, question), questions))
-
-
-def answer(url: str, question: str) -> str:
-    status, said = post(
-        url,
-        "v1/completions",
-        model=str(MODEL),
-        prompt=f"Question: {question}\nAnswer:",
-        temperature=0,
-        max_tokens=48,
-    )
-    assert status == 200, said
-    text: str = json.loads(said)["choices"][0]["text"]
-    return text
-
-
-def post(url: str, path: str, **message: Any) -> tuple[int, str]:
-    request = urllib.request.Request(
-        f"{url}/{path}",
-        json.dumps(message).encode(),
-        {"Content-Type": "application/json"},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=300) as response:
-            return response.status, response.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
 
 
 def experts_are_elsewhere(events: Path) -> bool:

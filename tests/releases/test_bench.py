@@ -62,8 +62,10 @@ def test_a_step_is_measured_for_both_in_every_mode(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "plugin - vLLM" in done.output
     rows = json.loads(file.read_text())["rows"]
-    modes = ["sync, no events", "sync, events", "async, no events", "async, events"]
+    hooks = ("no settings", "events", "all hooks")
+    modes = [f"{mode}, {settings}" for mode in ("sync", "async") for settings in hooks]
     assert [row["what"] for row in rows] == modes
+    assert all((row["threads_us"] or 0) > 0 for row in rows if row["what"].startswith("async"))
     for row in rows:
         assert row["stock"]["host_us"]["median"] > 0
         assert row["more_us"]["p5"] <= row["more_us"]["median"] <= row["more_us"]["p95"]
@@ -165,6 +167,14 @@ def test_a_step_that_records_no_load_is_no_benchmark(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(state_hooks, "OVERRIDES", idle)
     with pytest.raises(BenchError, match="recorded different loads"):
         step.bench_step(Shape("tiny", 2, 8, 4), 2, torch.device("cpu"))
+
+
+def test_a_step_begins_where_the_worker_is_called() -> None:
+    """So that what hangs on the worker's own methods is in the time, too."""
+    workers = step.workers_of_release()
+    for name in ("execute_model", "sample_tokens"):
+        hooked = getattr(workers["plugin"], name)
+        assert inspect.unwrap(hooked) is getattr(workers["stock"], name) is not hooked
 
 
 def test_more_is_what_a_call_took_longer_than_the_other_of_its_round() -> None:

@@ -83,7 +83,6 @@ def test_nixl_stays_unless_peers_are_faster(
     ("fault", "said"),
     [
         ("dies", "EP rank 1"),
-        ("raises", "EP rank 1 has failed, see its log"),
         ("hangs", "not all came in 2 s"),
     ],
 )
@@ -96,6 +95,22 @@ def test_a_rank_that_does_not_pull_is_named_by_the_others(
     assert "TransferError: ranks pull expert weights" in error
     assert said in error, error
     assert "EPLB rearrangement 1 of model0 failed" in log
+
+
+@pytest.mark.parametrize("use_async", [False, True])
+def test_pulls_that_raise_on_one_rank_cost_their_rearrangements_only(
+    use_async: bool, some_ranks: Ranks
+) -> None:
+    before = len(some_ranks.log.read_text())
+    job = {**DRAWN, "use_async": use_async, "steps": 60}
+    reports = some_ranks(**job, arguments={"fault": "raises", "fault_of": 1})
+    assert_nothing_wrong(reports)
+    log = some_ranks.log.read_text()[before:]
+    assert all(report["placements"] == [] for report in reports)
+    assert log.count("EPLB rearrangement 2 of model0 failed: ") == 2
+    named = "EP rank 1: the transfer of layer 0" if use_async else "layer 0 failed, on EP rank 1"
+    assert named in log
+    assert "RuntimeError: no copy today. What was committed is whole" in log
 
 
 @pytest.mark.parametrize("use_async", [False, True])

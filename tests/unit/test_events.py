@@ -18,6 +18,7 @@ from vllm_eplb_plugin.observe.events import (
     Event,
     EventsDropped,
     LayerCommitted,
+    LoadMeasured,
     MapsChecked,
     Placement,
     RearrangementDrained,
@@ -93,6 +94,7 @@ def test_every_kind_is_told_of_in_the_order_of_the_schema(script: ModuleType) ->
 
 ONE_OF_EACH: list[Event] = [
     RearrangementStarted(*MOMENT),
+    LoadMeasured(*MOMENT, [0.8, 1.0], 0.85, [120, 80]),
     RearrangementPlanned(
         *MOMENT,
         layers_changed=2,

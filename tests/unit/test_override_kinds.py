@@ -25,6 +25,7 @@ def _in_a_rank(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
             f"vllm.distributed.parallel_state.{group}", MagicMock(rank_in_group=0, world_size=1)
         )
     monkeypatch.setattr("vllm_eplb_plugin.engine.entry._take_charge", MagicMock())
+    monkeypatch.setattr("vllm_eplb_plugin.front_end.metrics.tell_metrics", MagicMock())
     interval = sys.getswitchinterval()
     yield
     sys.setswitchinterval(interval)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.builders.plan_hash import hash_of_plans
 
-HASH = "ebf5a480dd16420ce1e973f917b49b9eb2e4345abeae71ad621ecada8df16d45"
+HASH = "c27a8fc7be27ff8055e769ea23923937bf84ec83c5ef5f3e2784dc4f73dacc36"
 """Changes with every policy that plans differently, and with nothing else."""
 
 GENERATIONS = {

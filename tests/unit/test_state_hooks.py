@@ -25,7 +25,7 @@ def test_an_error_is_the_outcome_of_what_is_under_way(name: str, so: str, tmp_pa
 
     session = Session(Settings(events_dir=tmp_path), Source(0, 0, 0))
     session.rearrangements.start("async", [Moved(ModelId("model", 0), [1])])
-    state = SimpleNamespace()
+    state = SimpleNamespace(is_async=False)
     session.attach(state)
     [hook] = [one for one in OVERRIDES if one.target.endswith(f":EplbState.{name}")]
     with pytest.raises(RuntimeError, match="a peer is gone"):

@@ -34,6 +34,8 @@ class Row:
     plugin: dict[str, Any]
     more_us: dict[str, float] | None = None
     """`timing.difference`, where it says more than a ratio."""
+    threads_us: float | None = None
+    """Processor time of the plugin's threads in a second, which the model's thread may wait for."""
 
     @property
     def ratio(self) -> float:
@@ -73,11 +75,16 @@ class Result:
         headings = ["vLLM", "plugin", "times less" if unit == "ms" else "plugin - vLLM"]
         for name in ["", "", *headings, *([] if on_host else ["vLLM, done", "plugin, done"])]:
             table.add_column(name, justify="right" if name else "left")
+        with_threads = any(row.threads_us is not None for row in self.rows)
+        if with_threads:
+            table.add_column("its threads, a second", justify="right")
         for row in self.rows:
             cells = [_cell(side, "host_us", unit) for side in (row.stock, row.plugin)]
             cells.append(f"{row.ratio:.0f}" if row.more_us is None else _spread(row.more_us, unit))
             if not on_host:
                 cells += [_cell(side, "done_us", unit) for side in (row.stock, row.plugin)]
+            if with_threads:
+                cells.append("" if row.threads_us is None else f"{row.threads_us:.0f} µs")
             table.add_row(row.shape, row.what, *cells)
         console.print(table)
         distribution = installed_distribution()

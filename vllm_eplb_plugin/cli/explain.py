@@ -15,6 +15,7 @@ MOMENTS = {
     "entry": "vLLM imports the module (also without EPLB)",
     "state": "EPLB starts",
     "runner": "EPLB starts",
+    "metrics": "EPLB is asked for, and vLLM's module is imported",
     "requests": "EPLB is asked for, with LoRA",
     "loopback": "loopback starts on a CPU",
     "loopback_serving": "loopback starts on a CPU",

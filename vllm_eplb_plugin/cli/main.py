@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from vllm_eplb_plugin import __version__
 from vllm_eplb_plugin.bench.cli import bench
+from vllm_eplb_plugin.cli.control import ctl, status
 from vllm_eplb_plugin.cli.doctor import examine
 from vllm_eplb_plugin.cli.explain import ExplainError, explain
 from vllm_eplb_plugin.cli.explanation import show
@@ -26,6 +27,8 @@ main = typer.Typer(
     add_completion=False,
 )
 main.add_typer(bench, name="bench")
+main.command()(ctl)
+main.command()(status)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 

@@ -8,11 +8,14 @@ from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from vllm_eplb_plugin.observe.events import (
     Event,
     LayerCommitted,
+    LoadMeasured,
     Mode,
     Placement,
     RearrangementFinished,
@@ -37,6 +40,23 @@ def layers_committed(moment: Moment, plan: Plan, layers: Sequence[int]) -> Itera
     """Make one event for each layer."""
     for layer in layers:
         yield LayerCommitted(*moment, layer, plan.slots_changed[layer])
+
+
+def load_measured(moment: Moment, plan: Plan) -> Iterator[Event | None]:
+    """Tell how balanced what was served is under the placement in force."""
+    balancedness = []
+    tokens, heaviest = np.zeros(_ranks_of(plan, plan.old)), 0.0
+    for loads in _layers_rank_loads(plan, plan.old):
+        balancedness.append(_mean_over(float(loads.max()), loads))
+        tokens += loads
+        heaviest += float(loads.max())
+        yield None
+    rounded = tokens.round().astype(int).tolist()
+    yield LoadMeasured(*moment, balancedness, _mean_over(heaviest, tokens), rounded)
+
+
+def _mean_over(heaviest: float, loads: NDArray[np.float64]) -> float:
+    return float(loads.mean()) / heaviest if heaviest > 0 else 1.0
 
 
 @dataclass(frozen=True)
@@ -154,15 +174,24 @@ def placement_events(
 
 def _balancedness(plan: Plan, placement: torch.Tensor) -> Generator[None, None, float]:
     """As `placement.balance` has it, layer by layer."""
-    # Under elastic EP the number of ranks changes with the placement: slots a rank do not.
-    ranks = placement.shape[1] // (plan.new.shape[1] // plan.num_ranks)
-    mean = heaviest = 0.0
-    for tokens, slots in zip(plan.logical_load.numpy(), placement.numpy(), strict=True):
-        loads = layer_rank_loads(tokens, slots, ranks)
-        mean += float(loads.mean())
+    tokens, heaviest = np.zeros(_ranks_of(plan, placement)), 0.0
+    for loads in _layers_rank_loads(plan, placement):
+        tokens += loads
         heaviest += float(loads.max())
         yield None
-    return mean / heaviest if heaviest > 0 else 1.0
+    return _mean_over(heaviest, tokens)
+
+
+def _layers_rank_loads(plan: Plan, placement: torch.Tensor) -> Iterator[NDArray[np.float64]]:
+    """For each layer, the window's tokens of each rank."""
+    ranks = _ranks_of(plan, placement)
+    for tokens, slots in zip(plan.logical_load.numpy(), placement.numpy(), strict=True):
+        yield layer_rank_loads(tokens, slots, ranks)
+
+
+def _ranks_of(plan: Plan, placement: torch.Tensor) -> int:
+    """Under elastic EP the number of ranks changes with the placement: slots a rank do not."""
+    return int(placement.shape[1] // (plan.new.shape[1] // plan.num_ranks))
 
 
 def _received(plan: Plan, layer: int, new: torch.Tensor) -> list[set[int]]:

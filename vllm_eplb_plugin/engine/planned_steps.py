@@ -10,21 +10,29 @@ from vllm.distributed.parallel_state import get_ep_group
 
 from vllm_eplb_plugin.engine.first_placement import is_under_way
 from vllm_eplb_plugin.engine.planner import Planner
-from vllm_eplb_plugin.engine.session import session_of
+from vllm_eplb_plugin.engine.session import Session, session_of
 from vllm_eplb_plugin.observe.events import Trigger
 from vllm_eplb_plugin.overrides.override import Override
 
 _STATE = "vllm.distributed.eplb.eplb_state"
+_INTERVAL: Trigger = "interval"
 
 
-def before_step(state: Any, planner: Planner, is_dummy: bool, log_stats: bool) -> Trigger:
-    """Count the load of a step, and set vLLM's counter if a plan is due or not needed.
+def before_step(state: Any, session: Session, is_dummy: bool, log_stats: bool) -> Trigger:
+    """Count the load of a step, and set vLLM's counter if a plan is due, not needed or not wanted.
 
     Returns:
         Why vLLM rearranges in this step, if it does.
     """
-    if state.expert_rearrangement_step < 0:
-        return "interval"  # a step that carries a rearrangement to its end (`first_placement`)
+    planner, commands, trigger = session.planner, session.commands, _INTERVAL
+    if (planner is None and commands is None) or state.expert_rearrangement_step < 0:
+        return trigger  # the latter carries a rearrangement to its end (`first_placement`)
+    if planner is not None and planner.counts:
+        trigger = _count_and_look(state, planner, is_dummy, log_stats)
+    return trigger if commands is None else commands.before_step(state, trigger)
+
+
+def _count_and_look(state: Any, planner: Planner, is_dummy: bool, log_stats: bool) -> Trigger:
     step = session_of(state).rearrangements.step
     planner.step(step, state.model_states.values(), not is_dummy and _records(state, log_stats))
     if planner.looks is None:
@@ -63,9 +71,10 @@ def _override_allreduce(original: Callable[..., Any]) -> Callable[..., Any]:
 def _override_should_record(original: Callable[..., bool]) -> Callable[..., bool]:
     @functools.wraps(original)
     def _should_record_current_step(self: Any, log_stats: bool = False) -> bool:
-        planner = session_of(self).planner
+        session = session_of(self)
+        planner = session.planner
         looks = planner is not None and planner.counts and planner.looks is not None
-        return looks or original(self, log_stats)
+        return looks or session.commands is not None or original(self, log_stats)
 
     return _should_record_current_step
 
@@ -87,7 +96,7 @@ OVERRIDES = (
         kind="replace",
         replace=_override_should_record,
         fixes="No load is counted in the first steps of an interval, so nothing tells that a plan "
-        "is due. Only with the setting planning.trigger.",
+        "is due, and an operator's would be of old loads. Only with planning.trigger or control.",
         delete_when="vLLM can plan between its intervals.",
         releases=">=0.20",
     ),

@@ -157,12 +157,14 @@ class Planner:
         """
         trigger = self._rearrangements.trigger
         last = _NEWEST_PARTS if trigger in ("balancedness", "changed_load") else None
-        sums = []
+        only_plan, sums = self._rearrangements.only_plans(), []
         for counted in self._counted.values():
             window = counted.window.parts(last)
             all_reduce(window, group=group)
             sums.append(window.sum(dim=0))
-            counted.history, counted.unwatched = HostCopy(window), HostCopy(sums[-1])
+            counted.history = HostCopy(window)
+            if not only_plan:  # the load that experts are placed for stays the one before
+                counted.unwatched = HostCopy(sums[-1])
             if trigger == "changed_load":
                 counted.forget_earlier()
         if self.looks is not None:

@@ -5,7 +5,7 @@ import logging
 import time
 from dataclasses import dataclass
 
-from vllm_eplb_plugin.observe.status import State
+from vllm_eplb_plugin.observe.status import Reason, State
 
 logger = logging.getLogger("vllm.eplb_plugin")
 
@@ -36,6 +36,13 @@ class Power:
     def is_stuck(self) -> bool:
         """What stood still may still write into vLLM's buffers: nobody else may."""
         return self.state == "off" and STOOD_STILL in (self.why or "")
+
+    @property
+    def reason(self) -> Reason:
+        """Why it is not on, among few."""
+        if self.state == "paused":
+            return "operator"
+        return "stalled" if self.is_stuck else "worker ended"
 
     def turn_off(self, why: str) -> None:
         """Be off until the server starts again."""

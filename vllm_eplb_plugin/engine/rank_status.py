@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vllm_eplb_plugin.engine.planner import Planner
-from vllm_eplb_plugin.observe.status import FOLDER_VARIABLE, RankStatus, write_status
+from vllm_eplb_plugin.observe.status import FOLDER_VARIABLE, RankStatus, State, write_status
 
 if TYPE_CHECKING:
     from vllm_eplb_plugin.engine.session import Session
@@ -20,7 +20,8 @@ logger = logging.getLogger("vllm.eplb_plugin")
 def tell_status(session: "Session") -> None:
     """Write how EPLB is on this rank, where somebody reads it."""
     folder = os.environ.get(FOLDER_VARIABLE)
-    if session.settings.metrics is None or not folder:
+    settings = session.settings
+    if not folder or (settings.metrics is None and not settings.control):
         return
     try:
         write_status(Path(folder), rank_status(session))
@@ -48,7 +49,7 @@ def rank_status(session: "Session") -> RankStatus:
         mode="async" if state.is_async else "sync",
         policy=policy.description if isinstance(policy, Planner) else name,
         transfer=session.transfer,
-        state=session.power.state,
+        state=_state(session),
         why=session.power.why,
         step=session.rearrangements.step,
         steps_to_next=_steps_to_next(session, state),
@@ -58,12 +59,20 @@ def rank_status(session: "Session") -> RankStatus:
         seconds_in_eplb=session.seconds,
         stalls=0 if watch is None else watch.stalls,
         stalled=[] if watch is None else watch.stalled,
-        events_dropped=0,
+        events_dropped=session.log.dropped,
+        reason=session.power.reason,
+        models=session.log.counts,
+        commands=[] if session.commands is None else session.commands.status(),
     )
 
 
+def _state(session: "Session") -> State:
+    is_held = session.commands is not None and session.commands.paused
+    return "paused" if is_held and session.power.state == "on" else session.power.state
+
+
 def _steps_to_next(session: "Session", state: Any) -> int | None:
-    if session.power.state != "on":
+    if _state(session) != "on":
         return None
     steps: int = state.expert_rearrangement_step_interval - state.expert_rearrangement_step
     return max(steps, 0)

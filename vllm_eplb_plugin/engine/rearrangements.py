@@ -5,27 +5,25 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from vllm_eplb_plugin.engine.outcome_events import unfinished
+from vllm_eplb_plugin.engine.plan_alone import why_nothing_moves
 from vllm_eplb_plugin.engine.plan_events import (
     Finished,
     Moment,
     Origin,
     Planned,
     layers_committed,
+    load_measured,
     placement_events,
 )
 from vllm_eplb_plugin.observe.event_log import EventLog
 from vllm_eplb_plugin.observe.events import (
     Event,
     Mode,
-    RearrangementDrained,
-    RearrangementFailed,
-    RearrangementRejected,
-    RearrangementSkipped,
-    RearrangementStalled,
     RearrangementStarted,
     Trigger,
 )
@@ -34,7 +32,6 @@ from vllm_eplb_plugin.observe.progress import Outcome, Rearrangement
 from vllm_eplb_plugin.observe.status import UnderWay
 from vllm_eplb_plugin.planning.guard import Plan
 
-_NOTHING_TO_CHANGE = "the plan is the placement in force"
 _WHOLE = "What was committed is whole and stays"
 
 logger = logging.getLogger("vllm.eplb_plugin")
@@ -54,6 +51,7 @@ class _Followed:
     model: Moved
     progress: Rearrangement
     trigger: Trigger
+    only_plan: bool = False
     plan: Plan | None = None
 
     @property
@@ -80,6 +78,12 @@ class Rearrangements:
         """Of rearrangements that started."""
         self.trigger: Trigger = "other"
         """Why the next one starts."""
+        self.only_plan = False
+        """Whether the next one moves nothing, and tells what it would."""
+        self.committed_in = 0
+        """Engine step in which a layer that changes was committed last."""
+        self.tell_end: Callable[[int, str, Outcome, object], None] | None = None
+        """Whom to tell outcomes: number, model, outcome and reason, on the thread that finds it."""
         self.outcomes: Counter[Outcome] = Counter()
         """Over models."""
         self._log = log
@@ -96,10 +100,15 @@ class Rearrangements:
         for model in models:
             layers = len(model.expert_bytes)
             progress = Rearrangement(self.number, self.step, mode, now, layers)
-            followed = _Followed(model, progress, self.trigger)
+            followed = _Followed(model, progress, self.trigger, self.only_plan)
             self._followed[model.id.model_index] = followed
             self._tell(RearrangementStarted(*followed.moment(self.step)))
+        self.only_plan = False
         self._unplanned = deque(self._followed.values())
+
+    def only_plans(self) -> bool:
+        """Say whether the model that is planned next only is, and nothing of it moves."""
+        return bool(self._unplanned) and self._unplanned[0].only_plan
 
     def under_way(self) -> UnderWay | None:
         """Say what has begun and not ended; any thread may ask."""
@@ -122,6 +131,9 @@ class Rearrangements:
         if self.to_plan(mode) is None:
             return
         followed = self._unplanned.popleft()
+        if self._log.source.speaks_for_all:
+            moment = followed.moment(self.step)
+            self._log.tell(lambda: load_measured(moment, plan))
         if plan.rejection is not None:
             if self._end(followed, "rejected", plan.rejection):
                 logger.error(
@@ -137,8 +149,7 @@ class Rearrangements:
             followed.plan = plan
             followed.progress.plan(changed)
         if not changed:
-            held_back = origin is not None and origin.is_held_back(plan.old)
-            reason = "limits hold all of it back" if held_back else _NOTHING_TO_CHANGE
+            reason = why_nothing_moves(plan, origin, followed.model.expert_bytes)
             self._end(followed, "skipped", reason)
             return
         planned = Planned(
@@ -157,6 +168,7 @@ class Rearrangements:
         if followed is None or followed.plan is None:
             return
         if changed := followed.progress.commit(layers):
+            self.committed_in = self.step
             plan, step = followed.plan, self.step
             self._log.tell(lambda: layers_committed(followed.moment(step), plan, changed))
             if not followed.progress.awaited:
@@ -194,7 +206,7 @@ class Rearrangements:
             self.fail(error, is_whole)
             raise
 
-    def _end(self, followed: _Followed, outcome: Outcome, reason: str = "") -> bool:
+    def _end(self, followed: _Followed, outcome: Outcome, reason: object = "") -> bool:
         """Give it this outcome and tell it; False: it has one."""
         with self._ending:
             if not followed.progress.end(outcome):
@@ -210,7 +222,11 @@ class Rearrangements:
                 reason,
             )
         if outcome != "finished":
-            self._tell(_ended(outcome, moment, reason, followed.progress.awaited, seconds))
+            awaited = followed.progress.awaited
+            left = None if awaited is None else len(awaited)
+            self._log.tell(lambda: (unfinished(outcome, moment, str(reason), left, seconds),))
+        if self.tell_end is not None:
+            self.tell_end(moment.rearrangement, moment.model, outcome, reason)
         if followed.plan is not None:
             self._tell_placement(followed, followed.plan, moment, seconds)
         return True
@@ -229,22 +245,3 @@ class Rearrangements:
 
     def _tell(self, event: Event) -> None:
         self._log.tell(lambda: (event,))
-
-
-def _ended(
-    outcome: Outcome,
-    moment: Moment,
-    reason: str,
-    layers_left: Collection[int] | None,
-    seconds: float,
-) -> Event:
-    left = None if layers_left is None else len(layers_left)
-    if outcome == "skipped":
-        return RearrangementSkipped(*moment, seconds, reason)
-    if outcome == "rejected":
-        return RearrangementRejected(*moment, seconds, reason)
-    if outcome == "drained":
-        return RearrangementDrained(*moment, seconds, left)
-    if outcome == "stalled":
-        return RearrangementStalled(*moment, seconds, reason, left)
-    return RearrangementFailed(*moment, seconds, reason, left)

@@ -12,6 +12,7 @@ from torch.distributed import ProcessGroup
 
 from vllm_eplb_plugin.engine.boards import Boards
 from vllm_eplb_plugin.engine.carrying import ModelCarrier
+from vllm_eplb_plugin.engine.commands import make_commands
 from vllm_eplb_plugin.engine.commit_checks import CommitChecks
 from vllm_eplb_plugin.engine.committer import Committer
 from vllm_eplb_plugin.engine.peers import Peers
@@ -62,7 +63,7 @@ class Session:
         """What vLLM set as the policy, or its compiled form, or the planner; the guard asks it."""
         self.default_policy: Any = None
         """What plans as vLLM's default policy does."""
-        self.log = EventLog(settings.events_dir, source)
+        self.log = EventLog(settings.events_dir, source, settings.metrics is not None)
         self.rearrangements = Rearrangements(self.log)
         self.planner: Planner | None = None
         """None: vLLM's policy plans, from what vLLM counts."""
@@ -70,6 +71,7 @@ class Session:
             self.planner = Planner(settings.planning, self.rearrangements)
         self.boards = Boards()
         self.asker = Asker()
+        self.commands = make_commands(self) if settings.control else None
         self.meetings = ServingMeetings()
         self.power = Power()
         self.watch: Watch | None = None
@@ -148,9 +150,8 @@ class Session:
 
     def _tell_stall(self, stall: Stall, begins: bool) -> None:
         event = StallBegan if begins else StallEnded
-        self.log.tell(
-            lambda: (event(stall.rank, stall.thread, stall.phase, stall.layer, stall.seconds),)
-        )
+        told = (stall.rank, stall.thread, stall.phase, stall.layer, stall.seconds)
+        self.log.tell(lambda: (event(*told),))
 
     def start(self, mode: Mode) -> None:
         """Take notice that a rearrangement of all models begins."""

@@ -53,6 +53,11 @@ def make_state(
             "planning.trigger and planning.smoothing need loads of steps that elastic EP's new "
             "ranks have not made: leave them out, or elastic EP"
         )
+    if settings.control and parallel_config.enable_elastic_ep:
+        raise ValueError(
+            "control lets all ranks do the same in the same step, and elastic EP's new ranks count "
+            "other steps: turn off control or elastic EP"
+        )
     if parallel_config.eplb_config.use_async:
         limit_switch_interval(settings.switch_interval_ms)
     session = Session(settings, _source())
@@ -118,8 +123,11 @@ def _override_policy(_: None) -> property:
             return placement
 
         asks_again = session.settings.check_weights and repeats
+        only_plans = session.rearrangements.only_plans()
         says = session.boards.here.enter
-        return GuardedPolicy(policy, group, planned, elastic, asks_again, within_limit, says)
+        return GuardedPolicy(
+            policy, group, planned, elastic, asks_again, within_limit, says, only_plans
+        )
 
     def put(self: Any, policy: Any) -> None:
         session = session_of(self)
@@ -140,18 +148,17 @@ def _override_step(original: _Method) -> _Method:
         self: Any, is_dummy: bool = False, is_profile: bool = False, log_stats: bool = False
     ) -> None:
         session = session_of(self)
-        rearrangements, planner = session.rearrangements, session.planner
+        rearrangements = session.rearrangements
         if not is_profile:
             rearrangements.step += 1
-            rearrangements.trigger = "interval"
             if session.power.state == "off":
                 return
             if session.watch is None:
                 session.begin_watch()
         started = time.perf_counter()
         try:
-            if not is_profile and planner is not None and planner.counts:
-                rearrangements.trigger = before_step(self, planner, is_dummy, log_stats)
+            if not is_profile:
+                rearrangements.trigger = before_step(self, session, is_dummy, log_stats)
             original(self, is_dummy, is_profile, log_stats)
         except BaseException as error:
             rearrangements.fail(error, is_whole=False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a worker's process learns its settings, whatever it makes later.
+"""Where a worker's process learns its settings, whatever it makes later, and hears commands.
 
 Bound when vLLM's module is imported, also without EPLB: nothing else is imported here.
 """
@@ -17,7 +17,12 @@ def _override_init(original: Callable[..., None]) -> Callable[..., None]:
         if vllm_config.parallel_config.enable_eplb:
             from vllm_eplb_plugin.settings import adopt_settings
 
-            adopt_settings(vllm_config.additional_config)
+            settings = adopt_settings(vllm_config.additional_config)
+            if settings.enabled and settings.control:
+                from vllm_eplb_plugin.observe.commands import note
+
+                # What vLLM's `collective_rpc` calls by that name (`front_end.control_routes`).
+                self.eplb_command = note
         original(self, vllm_config, *args, **kwargs)
 
     return __init__

@@ -40,10 +40,15 @@ def _override(original: Callable[..., Any]) -> Callable[..., Any]:
             if off is None and getattr(self, "enable_lora", False):
                 _guard_adapters()
         if not load_settings().enabled or not load_settings(additional_config).loopback:
-            return original(self, *args, **kwargs)
-        from vllm_eplb_plugin.front_end.loopback_config import create_loopback_config
+            config = original(self, *args, **kwargs)
+        else:
+            from vllm_eplb_plugin.front_end.loopback_config import create_loopback_config
 
-        return create_loopback_config(self, functools.partial(original, self, *args, **kwargs))
+            create = functools.partial(original, self, *args, **kwargs)
+            config = create_loopback_config(self, create)
+        if getattr(self, "enable_eplb", False) and off is None:
+            _tell_metrics(load_settings(additional_config), config)
+        return config
 
     return create_engine_config
 
@@ -63,6 +68,13 @@ def _check_planning(settings: "Settings") -> None:
 
     if (problem := planning_problem(settings.planning)) is not None:
         raise ValueError(problem)
+
+
+def _tell_metrics(settings: "Settings", config: Any) -> None:
+    if settings.metrics is not None:
+        from vllm_eplb_plugin.front_end.metrics import tell_metrics
+
+        tell_metrics(settings.metrics, config)
 
 
 def _check_fault(settings: "Settings", use_async: bool) -> None:

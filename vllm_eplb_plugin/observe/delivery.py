@@ -85,6 +85,11 @@ class Delivery:
         util.Finalize(self, self.close, exitpriority=10)
         atexit.register(self.close)
 
+    @property
+    def dropped(self) -> int:
+        """How many were not delivered."""
+        return self._refused + self._failed
+
     def tell(self, telling: Telling) -> None:
         """Hand over what is to be told; this never waits and never fails."""
         if len(self._queue) < _MOST_WAITING:
@@ -136,7 +141,7 @@ class Delivery:
 
     def _write_or_drop(self, line: Line) -> None:
         try:
-            if (dropped := self._refused + self._failed) > self._told:
+            if (dropped := self.dropped) > self._told:
                 self._write(self._dropped_line(dropped - self._told, self._reason))
                 self._told = dropped
             self._write(line)

@@ -16,14 +16,31 @@ from vllm_eplb_plugin.observe.health_events import StallEnded as StallEnded
 from vllm_eplb_plugin.observe.health_events import TurnedOff as TurnedOff
 from vllm_eplb_plugin.observe.identity import Source as Source
 
-Trigger = Literal["interval", "balancedness", "changed_load", "other"]
+Trigger = Literal["interval", "balancedness", "changed_load", "operator", "other"]
 
 
 @dataclass(frozen=True)
 class RearrangementStarted(RearrangementEvent):
-    """vLLM's interval is over, elastic EP scales, or experts go back (`sync`) for new weights."""
+    """vLLM's interval is over, the load or an operator asks for it, elastic EP scales, or experts
+    go back (`sync`) for new weights."""
 
     kind: ClassVar[str] = "rearrangement_started"
+
+
+@dataclass(frozen=True)
+class LoadMeasured(RearrangementEvent):
+    """What a placement was planned from, whatever became of the plan; told by EP rank 0 of each
+    stage only."""
+
+    kind: ClassVar[str] = "load_measured"
+
+    balancedness: list[float]
+    """For each layer, of the load window under the placement in force: mean over maximum rank load,
+    replicas sharing equally; 1 is perfect, and what a layer without load has."""
+    balancedness_overall: float
+    """As `balancedness_before` in `rearrangement_finished`."""
+    tokens: list[int]
+    """For each rank, its tokens of the window then, summed over layers and rounded."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +60,7 @@ class RearrangementPlanned(RearrangementEvent):
     """What its placement went through then."""
     trigger: Trigger
     """Why now: vLLM's interval is over, what was served was not balanced, the load is another one,
-    or else, as when elastic EP scales."""
+    an operator asked for it, or else, as when elastic EP scales."""
     planning_seconds: float
     """Of these, for policy, steps and limits."""
     experts_received: list[int]
@@ -104,13 +121,13 @@ class RearrangementFinished(RearrangementEnded):
 
 @dataclass(frozen=True)
 class RearrangementSkipped(RearrangementEnded):
-    """Nothing moves, because nothing would be gained, or for limits."""
+    """Nothing moves: nothing would be gained, limits forbid it, or the plan alone was asked for."""
 
     kind: ClassVar[str] = "rearrangement_skipped"
 
     reason: str
-    """What says so: the plan is the placement in force, limits hold all of it back, or vLLM's own
-    test of the gain (ROCm)."""
+    """What says so: the plan is the placement in force, limits hold all of it back, vLLM's own test
+    of the gain (ROCm), or an operator's `plan`, with what would move."""
 
 
 @dataclass(frozen=True)
@@ -212,6 +229,7 @@ class MapsChecked(ModelEvent):
 
 EVENTS: tuple[type[Event], ...] = (
     RearrangementStarted,
+    LoadMeasured,
     RearrangementPlanned,
     LayerCommitted,
     RearrangementFinished,

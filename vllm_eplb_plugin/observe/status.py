@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from vllm_eplb_plugin.observe.commands import CommandStatus
 from vllm_eplb_plugin.observe.event_heads import Mode
 from vllm_eplb_plugin.observe.phases import Phase, Thread
 from vllm_eplb_plugin.observe.progress import Outcome
@@ -21,6 +22,9 @@ FOLDER_VARIABLE = "EPLB_PLUGIN_STATUS_DIR"
 """The environment variable by which the front end tells its ranks where they write."""
 
 State = Literal["on", "paused", "off"]
+Reason = Literal["operator", "worker ended", "stalled"]
+"""operator: somebody paused it; worker ended: the async worker has, by an error; stalled: it was
+given up and cannot begin anew."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,14 @@ class ModelStatus:
     """For each layer, of the last load window under the placement in force then."""
     survivable: list[int] | None
     """EP ranks without which every expert would still have a slot, under the placement in force."""
+    started: int = 0
+    """Rearrangements that have, whatever became of them."""
+    by_mode: Mapping[Mode, Mapping[Outcome, int]] = field(default_factory=dict)
+    """The outcomes again: experts are put back in sync mode where all else is async."""
+    balancedness_overall: float | None = None
+    """As `balancedness_expected`, of the same window as `balancedness`."""
+    tokens: list[int] | None = None
+    """For each EP rank, as `balancedness`, summed over layers."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +128,12 @@ class RankStatus:
     stalled: list[Stall]
     """Now."""
     events_dropped: int
+    """That some sink did not get."""
+    reason: Reason = "worker ended"
+    """`why` among few, where it is not on."""
     models: list[ModelStatus] = field(default_factory=list)
+    commands: list[CommandStatus] = field(default_factory=list)
+    """The last ones of operators that ranks carried out, the newest last."""
     schema: int = STATUS_SCHEMA
 
 
@@ -140,13 +157,15 @@ def read_statuses(folder: Path) -> Iterator[RankStatus]:
         except (OSError, ValueError):  # it has just been taken away
             continue
         if status.get("schema") == STATUS_SCHEMA:
-            yield _status(status)
+            yield status_of(status)
 
 
-def _status(told: dict[str, Any]) -> RankStatus:
+def status_of(told: dict[str, Any]) -> RankStatus:
+    """Make a status of what `dataclasses.asdict` makes of one, and JSON keeps."""
     told["model_thread"] = ThreadStatus(**told["model_thread"])
     told["worker"] = told["worker"] and ThreadStatus(**told["worker"])
     told["under_way"] = told["under_way"] and UnderWay(**told["under_way"])
     told["stalled"] = [Stall(**stall) for stall in told["stalled"]]
+    told["commands"] = [CommandStatus(**command) for command in told["commands"]]
     told["models"] = [ModelStatus(**model) for model in told["models"]]
     return RankStatus(**told)

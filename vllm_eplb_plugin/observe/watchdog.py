@@ -42,16 +42,22 @@ def find_stalls(heard: Sequence[Heard | None], now: float, limit_seconds: float)
     """
     told = {rank: one for rank, one in enumerate(heard) if one is not None}
     silent = [_silence(rank, one, now) for rank, one in told.items()]
+    # A rank that may be what others wait for is waited for before one of these is named.
+    half = limit_seconds / 2
+    quiet = any(stall.seconds > half for stall in silent)
     silent = [stall for stall in silent if stall.seconds > limit_seconds]
     gone = {stall.rank for stall in silent}
     living = {rank: one for rank, one in told.items() if rank not in gone}
     workers = [one for one in _workers(living, now) if _is_late(one, limit_seconds)]
     at_work = [one for one in workers if one.status.phase not in WAITS_FOR_OTHERS]
-    if silent:
+    if quiet:
         return silent + [one.stall() for one in at_work if one.status.phase == "ended"]
     models = _model_threads_that_block(list(_models(living, now)), limit_seconds)
     found = models + at_work
-    if not found:  # a collective that never ends: of all that wait in it
+    busy = any(
+        one.status.phase in _OWN_WORK for one in _workers(living, now) if _is_late(one, half)
+    )
+    if not found and not busy:  # a collective that never ends: of all that wait in it
         found = [one for one in workers if one.status.phase != "waiting for the model"]
     return sorted((one.stall() for one in found), key=lambda stall: (stall.rank, stall.thread))
 

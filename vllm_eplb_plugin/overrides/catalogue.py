@@ -27,6 +27,8 @@ class Overrides:
     runner: tuple[Override, ...]
     """Also when an `EplbState` is made, in modules too heavy to import any earlier: in those that
     the process has imported, which are what it serves with."""
+    metrics: tuple[Override, ...]
+    """Where EPLB is asked for, as soon as vLLM's module is imported: what stands on /metrics."""
     requests: tuple[Override, ...]
     """Where EPLB and LoRA are asked for: what a request may name."""
     loopback: tuple[Override, ...]
@@ -47,6 +49,7 @@ _ENTRY = {
     FRONT_END: ("front_end.engine_config:CREATE_ENGINE_CONFIG",),
     "vllm.v1.worker.worker_base": ("engine.worker_settings:OVERRIDES",),
     "vllm.distributed.eplb.eplb_state": ("engine.entry:OVERRIDES",),
+    "vllm.entrypoints.serve.instrumentator.metrics": ("front_end.control:OVERRIDES",),
 }
 """By the module of vLLM that they are in. What holds them imports nothing of vLLM's."""
 
@@ -74,6 +77,7 @@ _WHERE = {
         "engine.forwards:OVERRIDES",
         "engine.sleep:OVERRIDES",
     ),
+    "metrics": ("front_end.metrics:OVERRIDES",),
     "requests": ("front_end.adapters:OVERRIDES",),
     "loopback": ("front_end.loopback_config:ALLOW_EPLB", "loopback.cpu.device:OVERRIDES"),
     "loopback_serving": (

@@ -39,6 +39,8 @@ class Plan:
     num_nodes: int = 1
     seconds: float = 0.0
     """How long the policy took."""
+    proposal: torch.Tensor | None = None
+    """``[layers, physical]``: what was planned, where that is only told and ``old`` stays."""
 
     @cached_property
     def slots_changed(self) -> list[int]:
@@ -86,6 +88,8 @@ class GuardedPolicy:
     """Asks the policy, and raises if it takes too long."""
     says: Callable[[GuardPhase], None] = lambda phase: None
     """Told what goes on."""
+    only_plans: bool = False
+    """Whether the placement in force stays whatever is planned, on all ranks alike."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.policy, name)
@@ -140,7 +144,8 @@ class GuardedPolicy:
             rejection = f"{type(error).__name__}: {error}"
         self.says("agreeing")
         rejection = self._agree(proposal, rejection)
-        if rejection is None:
+        told = proposal if self.only_plans and rejection is None else None
+        if rejection is None and told is None:
             new = proposal
         elif in_force is not None and tuple(in_force.shape) == shape:
             new = in_force
@@ -150,7 +155,7 @@ class GuardedPolicy:
             )
         old_placement = new if in_force is None else in_force
         self.on_plan(
-            Plan(weight.cpu(), old_placement, new, num_ranks, rejection, num_nodes, seconds)
+            Plan(weight.cpu(), old_placement, new, num_ranks, rejection, num_nodes, seconds, told)
         )
         self.says("waiting for ranks")
         return new

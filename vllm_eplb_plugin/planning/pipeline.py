@@ -3,8 +3,16 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from vllm_eplb_plugin.planning.answers import require_placement
-from vllm_eplb_plugin.planning.problem import Integers, Policy, Problem, Step
+from vllm_eplb_plugin.planning.problem import (
+    Integers,
+    Policy,
+    Problem,
+    Step,
+    StepBesideBalance,
+)
 from vllm_eplb_plugin.planning.steps.limits import fits, within_limits
 from vllm_eplb_plugin.planning.steps.small_gains import drop_small_gains
 
@@ -21,7 +29,11 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A policy and the steps that its placement goes through, in order; limits come last."""
+    """A policy and the steps that its placement goes through, in order; limits come last.
+
+    A step for something else than balance is taken once more for the layers that gain too little
+    balance to be changed for that.
+    """
 
     policy: Policy
     steps: tuple[Step, ...] = ()
@@ -33,11 +45,27 @@ class Pipeline:
             InvalidPlacementError: A policy or a step answered what is no placement.
         """
         wanted = self._plan(replace(problem, limits=problem.limits.without_budgets))
-        wanted = drop_small_gains(problem, wanted)
+        wanted = self._without_small_gains(problem, wanted)
         if fits(problem, wanted):
             return Proposal(wanted, wanted)
-        placement = drop_small_gains(problem, self._plan(problem))
-        return Proposal(within_limits(problem, placement), wanted)
+        placement = self._without_small_gains(problem, self._plan(problem))
+        urgent = np.zeros(problem.num_layers, np.bool_)
+        for step in self._beside_balance:
+            urgent |= step.gains_beside_balance(problem, placement)
+        return Proposal(within_limits(problem, placement, urgent), wanted)
+
+    @property
+    def _beside_balance(self) -> list[StepBesideBalance]:
+        return [step for step in self.steps if isinstance(step, StepBesideBalance)]
+
+    def _without_small_gains(self, problem: Problem, placement: Integers) -> Integers:
+        kept = drop_small_gains(problem, placement)
+        for step in self._beside_balance:
+            stays = (kept == problem.old).all(axis=1)
+            if stays.any():
+                again = require_placement(problem, step(problem, kept), "the step", step)
+                kept = np.where(stays[:, None], again, kept)
+        return kept
 
     def _plan(self, problem: Problem) -> Integers:
         # Foreign code may write where it should only read.

@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,3 +120,14 @@ Policy: TypeAlias = Callable[[Problem], Integers]
 
 Step: TypeAlias = Callable[[Problem, Integers], Integers]
 """From a placement to a better or a cheaper one."""
+
+
+@runtime_checkable
+class StepBesideBalance(Protocol):
+    """A step for something else than balance: limits that ask for that have to know."""
+
+    def __call__(self, problem: Problem, placement: Integers, /) -> Integers: ...
+
+    def gains_beside_balance(self, problem: Problem, placement: Integers, /) -> NDArray[np.bool_]:
+        """``[layers]``: where a placement is better for it than the one in force."""
+        ...

@@ -18,7 +18,10 @@ _OURS = {
     "incremental": "vllm_eplb_plugin.planning.policies.incremental:Incremental",
     "replicas_only": "vllm_eplb_plugin.planning.policies.replicas_only:ReplicasOnly",
 }
-_STEPS = {"keep_in_place": "vllm_eplb_plugin.planning.steps.keep_in_place:KeepInPlace"}
+_STEPS = {
+    "keep_in_place": "vllm_eplb_plugin.planning.steps.keep_in_place:KeepInPlace",
+    "two_ranks": "vllm_eplb_plugin.planning.steps.two_ranks:TwoRanks",
+}
 
 
 class UnknownPolicyError(ValueError):

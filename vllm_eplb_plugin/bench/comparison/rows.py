@@ -38,6 +38,8 @@ class PolicyRow:
     bytes_received: float
     layers: float
     """Layers that change."""
+    on_one_rank: float
+    """Experts of a layer that are on one rank only, whose weights are lost with it."""
     windows_until_balanced: float | None
     """Windows served below `windows.BALANCED` after a change of domain; None: there was a run that
     did not get there."""
@@ -84,6 +86,7 @@ def _row(task: Task, cluster: Cluster, contestant: Contestant, seeds: int) -> Po
         busiest=statistics.fmean(plan.busiest for plan in plans),
         bytes_received=received * cluster.expert_bytes,
         layers=statistics.fmean(plan.layers for plan in plans),
+        on_one_rank=statistics.fmean(plan.on_one_rank for plan in plans),
         windows_until_balanced=(statistics.fmean(reached) if len(reached) == len(waits) else None),
         plan_ms=statistics.median(plan.seconds for plan in plans) * 1000,
     )

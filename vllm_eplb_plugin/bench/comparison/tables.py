@@ -35,7 +35,7 @@ def policy_tables(rows: Iterable[PolicyRow]) -> Iterable[Table]:
 
 
 def _policies(title: str, rows: list[PolicyRow]) -> Table:
-    columns = ("now", "next", "experts", "less", "GB", "other nodes", "busiest", "layers")
+    columns = ("now", "next", "experts", "less", "GB", "other nodes", "busiest", "layers", "alone")
     table = Table("policy", title=title, title_justify="left")
     for column in (*columns, f"until {BALANCED}", "ms"):
         table.add_column(column, justify="right")
@@ -52,6 +52,7 @@ def _policies(title: str, rows: list[PolicyRow]) -> Table:
             f"{row.from_other_nodes:.0f}",
             f"{row.busiest:.1f}",
             f"{row.layers:.0f}",
+            f"{row.on_one_rank:.1f}",
             _or_never(row.windows_until_balanced),
             f"{row.plan_ms:.2f}",
         )

@@ -9,6 +9,7 @@ import numpy as np
 from vllm_eplb_plugin.bench.comparison.contestants import Contestant
 from vllm_eplb_plugin.bench.loads.drawn import Run
 from vllm_eplb_plugin.bench.shapes import Shape
+from vllm_eplb_plugin.placement.survival import lost_without
 from vllm_eplb_plugin.planning.costs import balancedness_of_layers, costs_of
 from vllm_eplb_plugin.planning.problem import Floats, Integers, Limits, Problem
 
@@ -66,6 +67,8 @@ class Planned:
     """Experts that the rank with most of them gets."""
     layers: int
     """Layers that change."""
+    on_one_rank: float
+    """Experts of a layer that are on one rank only, mean over the layers."""
     seconds: float
     """Processor time of this process."""
 
@@ -101,6 +104,7 @@ def plan_windows(
                 int(costs.from_other_nodes.sum()),
                 int(costs.received.sum(axis=0).max()),
                 int((placement != old).any(axis=1).sum()),
+                sum(lost_without(placement, cluster.shape.ranks)) / cluster.shape.layers,
                 seconds,
             )
         )
