@@ -80,7 +80,7 @@ PROMISES: dict[FaultName, Promise] = {
         from_outside=True,
     ),
     "rank_killed": Promise(
-        "EP rank {rank} has told nothing|died unexpectedly|EngineDeadError",
+        "EngineCore_DP{rank} .*died unexpectedly|EP rank {rank} has told nothing",
         stands_still=True,
         ends=True,
         from_outside=True,
