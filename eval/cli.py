@@ -26,6 +26,7 @@ _RUNS = Path("runs")
 _ELSEWHERE = {
     "latency": ("eval.commands.latency", "latency"),
     "stress": ("eval.commands.stress", "stress_command"),
+    "faults": ("eval.commands.fault_table", "faults_command"),
 }
 """Commands with a module of their own, and its function."""
 

@@ -35,6 +35,7 @@ from eval.results.schema import (
 )
 from eval.results.stress import LoadResult, StressWorkload
 from eval.results.surroundings import Machine, Seeds, Versions
+from eval.results.trial import FaultSeen, Happening, SameAnswers, Trial
 
 PAGE = Path(__file__).parents[1] / "docs" / "result.md"
 
@@ -43,7 +44,8 @@ MODELS: dict[str, type[BaseModel]] = {
     for model in (
         Result, RuleResult, ControlResult, ArmResult, ModelActivity, Moves, TaskResult,
         OracleResult, Versions, Machine, Seeds, Sample, LatencyWorkload, LatencyTimes, Distribution,
-        StressWorkload, LoadResult, MemoryUse, MemorySample,
+        StressWorkload, LoadResult, MemoryUse, MemorySample, Trial, FaultSeen, SameAnswers,
+        Happening,
     )
 }  # fmt: skip
 

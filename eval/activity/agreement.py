@@ -15,6 +15,7 @@ from vllm_eplb_plugin.observe.events import (
     RearrangementFailed,
     RearrangementFinished,
     RearrangementPlanned,
+    RearrangementStalled,
 )
 
 _CUT_OFF = 1
@@ -175,7 +176,8 @@ def _contradictions(ranks: _Told) -> Iterator[str]:
             one.number
             for told in by_file.values()
             for one in told
-            if one.kind == RearrangementFailed.kind  # of which the other ranks need not hear
+            # Of which the other ranks need not hear.
+            if one.kind in (RearrangementFailed.kind, RearrangementStalled.kind)
         }
         for name, told in by_file.items():
             pairs = zip(told, expected, strict=False)

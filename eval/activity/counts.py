@@ -92,6 +92,7 @@ def _count(told: Sequence[Told]) -> Activity:
         placements_rejected=sum(model.rejected for model in models),
         drained=sum(model.drained for model in models),
         failed=sum(model.failed for model in models),
+        stalled=sum(model.stalled for model in models),
         failures=sorted({event.reason for event in _of_kind(told, RearrangementFailed)}),
         models=models,
         usual_seconds=median(event.seconds for event in finished) if finished else None,

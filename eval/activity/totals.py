@@ -8,7 +8,7 @@ from pydantic import BaseModel, model_validator
 from eval.activity.moved_models import MovedModel, labels
 from eval.activity.moves import Moves
 
-Outcome = Literal["finished", "skipped", "rejected", "drained", "failed"]
+Outcome = Literal["finished", "skipped", "rejected", "drained", "failed", "stalled"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 
@@ -22,7 +22,7 @@ class ModelActivity(BaseModel):
     stage: int
     """Of the pipeline."""
     finished: int = 0
-    """Rearrangements of that outcome (docs/events.md), as the next four."""
+    """Rearrangements of that outcome (docs/events.md), as the next five."""
     skipped: int = 0
     """That would have gained nothing."""
     rejected: int = 0
@@ -31,6 +31,8 @@ class ModelActivity(BaseModel):
     """Of which vLLM threw away what was not committed yet."""
     failed: int = 0
     """That ended without their last layer, on any rank."""
+    stalled: int = 0
+    """That were given up, because they stood still on some rank."""
     slots_changed: list[int] = []
     """For each of its MoE layers, over all commits."""
     moves: Moves | None = None
@@ -49,15 +51,17 @@ class Activity(BaseModel):
     rearrangements_started: int = 0
     """Rearrangements that started; one may still be under way at the last answer."""
     skipped: int = 0
-    """By which nothing would have been gained; this and the next three are summed over models."""
+    """By which nothing would have been gained; this and the next four are summed over models."""
     placements_rejected: int = 0
     """Results of a policy that were not used."""
     drained: int = 0
     """Of which vLLM threw away what was not committed yet."""
     failed: int = 0
     """That ended without their last layer, on any rank."""
+    stalled: int = 0
+    """That were given up, because they stood still on some rank."""
     failures: list[str] = []
-    """Why these did, each reason once."""
+    """Why these two did, each reason once."""
     models: list[ModelActivity] = []
     """The same for each model: the served one, stage by stage, and then a drafter."""
     under_way_seconds: float | None = None
@@ -100,16 +104,24 @@ class Activity(BaseModel):
     @property
     def ended(self) -> int:
         """Outcomes, each model counted."""
-        others = self.skipped + self.placements_rejected + self.drained + self.failed
-        return (sum(one.finished for one in self.models) or self.rearrangements) + others
+        finished = sum(one.finished for one in self.models) or self.rearrangements
+        return finished + sum(self._others)
 
     def other_outcomes(self) -> str:
         """What did not finish, such as ``2 skipped, 1 failed``, model by model; empty: nothing."""
         if len(self.models) < 2:
-            return _told(self.skipped, self.placements_rejected, self.drained, self.failed)
-        counts = [_told(one.skipped, one.rejected, one.drained, one.failed) for one in self.models]
+            return _told(*self._others)
+        counts = [
+            _told(one.skipped, one.rejected, one.drained, one.failed, one.stalled)
+            for one in self.models
+        ]
         found = zip(self.labels(), counts, strict=True)
         return "; ".join(f"{label}: {told}" for label, told in found if told)
+
+    @property
+    def _others(self) -> tuple[int, ...]:
+        rejected = self.placements_rejected
+        return self.skipped, rejected, self.drained, self.failed, self.stalled
 
     @property
     def moves(self) -> list[Moves]:

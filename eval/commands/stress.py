@@ -9,6 +9,7 @@ import typer
 
 from eval.commands.keeping import copy_result, place, require_numbers, require_writable
 from eval.commands.stress_run import stress
+from eval.config.faults import PROMISES, FaultName
 from eval.config.find import find_config
 from eval.config.loading import ALL_ARMS, load_config
 from eval.errors import ConfigError
@@ -30,6 +31,12 @@ def stress_command(
         float, typer.Option(min=1, help="Without any token, after which the server hangs.")
     ] = 60,
     rearrangements: Annotated[int, typer.Option(min=0, help="At least.")] = 1,
+    fault: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Strikes meanwhile (docs/faults.md).")
+    ] = None,
+    fault_seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="How long it lasts, where it does.")
+    ] = None,
     soak: Annotated[
         bool,
         typer.Option(
@@ -63,11 +70,14 @@ def stress_command(
     names = [one.name for one in config.arms]
     if arm not in names:
         raise ConfigError(f"--arm {arm}: {config_file} has no such arm, it has {', '.join(names)}")
+    chosen = _fault(fault, fault_seconds, soak)
     workload = StressWorkload(
         seconds=seconds,
         streams=streams,
         hang_seconds=hang_seconds,
         rearrangements=rearrangements,
+        fault=chosen,
+        fault_seconds=fault_seconds,
         soak=soak,
     )
     console = PlainConsole(highlight=False, soft_wrap=True)
@@ -83,3 +93,15 @@ def stress_command(
     if plot is not None and result.arms:
         write_plot(result.arms[0], plot)
     raise typer.Exit(EXIT_CODES[result.verdict])
+
+
+def _fault(name: str | None, seconds: float | None, soak: bool) -> FaultName | None:
+    if name is None:
+        if seconds is not None:
+            raise ConfigError("--fault-seconds says how long a fault lasts: give --fault, too")
+        return None
+    if soak:
+        raise ConfigError("--soak has things happen at random times: leave --fault out")
+    if name not in PROMISES:
+        raise ConfigError(f"--fault {name}: there is no such fault, only {', '.join(PROMISES)}")
+    return name

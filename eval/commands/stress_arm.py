@@ -3,7 +3,9 @@
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timezone
+from pathlib import Path
 
 from rich.console import Console
 
@@ -11,6 +13,7 @@ from eval.activity.counts import read_activity
 from eval.activity.finished import finished_after
 from eval.activity.vllm_log import count_rearrangements
 from eval.commands.soak_acts import acts_on, keep_experts, with_reloads
+from eval.commands.stress_fault import FaultRun, ends, with_outcomes
 from eval.config.schema import Arm, Config
 from eval.load.churn import Load, keep_asking
 from eval.load.soak import Soak, soak
@@ -22,7 +25,9 @@ from eval.results.trial import Trial
 from eval.secrets import SECRETS
 from eval.serving.memory_probe import MemoryProbe
 from eval.serving.served_arm import ServedArm, serve
+from eval.serving.small_disk import small_disk
 
+_SMALL_KIB = 4096
 _SHORT = 2048
 """Tokens of the longest request where the configuration does not say what the model can take."""
 
@@ -53,13 +58,13 @@ def load_arm(
     arms = [(arm, folder.new_arm_folder(arm.name))]
     if workload.soak:
         config = with_reloads(config)
-    with serve(config, arms, executable, console) as (one,):
+    with _disk(workload, arms[0][1]), serve(config, arms, executable, console) as (one,):
         console.print(f"{one.label}: server ready after {one.ready_after:.1f} s, asking")
         probe, log_start = MemoryProbe(one.server.session, on_gpus), one.server.log.stat().st_size
         started, clock = datetime.now(timezone.utc).timestamp(), time.monotonic()
         load, trial = _ask(config, one, workload, probe, console)
         asked = time.monotonic() - clock
-        if load.problem is not None:
+        if load.problem is not None and not ends(workload):
             stopped = "the server stopped answering"
             load.problem = str(one.server.stopped_answering(stopped, load.problem))
         logged = count_rearrangements(one.server.log, log_start)
@@ -81,7 +86,14 @@ def load_arm(
         memory=MemoryUse.of(probe.samples, probe.of_processes),
         trial=trial,
     )
-    return _with_rearrangements(run, config, arm, one)
+    return _with_events(run, config, arm, one)
+
+
+def _disk(workload: StressWorkload, folder: Path) -> AbstractContextManager[None]:
+    """On which its events are written."""
+    if workload.fault == "events_disk_full":
+        return small_disk(folder / "events", _SMALL_KIB)
+    return nullcontext()
 
 
 def _ask(
@@ -97,6 +109,9 @@ def _ask(
     with console.status("asking") as status:
         if workload.soak:
             return _soak(config, one, workload, watch)
+        if workload.fault is not None:
+            plugin = config.plugin_settings(one.arm) or {}
+            return FaultRun(one, workload, plugin).ask(watch)
         load = keep_asking(
             one.server.url,
             one.server.model_name,
@@ -124,8 +139,10 @@ def _soak(
     return soak(one.server.url, one.server.model_name, how, watch, one.server.headers)
 
 
-def _with_rearrangements(run: ArmRun, config: Config, arm: Arm, one: ServedArm) -> ArmRun:
-    """The same, its memory with how often experts had moved by then, where events tell it."""
+def _with_events(run: ArmRun, config: Config, arm: Arm, one: ServedArm) -> ArmRun:
+    """The same, with what events tell: how often experts had moved by when, and since a fault."""
+    if run.trial is not None:
+        run = run.model_copy(update={"trial": with_outcomes(run.trial, one.events)})
     if run.memory is None or arm.eplb is None or config.is_stock(arm):
         return run
     finished = finished_after(one.events, run.asked_from, run.asked_until)

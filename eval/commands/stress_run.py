@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from eval.commands.harm import with_fault
 from eval.commands.keeping import attempt, keep_arm, kept_result
 from eval.commands.stress_arm import load_arm
 from eval.config.schema import Config
@@ -37,6 +38,10 @@ def stress(
     ready = preflight(config, console, questions=False)
     ready.require_everything()
     arm = next(arm for arm in config.arms if arm.name == name)
+    if workload.fault is not None:
+        arm = with_fault(config, arm, workload.fault, workload.fault_seconds)
+        arms = [arm if one.name == name else one for one in config.arms]
+        config = config.model_copy(update={"arms": arms})
     on_gpus = ready.installation is None or not ready.installation.on_cpu
     versions = installed_versions(ready.served)
     done: list[ArmRun] = []

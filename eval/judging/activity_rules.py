@@ -165,7 +165,7 @@ def _no_stall(arm: ArmToJudge) -> RuleResult:
 
 
 def _no_failed_rearrangements(arm: ArmToJudge) -> RuleResult:
-    failed, reasons = arm.run.failed, "; ".join(arm.run.failures)
+    failed, reasons = arm.run.failed + arm.run.stalled, "; ".join(arm.run.failures)
     return outcome(
         "no_failed_rearrangements",
         False if failed else True if arm.run.ended else None,

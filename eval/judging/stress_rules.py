@@ -3,13 +3,17 @@
 
 from collections.abc import Iterator
 
+from eval.config.faults import PROMISES, FaultName
 from eval.config.schema import Gate
 from eval.judging.activity_rules import evidence
 from eval.judging.arms import ArmToJudge, outcome
-from eval.judging.soak_rules import soak_rules
+from eval.judging.check_rules import maps, weights
+from eval.judging.fault_rules import fault_rules
+from eval.judging.soak_rules import same_answers, soak_rules
 from eval.results.memory import MemoryUse
 from eval.results.schema import ArmRun, RuleResult
 from eval.results.stress import StressWorkload
+from eval.results.trial import Trial
 
 _GPU_GROWTH_MIB = 64
 """An allocator's segments are of 2 and 20 MiB, and one more or two are no leak; an expert or a map
@@ -28,6 +32,9 @@ def stress_rules(gate: Gate, workload: StressWorkload, arm: ArmToJudge) -> Itera
         arm: What became of it.
     """
     run = arm.run
+    if workload.fault is not None:
+        yield from _with_fault(workload, workload.fault, arm)
+        return
     yield _answers(workload, run)
     wanted = gate.model_copy(update={"rearrangements": workload.rearrangements})
     for rule in evidence(wanted, arm):
@@ -38,6 +45,22 @@ def stress_rules(gate: Gate, workload: StressWorkload, arm: ArmToJudge) -> Itera
         yield from _memory(run.name, run.memory)
     if workload.soak:
         yield from soak_rules(run)
+
+
+def _with_fault(
+    workload: StressWorkload, fault: FaultName, arm: ArmToJudge
+) -> Iterator[RuleResult]:
+    run = arm.run
+    trial = run.trial or Trial()
+    if not PROMISES[fault].ends:
+        yield _answers(workload, run)
+        yield same_answers(run.name, trial.same_answers)
+    if trial.fault is not None:
+        yield from fault_rules(run.name, fault, trial.fault)
+    if fault != "events_disk_full":
+        # Which says that nothing is wrong, in what could be written.
+        yield weights(arm)
+        yield maps(arm)
 
 
 def _answers(workload: StressWorkload, run: ArmRun) -> RuleResult:

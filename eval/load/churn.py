@@ -82,7 +82,7 @@ def keep_asking(
     async def ask() -> None:
         end = time.monotonic() + seconds
         async with new_client(url, headers, timeout=None) as client:
-            asking = [_stream(client, model, one, end, load) for one in range(streams)]
+            asking = [stream_completions(client, model, one, end, load) for one in range(streams)]
             await until_all_are_done(asking, [until_silent(hang_seconds, watch, load)])
 
     try:
@@ -92,7 +92,7 @@ def keep_asking(
     return load
 
 
-async def _stream(
+async def stream_completions(
     client: httpx.AsyncClient, model: str, number: int, end: float, load: Load
 ) -> None:
     choose = random.Random(number)

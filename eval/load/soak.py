@@ -6,6 +6,7 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import httpx
@@ -94,6 +95,8 @@ class _Soaking:
         self._headers = dict(headers or {})
         self._only: int | None = None
         """The rank that gets all new requests."""
+        self._clients: dict[int | None, httpx.AsyncClient] = {}
+        """Of all ranks, and of each."""
         self._open = asyncio.Event()
         self._end = 0.0
         self._began = 0.0
@@ -101,27 +104,24 @@ class _Soaking:
     async def run(self, watch: Callable[[Load], None]) -> None:
         """Until the time is over."""
         await asyncio.to_thread(self.questions.before)
-        self._open.set()
-        self._began = time.monotonic()
-        self._end = self._began + self._how.seconds
-        asking = [self._stream(number) for number in range(self._how.streams)]
-        hang = until_silent(self._how.hang_seconds, watch, self.load)
-        beside = [hang, self.questions.keep_comparing(_COMPARED_EVERY)]
-        await until_all_are_done([*asking, self._happen()], beside)
+        async with AsyncExitStack() as open_clients:
+            for rank in (None, *range(self._how.ranks)):
+                self._clients[rank] = await open_clients.enter_async_context(self._client(rank))
+            self._open.set()
+            self._began = self.load.last_token = time.monotonic()
+            self._end = self._began + self._how.seconds
+            asking = [self._stream(number) for number in range(self._how.streams)]
+            hang = until_silent(self._how.hang_seconds, watch, self.load)
+            beside = [hang, self.questions.keep_comparing(_COMPARED_EVERY)]
+            await until_all_are_done([*asking, self._happen()], beside)
 
     async def _stream(self, number: int) -> None:
         choose = random.Random(number)
-        clients = [self._client(rank) for rank in (None, *range(self._how.ranks))]
-        try:
-            while time.monotonic() < self._end:
-                await self._open.wait()
-                rank = self._only
-                await self._ask(clients[0 if rank is None else 1 + rank], choose)
-                if choose.random() < _RESTS:
-                    await asyncio.sleep(choose.uniform(0, _REST_SECONDS))
-        finally:
-            for client in clients:
-                await client.aclose()
+        while time.monotonic() < self._end:
+            await self._open.wait()
+            await self._ask(self._clients[self._only], choose)
+            if choose.random() < _RESTS:
+                await asyncio.sleep(choose.uniform(0, _REST_SECONDS))
 
     def _client(self, rank: int | None) -> httpx.AsyncClient:
         chosen = {} if rank is None else {"X-data-parallel-rank": str(rank)}

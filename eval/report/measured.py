@@ -28,7 +28,12 @@ def measured_page(result: Result) -> str:
         colours=colours(names),
         latency_charts=list(latency_charts(view)),
         loads=[
-            (arm.name, list(load_rows(arm)), list(memory_charts(arm.memory)) if arm.memory else [])
+            (
+                arm.name,
+                list(load_rows(arm)),
+                list(memory_charts(arm.memory)) if arm.memory else [],
+                arm.trial.happenings if arm.trial else [],
+            )
             for arm in result.arms
             if arm.load is not None
         ],
@@ -80,6 +85,9 @@ def repeat_command(result: Result) -> str:
         words += ["--seconds", f"{load.seconds:g}", "--streams", str(load.streams)]
         words += ["--hang-seconds", f"{load.hang_seconds:g}"]
         words += ["--rearrangements", str(load.rearrangements)]
+        words += ["--soak"] * load.soak
+        words += [] if load.fault is None else ["--fault", load.fault]
+        words += [] if load.fault_seconds is None else [f"--fault-seconds={load.fault_seconds:g}"]
     return shlex.join(words)
 
 

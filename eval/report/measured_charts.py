@@ -36,12 +36,14 @@ def latency_charts(view: LatencyView) -> Iterator[Chart]:
 
 
 def memory_charts(memory: MemoryUse) -> Iterator[Chart]:
-    """Memory and rearrangements over time."""
+    """Memory, threads, open files and rearrangements over time."""
     samples = memory.samples
     minutes = [sample.seconds / 60 for sample in samples]
     for title, values in (
         ("GPU memory, GiB", [one.gpu and one.gpu / 1024 for one in samples]),
         ("host memory, GiB", [one.host / 1024 for one in samples]),
+        ("threads", [one.threads for one in samples]),
+        ("open files and connections", [one.descriptors for one in samples]),
         ("rearrangements finished", [one.rearrangements for one in samples]),
     ):
         points = [(x, float(y)) for x, y in zip(minutes, values, strict=True) if y is not None]

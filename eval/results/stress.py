@@ -3,6 +3,8 @@
 
 from pydantic import BaseModel
 
+from eval.config.faults import FaultName
+
 
 class StressWorkload(BaseModel):
     """How the arm was kept busy, besides what the configuration says."""
@@ -15,6 +17,10 @@ class StressWorkload(BaseModel):
     """Without any token, after which the server counts as hanging."""
     rearrangements: int
     """That had to finish."""
+    fault: FaultName | None = None
+    """That was ordered, on one EP rank; none: none was."""
+    fault_seconds: float | None = None
+    """How long it was to last; none: as docs/faults.md says."""
     soak: bool = False
     """Requests of all lengths come, go and are broken off, and things happen to the server."""
 

@@ -28,10 +28,40 @@ class SameAnswers(BaseModel):
     """The first that was, beside the one before."""
 
 
+class FaultSeen(BaseModel):
+    """A fault that was ordered, and what the server said and did then."""
+
+    fault: str
+    """Its name (docs/faults.md)."""
+    rank: int
+    """EP rank that it breaks."""
+    struck: float | None = None
+    """When it did, in Unix seconds; none: it did not."""
+    rearrangement: int | None = None
+    """In which it did; none: it came from outside."""
+    noticed: float | None = None
+    """When the log named it, in Unix seconds; none: it did not."""
+    said: str | None = None
+    """By which line."""
+    limit: float
+    """Seconds within which it has to be noticed."""
+    outcomes: dict[int, str] = {}
+    """Of each rearrangement that ended since, by its number."""
+    ended_after: float | None = None
+    """Seconds from the strike until the last process of the server had ended; none: some live."""
+    left: list[str] = []
+    """Of a server that had to end: processes and files in /dev/shm that it left."""
+
+
 class Trial(BaseModel):
     """One server."""
 
+    fault: FaultSeen | None = None
+    """None: none was ordered."""
+
     happenings: list[Happening] = []
+    """What happened to a server that was soaked, in order."""
     same_answers: SameAnswers = SameAnswers()
+    """Greedy answers, compared."""
     aborted: int = 0
     """Completions that the client broke off, which are not among the requests."""

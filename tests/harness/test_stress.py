@@ -325,6 +325,7 @@ def test_an_arm_under_load_passes(run: Any, tmp_path: Path) -> None:
     assert "Arm async under load" in page and "<svg" in page
     text = (tmp_path / "runs/stress/report.md").read_text()
     assert "| host memory |" in text and "python -m eval stress stress.yaml" in text
+    assert "| threads |" in text and "open files and connections" in page
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,18 @@ def test_a_rearrangement_waits_for_loads_of_the_placement_in_force(
     assert first + 30 < second <= first + 36
 
 
+def test_what_is_asked_for_amid_an_interval_is_planned_from_a_whole_window(
+    some_ranks: Ranks, tmp_path: Path
+) -> None:
+    """vLLM counts nothing there from 0.20 on."""
+    job = {"interval": 1000, "steps": FIRST + 1, "events_dir": str(tmp_path)}
+    run(some_ranks, [(1, 0, 5, "rearrange")], **job)
+    lines = (tmp_path / "rank0.jsonl").read_text().splitlines()
+    placed = [e for e in map(json.loads, lines) if e["event"] == "placement"][-1]
+    # A step has at least 48 tokens a layer and rank, and rank 1 makes dummy ones, too.
+    assert all(sum(tokens) > 15 * 48 for tokens in placed["logical_load"])
+
+
 @MODES
 def test_where_vllm_would_begin_one_itself_nothing_is_waited_for(
     use_async: bool, some_ranks: Ranks

@@ -10,6 +10,7 @@ from packaging.version import Version
 
 from eval.config.loading import load_config
 from eval.serving.command import server_command
+from tests.releases.broken_ranks import Broken, assert_promise_is_kept
 from tests.releases.ranks import ROOT, RankFailure, Ranks, Reports, assert_nothing_wrong, refusal
 from vllm_eplb_plugin.fault_settings import Fault
 from vllm_eplb_plugin.releases import Release
@@ -209,3 +210,11 @@ def test_under_another_name_and_with_another_body_it_is_refused(
         message, _ = refusal(ranks, use_async=use_async, **job)
         assert f"is not what {release.version} does" in message
         assert "slots [6, 7, 8, 9, 10, 11] do not hold" in message
+
+
+@pytest.mark.parametrize("use_async", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("fault", ["transfer_fails", "policy_raises"])
+def test_a_fault_of_one_rank_costs_one_rearrangement(
+    fault: str, use_async: bool, ranks: Ranks, tmp_path: Path
+) -> None:
+    assert_promise_is_kept(Broken(ranks, fault, use_async, tmp_path))

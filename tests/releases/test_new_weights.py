@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from tests.releases.conftest import fetch
 from tests.releases.ranks import Ranks, Reports, assert_nothing_wrong
+from vllm_eplb_plugin.engine.weight_updates import OVERRIDES
+from vllm_eplb_plugin.overrides.override import select
 from vllm_eplb_plugin.releases import Release
 
 WAYS = ("reload_weights", "update_weights", "load_weights", "buckets", "save", "sleep_2", "discard")
@@ -127,3 +130,11 @@ def test_experts_go_back_on_rocm_though_nothing_is_gained(some_ranks: Ranks) -> 
 
 def read_events(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "rank0.jsonl").open()]
+
+
+def test_every_runner_that_reloads_weights_puts_experts_back_first(release: Release) -> None:
+    overridden = {one.module: one for one in select(OVERRIDES, release.version)}
+    for module in ("vllm.v1.worker.gpu_model_runner", "vllm.v1.worker.gpu.model_runner"):
+        source = fetch(release) / f"{module.replace('.', '/')}.py"
+        if "    def reload_weights(" in source.read_text():
+            assert overridden[module].target == f"{module}:GPUModelRunner.reload_weights"

@@ -13,9 +13,10 @@ from typer.testing import CliRunner, Result
 
 from tests.builders.http_server import Request, answering
 from tests.builders.rank_statuses import NOW, model_status, rank_status
-from vllm_eplb_plugin.cli import ordering
+from vllm_eplb_plugin.cli import metrics_condition, ordering
 from vllm_eplb_plugin.cli.main import main
 from vllm_eplb_plugin.observe.commands import Command, CommandStatus
+from vllm_eplb_plugin.observe.metrics.definitions import METRICS as METRICS_TOLD
 from vllm_eplb_plugin.observe.status import RankStatus, Stall, ThreadStatus, UnderWay, write_status
 
 NUMBER = Command(1_795_632_425_600, "plan").number
@@ -266,6 +267,13 @@ STALLED = (
     'vllm:eplb_stalled_seconds{model_name="some/moe",rank="1",thread="worker",phase="transfer",'
     'layer="5"} 31.0\n'
 )
+
+
+def test_what_is_read_of_the_metrics_stands_there() -> None:
+    told = {metric.name.removeprefix("vllm:eplb_"): metric.labels for metric in METRICS_TOLD}
+    for sample in metrics_condition._samples(METRICS + STALLED):
+        assert set(sample.labels) == {"model_name", *told[sample.name]}
+    assert {name for _, name in metrics_condition._FIGURES} <= set(told)
 
 
 def test_without_control_status_is_told_by_the_metrics(server: FakeServer) -> None:

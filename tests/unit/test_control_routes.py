@@ -3,6 +3,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,11 +14,12 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from tests.builders.rank_statuses import rank_status
-from vllm_eplb_plugin.front_end import control_routes
+from vllm_eplb_plugin.front_end import control_routes, engine_config
 from vllm_eplb_plugin.front_end.control import OVERRIDES
 from vllm_eplb_plugin.observe import commands
 from vllm_eplb_plugin.observe.commands import ACTIONS, Command, note
 from vllm_eplb_plugin.observe.status import FOLDER_VARIABLE, write_status
+from vllm_eplb_plugin.settings import Settings
 
 CONTROL: dict[str, Any] = {"control": True}
 
@@ -153,6 +155,16 @@ def test_the_status_is_what_ranks_wrote(tmp_path: Path, monkeypatch: pytest.Monk
     assert told["control"] is True
     written = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
     assert told["ranks"] == written
+
+
+def test_ranks_say_how_they_are_also_where_no_metrics_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv(FOLDER_VARIABLE, "")
+    monkeypatch.delenv(FOLDER_VARIABLE)
+    engine_config._tell_metrics(Settings(control=True, metrics=None), None)
+    assert Path(os.environ[FOLDER_VARIABLE]).parent == tmp_path
 
 
 def test_a_server_without_engines_says_so() -> None:

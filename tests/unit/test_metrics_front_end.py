@@ -51,6 +51,7 @@ def _of_no_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def create_config(additional_config: dict[str, Any] | None = None, **arguments: Any) -> None:
     """As vLLM does, of a release of the table."""
     arguments = {"enable_eplb": True, "additional_config": additional_config or {}, **arguments}
+    arguments["eplb_config"] = SimpleNamespace(use_async=True)
     create = engine_config._override(lambda self: CONFIG)
     assert create(SimpleNamespace(**arguments)) is CONFIG
 

@@ -10,6 +10,8 @@ from unittest.mock import MagicMock
 import pytest
 
 from vllm_eplb_plugin.overrides.catalogue import Place, places
+from vllm_eplb_plugin.overrides.override import is_among
+from vllm_eplb_plugin.releases import supported_releases
 from vllm_eplb_plugin.settings import ENVIRONMENT_VARIABLE
 
 PLACES = list(places())
@@ -75,3 +77,14 @@ def test_each_text_is_a_sentence_about_a_failure() -> None:
     for place in PLACES:
         for text in (place.override.fixes, place.override.delete_when):
             assert text.endswith(".") and not text.startswith("Nothing"), place
+
+
+def test_no_two_overrides_want_the_same_target() -> None:
+    """Of two, the one that is bound second would silently have no effect."""
+    for release in supported_releases():
+        wanted: dict[str, Place] = {}
+        for place in PLACES:
+            if place.moment == "fault" or not is_among(release, place.override.releases):
+                continue
+            first = wanted.setdefault(place.override.target, place)
+            assert first.override is place.override, (release, first, place)

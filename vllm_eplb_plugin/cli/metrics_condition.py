@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from vllm_eplb_plugin.cli.condition import SILENT_SECONDS, Condition
 
-_PREFIX = "vllm:eplb_"
 _SAMPLE = re.compile(r"vllm:eplb_(\w+?)\{(.*)\} (\S+)")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _FIGURES = (

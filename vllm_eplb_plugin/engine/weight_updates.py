@@ -69,7 +69,8 @@ _RUNNER_V2 = "vllm.v1.worker.gpu.model_runner:GPUModelRunner"
 _RELOAD = "(self, weights_iterator=None, weights_path=None, is_checkpoint_format=True)"
 _NEW_WEIGHTS = (
     (f"{_RUNNER}.reload_weights", _RELOAD, ""),
-    # Before, V2's calls V1's.
+    # It calls V1's, whose module is not there yet when an `EplbState` is made.
+    (f"{_RUNNER_V2}.reload_weights", "(self, *args, **kwargs)", ">=0.22,<0.32"),
     (f"{_RUNNER_V2}.reload_weights", _RELOAD, ">=0.32"),
     (f"{_WORKER}.start_weight_update", "(self, is_checkpoint_format=True)", ">=0.21,<0.25"),
     (f"{_WORKER}.start_weight_update", "(self)", ">=0.25"),

@@ -75,6 +75,10 @@ def _tell_metrics(settings: "Settings", config: Any) -> None:
         from vllm_eplb_plugin.front_end.metrics import tell_metrics
 
         tell_metrics(settings.metrics, config)
+    elif settings.control:
+        from vllm_eplb_plugin.front_end.status_folder import make_status_folder
+
+        make_status_folder()
 
 
 def _check_fault(settings: "Settings", use_async: bool) -> None:

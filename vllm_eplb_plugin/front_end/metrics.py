@@ -2,7 +2,6 @@
 """Overrides of where an API server decides what stands on /metrics."""
 
 import functools
-import importlib
 import logging
 import os
 import time
@@ -135,14 +134,14 @@ def _register(registry: CollectorRegistry, collector: StatusCollector) -> None:
         _registries.add(registry)
 
 
-def _override_attach_router(original: Callable[[Any], None]) -> Callable[[Any], None]:
-    @functools.wraps(original)
-    def attach_router(app: Any) -> None:
-        original(app)
-        if _server is not None and "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-            _put_first(app, importlib.import_module(_MODULE).get_prometheus_registry())
+def _override_instrumentator(original: type[Any]) -> type[Any]:
+    class Instrumentator(original):  # type: ignore[misc]
+        def expose(self, app: Any, *args: Any, **kwargs: Any) -> Any:
+            if _server is not None and "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+                _put_first(app, self.registry)
+            return super().expose(app, *args, **kwargs)
 
-    return attach_router
+    return Instrumentator
 
 
 def _put_first(app: Any, registry: CollectorRegistry) -> None:
@@ -153,7 +152,7 @@ def _put_first(app: Any, registry: CollectorRegistry) -> None:
     def metrics(_: object) -> Response:
         return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    app.routes.insert(0, Route("/metrics", metrics, include_in_schema=False))
+    app.routes.append(Route("/metrics", metrics, include_in_schema=False))
 
 
 OVERRIDES = (
@@ -167,10 +166,10 @@ OVERRIDES = (
         delete_when="vLLM tells there how EPLB is, or lets plugins add to it.",
     ),
     Override(
-        target=f"{_MODULE}:attach_router",
-        signature="(app)",
-        kind="hook",
-        replace=_override_attach_router,
+        target=f"{_MODULE}:Instrumentator",
+        signature=None,
+        kind="replace",
+        replace=_override_instrumentator,
         fixes="With several API servers, /metrics is answered from a registry that is made for "
         "each scrape and knows only what processes share through the client's own files.",
         delete_when="The other one can go, or prometheus_fastapi_instrumentator asks the registry "

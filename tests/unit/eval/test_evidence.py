@@ -17,6 +17,7 @@ from vllm_eplb_plugin.observe.events import (
     RearrangementFailed,
     RearrangementRejected,
     RearrangementSkipped,
+    RearrangementStalled,
     Source,
     WeightsChecked,
 )
@@ -26,6 +27,7 @@ NOT_FINISHED = (
     RearrangementRejected(*moment(3), 0.1, "no"),
     RearrangementDrained(*moment(4), 0.1, 2),
     RearrangementFailed(*moment(5), 0.1, "RuntimeError: gone", 2),
+    RearrangementStalled(*moment(7), 0.1, "RuntimeError: gone", 2),
 )
 
 
@@ -96,16 +98,16 @@ def test_every_outcome_is_counted_and_only_what_finished_is_a_rearrangement(
     tmp_path: Path,
 ) -> None:
     lines = [
-        *(told(1, started(number)) for number in range(1, 7)),
+        *(told(1, started(number)) for number in range(1, 8)),
         told(1, finished(1)),
         *(told(1, event) for event in NOT_FINISHED),
         told(1, finished(6)),
     ]
     evidence = read_activity(write_events(tmp_path, lines), 0, 9)
 
-    assert (evidence.rearrangements_started, evidence.rearrangements) == (6, 2)
-    assert evidence.other_outcomes() == "1 skipped, 1 rejected, 1 drained, 1 failed"
-    assert evidence.ended == 6
+    assert (evidence.rearrangements_started, evidence.rearrangements) == (7, 2)
+    assert evidence.other_outcomes() == "1 skipped, 1 rejected, 1 drained, 1 failed, 1 stalled"
+    assert evidence.ended == 7
     assert evidence.failures == ["RuntimeError: gone"]
 
 
