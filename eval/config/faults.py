@@ -88,5 +88,5 @@ PROMISES: dict[FaultName, Promise] = {
     "front_end_killed": Promise(
         r"front end, process \d+, has ended", stands_still=True, ends=True, from_outside=True
     ),
-    "events_disk_full": Promise("EPLB events are dropped", from_outside=True),
+    "events_disk_full": Promise("EPLB events are dropped", seconds=10.0, from_outside=True),
 }
