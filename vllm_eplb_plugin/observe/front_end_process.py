@@ -6,6 +6,7 @@ devices and memory for ever.
 """
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import time
@@ -16,14 +17,18 @@ VARIABLE = "EPLB_PLUGIN_FRONT_END"
 """The environment variable that every process of a server inherits from its front end."""
 
 _SECONDS_TO_END = 5.0
-_CLEANS_UP = "multiprocessing.resource_tracker"
-"""Of Python: it takes shared memory away when all others have ended, and then ends itself."""
+_TITLE = os.environ.get("VLLM_PROCESS_NAME_PREFIX", "VLLM") + "::"
+"""What vLLM calls its engines, workers and coordinator: a front end that is somebody's program may
+have started others."""
 
 
 def mark_front_end() -> None:
-    """Let the processes that this one starts know it, unless one above it is known already."""
-    told = os.environ.get(VARIABLE)
-    if (told is None or has_ended(told)) and (mine := _identity(os.getpid())) is not None:
+    """Let the processes that this one starts know it.
+
+    Not in one of several API servers, which vLLM starts as children of the front end.
+    """
+    is_child = multiprocessing.parent_process() is not None and VARIABLE in os.environ
+    if not is_child and (mine := _identity(os.getpid())) is not None:
         os.environ[VARIABLE] = mine
 
 
@@ -41,7 +46,7 @@ def has_ended(told: str) -> bool:
 
 
 def end_server(told: str) -> None:
-    """End every process that has this front end, and this one last."""
+    """End all that vLLM has started for this front end, and this process last."""
     for sent in (signal.SIGTERM, signal.SIGKILL):
         for pid in _others(told):
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -71,5 +76,5 @@ def _others(told: str) -> Iterator[int]:
         with contextlib.suppress(OSError):  # it has ended, or is somebody else's
             if wanted not in (folder / "environ").read_bytes().split(b"\0"):
                 continue
-            if _CLEANS_UP.encode() not in (folder / "cmdline").read_bytes():
+            if (folder / "cmdline").read_bytes().startswith(_TITLE.encode()):
                 yield int(folder.name)
