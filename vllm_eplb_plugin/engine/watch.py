@@ -62,7 +62,7 @@ class Watch:
         self._options, self._boards, self._power = options, boards, power
         self._step, self._told, self._looked = step, told, looked
         self._seconds = min(1.0, options.warn_after_s / 4)
-        self._awake_since = self._last = time.monotonic()
+        self._awake_since = self._last = self._quiet_until = time.monotonic()
         self._heartbeat = Heartbeat(self._pulse, self._seconds)
         self._ended = threading.Event()
         threading.Thread(target=self._run, name="eplb-watch", daemon=True).start()
@@ -121,6 +121,10 @@ class Watch:
     def _look(self, now: float) -> None:
         heard = [one and _since(one, self._awake_since) for one in self._heartbeat.heard]
         found = self._find(heard, now, self._options.warn_after_s)
+        if any(stall.thread == "process" for stall in found):
+            self._quiet_until = now + 2 * self._seconds
+        elif now < self._quiet_until:
+            found = []  # a rank is back, and what others told is of before
         self._tell(found, heard, now)
         self._give_up_if_stuck(heard, now)
 
