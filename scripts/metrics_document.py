@@ -33,9 +33,9 @@ vllm serve ... --enable-eplb \\
 
 Every rank writes a small file once a second, on a thread of its own, into a folder that the front
 end makes (`EPLB_PLUGIN_STATUS_DIR`, in the temporary folder, for its user only, until the server
-ends); an API server reads those of its host at each scrape. So figures come also while the thread
-that runs the model stands still. What a rank said last stays when it has ended or is stopped:
-`vllm:eplb_rank_age_seconds` says how old it is.
+ends; one that is killed leaves some kB there); an API server reads those of its host at each
+scrape. So figures come also while the thread that runs the model stands still. What a rank said
+last stays when it has ended or is stopped: `vllm:eplb_rank_age_seconds` says how old it is.
 
 [Rules for Prometheus](monitoring/alerts.yaml) and a [dashboard](monitoring/grafana.json) to import
 into Grafana are in this repository.

@@ -13,7 +13,7 @@ from eval.config.schema import Arm, Config
 from eval.errors import ConfigError
 from eval.serving.ranks import rank_process
 from eval.serving.served_arm import ServedArm
-from eval.serving.small_disk import fill
+from eval.serving.small_disk import filled
 
 RANK = 1
 """That is broken."""
@@ -67,10 +67,14 @@ def harm_of(fault: FaultName, one: ServedArm, seconds: float | None) -> Callable
     def kill_front_end() -> None:
         os.kill(one.server.session, signal.SIGKILL)
 
+    def fill_disk() -> None:
+        with filled(one.events):
+            time.sleep(lasts)
+
     from_outside: dict[FaultName, Callable[[], None]] = {
         "rank_stopped": stop_rank,
         "rank_killed": kill_rank,
         "front_end_killed": kill_front_end,
-        "events_disk_full": lambda: fill(one.events),
+        "events_disk_full": fill_disk,
     }
     return from_outside.get(fault, lambda: None)

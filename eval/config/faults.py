@@ -85,6 +85,8 @@ PROMISES: dict[FaultName, Promise] = {
         ends=True,
         from_outside=True,
     ),
-    "front_end_killed": Promise("", stands_still=True, ends=True, from_outside=True),
-    "events_disk_full": Promise("EPLB events are dropped", from_outside=True),
+    "front_end_killed": Promise(
+        r"front end, process \d+, has ended", stands_still=True, ends=True, from_outside=True
+    ),
+    "events_disk_full": Promise("EPLB events are dropped", seconds=10.0, from_outside=True),
 }

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from eval.errors import ServerError
@@ -33,18 +33,19 @@ def small_disk(folder: Path, kib: int) -> Iterator[None]:
         with tempfile.TemporaryDirectory() as aside:
             kept = shutil.copytree(folder, Path(aside) / "kept")
             subprocess.run(["umount", "--lazy", str(folder)], check=True)
-            (kept / _BALLAST).unlink(missing_ok=True)
             shutil.copytree(kept, folder, dirs_exist_ok=True)
 
 
 _BALLAST = "ballast"
 
 
-def fill(folder: Path) -> None:
-    """Leave no byte in it."""
-    with (folder / _BALLAST).open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(_BLOCK))
-        except OSError:  # no space is left
-            return
+@contextmanager
+def filled(folder: Path) -> Iterator[None]:
+    """Leave no byte in it meanwhile."""
+    with (folder / _BALLAST).open("wb", buffering=0) as file, suppress(OSError):
+        while True:  # until no space is left
+            file.write(bytes(_BLOCK))
+    try:
+        yield
+    finally:
+        (folder / _BALLAST).unlink()

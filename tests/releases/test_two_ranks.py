@@ -205,7 +205,7 @@ def test_a_delay_holds_every_layer_up_and_changes_nothing(installed: Ranks, tmp_
     [
         ("drops_an_expert", ["no slot for logical expert 0"] * 2),
         ("differs_between_ranks", ["differs between ranks"] * 2),
-        ("fails_on_one_rank", ["another rank rejected", "RuntimeError: no plan today"]),
+        ("fails_on_one_rank", ["EP rank 1 rejected its policy", "RuntimeError: no plan today"]),
     ],
 )
 @pytest.mark.parametrize("use_async", [False, True])

@@ -62,7 +62,7 @@ def model_state(width: int = 16) -> Any:
         model_name="model",
     )
     group: Any = None  # for who tells events or checks weights
-    Session(Settings(), Source(0, 0, 0)).add(state, group)
+    Session(Settings(metrics=None), Source(0, 0, 0)).add(state, group)
     load = torch.zeros(2, 4, dtype=torch.int32)
     state.model.set_eplb_state(load, state.logical_to_physical_map, state.logical_replica_count)
     return state

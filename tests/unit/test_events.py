@@ -27,7 +27,11 @@ from vllm_eplb_plugin.observe.events import (
     RearrangementPlanned,
     RearrangementRejected,
     RearrangementSkipped,
+    RearrangementStalled,
     RearrangementStarted,
+    StallBegan,
+    StallEnded,
+    TurnedOff,
     WeightsChecked,
 )
 from vllm_eplb_plugin.observe.identity import Source
@@ -117,6 +121,10 @@ ONE_OF_EACH: list[Event] = [
     RearrangementRejected(*MOMENT, 0.5, "a slot is empty"),
     RearrangementDrained(*MOMENT, 0.5, None),
     RearrangementFailed(*MOMENT, 0.5, "RuntimeError: no", 1),
+    RearrangementStalled(*MOMENT, 0.5, "EP rank 1 stood still", None),
+    StallBegan(1, "worker", "transfer", 5, 31.0),
+    StallEnded(1, "process", "forward", None, 33.0),
+    TurnedOff("EP rank 1: stood still"),
     Placement(*MODEL, 0, 0, None, 2, [[0, 1], [1, 0]], None),
     Placement(*MODEL, 3, 30, "sync", 2, [[0, 1], [1, 0]], [[7, 5], [0, 9]]),
     WeightsChecked(*MODEL, 1, 10, [3]),

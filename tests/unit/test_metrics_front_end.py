@@ -4,6 +4,7 @@
 import json
 import logging
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -167,6 +168,9 @@ def test_an_api_server_answers_with_what_is_vllm_s_and_what_is_ours(
     instrumentator.attach_router(app)
     client = TestClient(app)
     try:
+        client.get("/docs")
+        requests = re.findall("^http_requests_total{.*}", client.get("/metrics").text, re.M)
+        assert len(requests) == len({*requests})
         for path in ("/metrics", "/metrics/"):
             answer = client.get(path)
             assert answer.headers["Content-Type"].startswith("text/plain"), path

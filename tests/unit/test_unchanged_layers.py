@@ -80,12 +80,16 @@ def run_worker(handover: Handover | None, layer: int, event: MagicMock) -> Any:
 def test_the_worker_goes_on_at_once_on_its_own_stream() -> None:
     old = torch.tensor([ROW, ROW, ROW])
     new = torch.tensor([ROW, ROW[::-1], ROW])
-    handover, event = Handover(old, new, "its stream"), MagicMock()
+    carrier, event = MagicMock(given_up=False), MagicMock()
+    handover = Handover(old, new, MagicMock(), carrier, "its stream")
     assert run_worker(handover, 0, event) is None
     event.record.assert_called_once_with("its stream")
     assert run_worker(handover, 1, event) == "the result"
     assert run_worker(handover, 2, event) == "the result"
     event.record.assert_called_once()
+    carrier.given_up = True  # nothing more moves, and vLLM's loop ends with the last layer
+    assert run_worker(handover, 1, event) is None
+    assert run_worker(handover, 2, event) == "the result"
 
 
 def test_every_layer_is_handed_over_by_a_worker_that_does_not_say_what_changes() -> None:

@@ -88,6 +88,7 @@ class Rearrangements:
         """Over models."""
         self._log = log
         self._followed: dict[int, _Followed] = {}
+        self._rejection: str | None = None
         self._unplanned: deque[_Followed] = deque()
         # The async worker can fail while the thread that runs the model starts the next one.
         self._ending = threading.Lock()
@@ -136,7 +137,11 @@ class Rearrangements:
             self._log.tell(lambda: load_measured(moment, plan))
         if plan.rejection is not None:
             if self._end(followed, "rejected", plan.rejection):
-                logger.error(
+                # The same again, as of a policy that still hangs, was told.
+                level = logging.DEBUG if plan.rejection == self._rejection else logging.ERROR
+                self._rejection = plan.rejection
+                logger.log(
+                    level,
                     "EPLB placement rejected (%d so far), the old one stays: %s",
                     self.outcomes["rejected"],
                     plan.rejection,
@@ -214,13 +219,8 @@ class Rearrangements:
             self.outcomes[outcome] += 1
         moment, seconds = followed.moment(self.step), followed.seconds
         if outcome in ("failed", "stalled"):
-            logger.error(
-                "EPLB rearrangement %d of %s %s: %s.",
-                moment.rearrangement,
-                moment.model,
-                outcome,
-                reason,
-            )
+            number, model = moment.rearrangement, moment.model
+            logger.error("EPLB rearrangement %d of %s %s: %s.", number, model, outcome, reason)
         if outcome != "finished":
             awaited = followed.progress.awaited
             left = None if awaited is None else len(awaited)

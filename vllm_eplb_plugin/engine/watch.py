@@ -6,6 +6,7 @@ the worker, wait for somebody else.
 """
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from dataclasses import replace
 from vllm_eplb_plugin.engine.boards import Boards
 from vllm_eplb_plugin.engine.heartbeat import Heartbeat
 from vllm_eplb_plugin.engine.power import STOOD_STILL, Power
+from vllm_eplb_plugin.observe.front_end_process import VARIABLE, end_server, has_ended
 from vllm_eplb_plugin.observe.pulse import Heard, Pulse
 from vllm_eplb_plugin.observe.status import Stall
 from vllm_eplb_plugin.observe.watchdog import describe, find_stalls, key_of
@@ -23,6 +25,8 @@ logger = logging.getLogger("vllm.eplb_plugin")
 
 _NOT_STUCK = ("idle", "waiting for the model", "ended")
 """Phases of a worker that never are a reason to give up: an idle server makes no steps."""
+_PATIENCE = 1.5
+"""How much longer than the limit a worker may wait for others before it gives up by itself."""
 _SECONDS_TO_BE_KNOWN = 10.0
 """After which a reason counts as known where the store does not answer."""
 
@@ -58,7 +62,7 @@ class Watch:
         self._options, self._boards, self._power = options, boards, power
         self._step, self._told, self._looked = step, told, looked
         self._seconds = min(1.0, options.warn_after_s / 4)
-        self._awake_since = self._last = time.monotonic()
+        self._awake_since = self._last = self._quiet_until = time.monotonic()
         self._heartbeat = Heartbeat(self._pulse, self._seconds)
         self._ended = threading.Event()
         threading.Thread(target=self._run, name="eplb-watch", daemon=True).start()
@@ -102,10 +106,25 @@ class Watch:
             self._last = now
             self._look(now)
             self._looked()
+            self._end_with_front_end()
+
+    def _end_with_front_end(self) -> None:
+        """End the server whose front end was killed: nobody can ask it any more."""
+        told = os.environ.get(VARIABLE)
+        if told is not None and has_ended(told):
+            logger.error(
+                "EPLB: the server's front end, process %s, has ended. Its engines end, too.",
+                told.partition(" ")[0],
+            )
+            end_server(told)
 
     def _look(self, now: float) -> None:
         heard = [one and _since(one, self._awake_since) for one in self._heartbeat.heard]
         found = self._find(heard, now, self._options.warn_after_s)
+        if any(stall.thread == "process" for stall in found):
+            self._quiet_until = now + 2 * self._seconds
+        elif now < self._quiet_until:
+            found = []  # a rank is back, and what others told is of before
         self._tell(found, heard, now)
         self._give_up_if_stuck(heard, now)
 
@@ -145,7 +164,11 @@ class Watch:
     def _give_up_if_stuck(self, heard: list[Heard | None], now: float) -> None:
         limit = self._options.give_up_after_s
         worker = self._boards.worker_status(self._awake_since)
-        if worker is None or worker.phase in _NOT_STUCK or worker.seconds <= limit:
+        if worker is None or worker.phase in _NOT_STUCK:
+            return
+        # A policy has a limit of its own, after which it is voted on; who waits waits for that.
+        patience = 1.0 if worker.phase in ("transfer", "commit") else _PATIENCE
+        if worker.seconds <= patience * limit:
             return
         found = self._find(heard, now, limit)
         rank = self._heartbeat.rank

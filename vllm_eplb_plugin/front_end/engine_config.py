@@ -35,6 +35,9 @@ def _override(original: Callable[..., Any]) -> Callable[..., Any]:
                 settings = load_settings(additional_config)
                 _check_planning(settings)
                 _check_fault(settings, self.eplb_config.use_async)
+                from vllm_eplb_plugin.observe.front_end_process import mark_front_end
+
+                mark_front_end()
             if isinstance(additional_config, dict):
                 self.additional_config = with_settings_of_environment(additional_config)
             if off is None and getattr(self, "enable_lora", False):

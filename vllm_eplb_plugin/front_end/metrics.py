@@ -2,6 +2,7 @@
 """Overrides of where an API server decides what stands on /metrics."""
 
 import functools
+import importlib
 import logging
 import os
 import time
@@ -138,7 +139,9 @@ def _override_instrumentator(original: type[Any]) -> type[Any]:
     class Instrumentator(original):  # type: ignore[misc]
         def expose(self, app: Any, *args: Any, **kwargs: Any) -> Any:
             if _server is not None and "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-                _put_first(app, self.registry)
+                # The one that it was given also has what this process counts of requests, which
+                # all processes share through files.
+                _put_first(app, importlib.import_module(_MODULE).get_prometheus_registry())
             return super().expose(app, *args, **kwargs)
 
     return Instrumentator

@@ -54,9 +54,7 @@ def find_stalls(heard: Sequence[Heard | None], now: float, limit_seconds: float)
         return silent + [one.stall() for one in at_work if one.status.phase == "ended"]
     models = _model_threads_that_block(list(_models(living, now)), limit_seconds)
     found = models + at_work
-    busy = any(
-        one.status.phase in _OWN_WORK for one in _workers(living, now) if _is_late(one, half)
-    )
+    busy = any(one.status.phase in _OWN_WORK for one in _workers(living, now))
     if not found and not busy:  # a collective that never ends: of all that wait in it
         found = [one for one in workers if one.status.phase != "waiting for the model"]
     return sorted((one.stall() for one in found), key=lambda stall: (stall.rank, stall.thread))
@@ -96,6 +94,8 @@ def _model_threads_that_block(all_of_them: list[_Standing], limit: float) -> lis
     if not in_a_step:
         return []
     at_work = [one for one in in_a_step if one.status.phase in _OWN_WORK]
+    if not at_work and any(one.status.phase in _OWN_WORK for one in all_of_them):
+        return []  # who waits for that thread is not to blame, and it is not late yet
     # Engines make their steps together: one that makes none keeps the others in theirs.
     absent = [one for one in late if one.status.phase == "idle"]
     return at_work or absent or in_a_step

@@ -184,14 +184,17 @@ class GuardedPolicy:
         return placement
 
     def _agree(self, proposal: torch.Tensor, rejection: str | None) -> str | None:
-        """One all-reduce over (valid, hash, -hash): the minima tell whether all are the same."""
+        """One all-reduce over (1 if valid, else minus the rank; hash; -hash): the minima tell
+        whether all are the same, and a rank where it is not valid."""
         digest = hashlib.blake2b(proposal.numpy().tobytes(), digest_size=7).digest()
         number = int.from_bytes(digest, "big")
-        votes = torch.tensor([int(rejection is None), number, -number])
-        all_reduce(votes, op=ReduceOp.MIN, group=self.group())
+        group = self.group()
+        valid = 1 if rejection is None else -group.rank()
+        votes = torch.tensor([valid, number, -number])
+        all_reduce(votes, op=ReduceOp.MIN, group=group)
         valid, lowest, negated_highest = votes.tolist()
-        if not valid:
-            return rejection or "another rank rejected its policy's result"
+        if valid <= 0:
+            return rejection or f"EP rank {-valid} rejected its policy's result, see its log"
         if lowest != -negated_highest:
             return "the policy's result differs between ranks: it must depend on its arguments only"
         return None

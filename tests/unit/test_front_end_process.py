@@ -1,0 +1,111 @@
+"""A server whose front end was killed ends, and takes nothing else with it."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vllm_eplb_plugin.observe.front_end_process import VARIABLE, has_ended, mark_front_end
+
+FRONT_END = """
+import os, subprocess, sys, time
+from vllm_eplb_plugin.observe.front_end_process import mark_front_end
+mark_front_end()
+def start(title, code):
+    return subprocess.Popen([title, "-c", code], executable=sys.executable)
+engine, stays = sys.argv[1:]
+others = start("VLLM::Worker", engine), start("VLLM::DPCoordinator", stays), start("mine", stays)
+print(*(one.pid for one in others), flush=True)
+time.sleep(600)
+"""
+STAYS = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+ENGINE = """
+import os, time
+from vllm_eplb_plugin.observe.front_end_process import VARIABLE, end_server, has_ended
+while not has_ended(os.environ[VARIABLE]):
+    time.sleep(0.05)
+end_server(os.environ[VARIABLE])
+"""
+
+
+def wait_until(what: Callable[[], bool]) -> bool:
+    until = time.monotonic() + 60
+    while not what() and time.monotonic() < until:
+        time.sleep(0.05)
+    return what()
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def test_all_that_a_killed_front_end_has_started_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    stranger = subprocess.Popen(["VLLM::Worker", "-c", STAYS], executable=sys.executable)
+    command = [sys.executable, "-c", FRONT_END, ENGINE, STAYS]
+    front_end = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert front_end.stdout is not None
+    *pids, of_the_program = [int(pid) for pid in front_end.stdout.readline().split()]
+    assert all(map(lives, pids))
+    front_end.kill()
+    front_end.wait()
+    try:
+        assert wait_until(lambda: not any(map(lives, pids)))
+        assert stranger.poll() is None and lives(of_the_program)
+    finally:
+        os.kill(of_the_program, signal.SIGKILL)
+        stranger.kill()
+        stranger.wait()
+
+
+def marked_in_a_child(queue: "multiprocessing.Queue[str]") -> None:
+    mark_front_end()
+    queue.put(os.environ[VARIABLE])
+
+
+def test_a_child_that_serves_as_well_keeps_it_and_what_a_launcher_starts_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    mark_front_end()
+    mine = os.environ[VARIABLE]
+    assert not has_ended(mine)
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    child = context.Process(target=marked_in_a_child, args=(queue,))
+    child.start()
+    assert queue.get(timeout=60) == mine
+    child.join()
+    code = (
+        "import os; from vllm_eplb_plugin.observe import front_end_process as f; "
+        "f.mark_front_end(); print(os.getpid(), os.environ[f.VARIABLE])"
+    )
+    told = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    pid, marked, *_ = told.stdout.split()
+    assert pid == marked
+
+
+@pytest.mark.parametrize(
+    ("change", "ended"),
+    [
+        (lambda pid, start, space: f"{pid} {int(start) + 1} {space}", True),
+        (lambda pid, start, space: f"{pid} {start} pid:[1]", False),
+        (lambda pid, start, space: "", False),
+    ],
+    ids=["the number is another process's now", "another host or container", "nothing"],
+)
+def test_only_what_can_be_told_has_ended(
+    change: Callable[[str, str, str], str], ended: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    mark_front_end()
+    assert has_ended(change(*os.environ[VARIABLE].split(" "))) == ended

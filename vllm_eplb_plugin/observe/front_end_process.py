@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process that serves requests, as its engines know it, and what to do when it is gone.
+
+vLLM's engines, workers and coordinator do not notice that their front end was killed: they keep
+devices and memory for ever.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+VARIABLE = "EPLB_PLUGIN_FRONT_END"
+"""The environment variable that every process of a server inherits from its front end."""
+
+_SECONDS_TO_END = 5.0
+_TITLE = os.environ.get("VLLM_PROCESS_NAME_PREFIX", "VLLM") + "::"
+"""What vLLM calls its engines, workers and coordinator: a front end that is somebody's program may
+have started others."""
+
+
+def mark_front_end() -> None:
+    """Let the processes that this one starts know it.
+
+    Not in one of several API servers, which vLLM starts as children of the front end.
+    """
+    is_child = multiprocessing.parent_process() is not None and VARIABLE in os.environ
+    if not is_child and (mine := _identity(os.getpid())) is not None:
+        os.environ[VARIABLE] = mine
+
+
+def has_ended(told: str) -> bool:
+    """Say whether a front end has ended; not where that cannot be told, as from another host.
+
+    Args:
+        told: Value of the environment variable.
+    """
+    pid, _, rest = told.partition(" ")
+    here = _identity(os.getpid())
+    if here is None or rest.split(" ")[-1] != here.split(" ")[-1] or not pid.isdigit():
+        return False
+    return _identity(int(pid)) != told
+
+
+def end_server(told: str) -> None:
+    """End all that vLLM has started for this front end, and this process last."""
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        for pid in _others(told):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, sent)
+        if sent == signal.SIGTERM:
+            end = time.monotonic() + _SECONDS_TO_END
+            while time.monotonic() < end and any(_others(told)):
+                time.sleep(0.1)
+    os._exit(1)
+
+
+def _identity(pid: int) -> str | None:
+    """A process, told from a later one of the same number, and its space of numbers."""
+    with contextlib.suppress(OSError, IndexError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        if fields[0] in "ZX":
+            return None
+        return f"{pid} {fields[19]} {Path('/proc/self/ns/pid').readlink()}"
+    return None
+
+
+def _others(told: str) -> Iterator[int]:
+    wanted = f"{VARIABLE}={told}".encode()
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit() or int(folder.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):  # it has ended, or is somebody else's
+            if wanted not in (folder / "environ").read_bytes().split(b"\0"):
+                continue
+            if (folder / "cmdline").read_bytes().startswith(_TITLE.encode()):
+                yield int(folder.name)
