@@ -4,8 +4,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Phase = Literal[
     "idle",
@@ -33,9 +32,11 @@ WAITS_FOR_OTHERS: frozenset[Phase] = frozenset(
 """Phases in which a thread that stands still does so because of somebody else."""
 
 
-@dataclass(frozen=True)
-class Doing:
-    """A thread is in one phase, perhaps of a layer, since a moment."""
+class Doing(NamedTuple):
+    """A thread is in one phase, perhaps of a layer, since a moment.
+
+    A tuple, which is made in a third of a frozen dataclass's time, four times a step.
+    """
 
     phase: Phase
     layer: int | None = None
