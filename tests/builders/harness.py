@@ -130,7 +130,7 @@ class Harness:
         self, *arguments: str, config: dict[str, Any] | None = None, **settings: Any
     ) -> "subprocess.CompletedProcess[str]":
         process = self.start(*arguments, config=config, **settings)
-        output, errors = process.communicate(timeout=120)
+        output, errors = process.communicate(timeout=300)
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
     def evaluate(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -141,7 +141,7 @@ class Harness:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
         )
 
     def result(self, name: str = "small") -> dict[str, Any]:

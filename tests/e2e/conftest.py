@@ -70,7 +70,8 @@ class Evaluation:
 def serving(folder: Path, arm: dict[str, Any], events: Path, *options: str) -> Iterator[Server]:
     """A healthy server as `cpu.yaml` starts it, with its log in the folder."""
     config, command, port = _server_of(arm, events)
-    command += options
+    # Other tests run beside it, and have limits of their own.
+    command = ["nice", "-n", "10", *command, *options]
     log = folder / "server.log"
     with Server(command, config.serve.environment, log, port) as server:
         server.wait_until_healthy(300, Console(), arm["name"])

@@ -160,7 +160,7 @@ def test_a_measurement_of_latency_has_none(secretive: Harness) -> None:
         },
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )  # fmt: skip
 
     assert ended.returncode == 0, printed_by(ended)
@@ -183,7 +183,7 @@ def test_an_error_that_nobody_foresaw_is_told_without_them(secretive: Harness) -
         env=secretive.environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
 
     assert ended.returncode == 2

@@ -95,7 +95,7 @@ def fill_disk(harness: Harness) -> Iterator[Callable[[int], subprocess.Completed
             time.sleep(0.05)
         with suppress(OSError), (folder / "ballast").open("wb") as ballast:
             ballast.write(bytes(shutil.disk_usage(folder).free - left * 1024))
-        output, errors = started.communicate(timeout=120)
+        output, errors = started.communicate(timeout=300)
         return subprocess.CompletedProcess(started.args, started.returncode, output, errors)
 
     yield run

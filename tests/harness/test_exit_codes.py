@@ -28,7 +28,7 @@ def shell(
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
 
 
@@ -98,7 +98,7 @@ def test_a_run_keeps_its_verdict_where_nobody_reads_what_it_prints(harness: Harn
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=120,
+            timeout=300,
         )
 
     assert (passed.returncode, passed.stderr) == (0, "")
