@@ -12,9 +12,9 @@ from vllm_eplb_plugin.engine.ending import end
 
 
 def eplb_threads() -> list[str]:
-    """Those of the plugin."""
+    """Those that look after the ranks."""
     names = [thread.name for thread in threading.enumerate()]
-    return sorted(name for name in names if name.startswith("eplb-"))
+    return sorted({"eplb-heartbeat", "eplb-watch"}.intersection(names))
 
 
 def drive(job: Job, rank: int, config: Any) -> dict[str, Any]:

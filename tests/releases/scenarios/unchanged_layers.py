@@ -69,10 +69,10 @@ class Costs:
 
         committed = Session.committed
 
-        def note(session: Session, model_state: Any, layers: range) -> None:
+        def note(session: Session, model_state: Any, layers: range, *others: Any) -> None:
             total = model_state.model.num_moe_layers
             self.now.committed += [[total, layer] for layer in layers]
-            committed(session, model_state, layers)
+            committed(session, model_state, layers, *others)
 
         Session.committed = note  # type: ignore[method-assign]
         self._count_calls(rebalance_execute, "get_ep_ranks_with_experts_batch", "transfers")
