@@ -4,13 +4,16 @@
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vllm_eplb_plugin.observe.delivery import Delivery, Sink
 from vllm_eplb_plugin.observe.events import Event, EventsDropped
 from vllm_eplb_plugin.observe.identity import Source
-from vllm_eplb_plugin.observe.sinks.counts import Counts
 from vllm_eplb_plugin.observe.sinks.json_lines import JsonLines
 from vllm_eplb_plugin.observe.status import ModelStatus
+
+if TYPE_CHECKING:
+    from vllm_eplb_plugin.observe.sinks.counts import Counts
 
 
 class EventLog:
@@ -29,7 +32,7 @@ class EventLog:
         """
         self.source = source
         # What one rank of a stage says of models is enough.
-        self._counts = Counts() if counts and source.speaks_for_all else None
+        self._counts = _counts() if counts and source.speaks_for_all else None
         sinks: list[Sink] = [] if self._counts is None else [self._counts]
         if folder is not None:
             sinks.append(JsonLines(folder / f"rank{source.global_rank}.jsonl"))
@@ -66,3 +69,10 @@ class EventLog:
             delivery.tell(
                 lambda: (None if event is None else event.line(source, now) for event in make())
             )
+
+
+def _counts() -> "Counts":
+    # It needs numpy, which comes with vLLM.
+    from vllm_eplb_plugin.observe.sinks.counts import Counts
+
+    return Counts()
