@@ -70,10 +70,10 @@ class Evaluation:
 def serving(folder: Path, arm: dict[str, Any], events: Path, *options: str) -> Iterator[Server]:
     """A healthy server as `cpu.yaml` starts it, with its log in the folder."""
     config, command, port = _server_of(arm, events)
-    # Other tests run beside it, and have limits of their own.
-    command = ["nice", "-n", "10", *command, *options]
     log = folder / "server.log"
-    with Server(command, config.serve.environment, log, port) as server:
+    with Server([*command, *options], config.serve.environment, log, port) as server:
+        # Other tests run beside it, and have limits of their own.
+        os.setpriority(os.PRIO_PROCESS, server.session, 10)
         server.wait_until_healthy(300, Console(), arm["name"])
         yield server
 

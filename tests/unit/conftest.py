@@ -6,6 +6,14 @@ from collections.abc import Iterator
 import pytest
 import torch.distributed as dist
 
+from vllm_eplb_plugin.front_end import metrics
+
+
+@pytest.fixture(autouse=True)
+def _of_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that creates a configuration makes this process the front end of a server."""
+    monkeypatch.setattr(metrics, "_server", None)
+
 
 @pytest.fixture
 def group() -> Iterator[dist.ProcessGroup]:

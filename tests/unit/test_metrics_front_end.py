@@ -33,10 +33,9 @@ INSTRUMENTATOR = "vllm.entrypoints.serve.instrumentator.metrics"
 
 
 @pytest.fixture(autouse=True)
-def _of_no_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _of_no_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
     monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
-    monkeypatch.setattr(metrics, "_server", None)
     waiting: list[Callable[[], None]] = []
     when_imported = metrics.when_imported
     monkeypatch.setattr(
