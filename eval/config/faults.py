@@ -4,19 +4,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
-FaultName = Literal[
-    "worker_raises",
-    "worker_hangs",
-    "worker_slow",
-    "policy_raises",
-    "policy_hangs",
-    "transfer_fails",
-    "rank_stopped",
-    "rank_killed",
-    "front_end_killed",
-    "events_disk_full",
-]
-"""The first six are the plugin's (its setting ``fault``), the others come from outside."""
+from vllm_eplb_plugin.fault_settings import Broken
+
+FromOutside = Literal["rank_stopped", "rank_killed", "front_end_killed", "events_disk_full"]
+"""The harness does it; the others are ordered by the plugin's setting ``fault``."""
+
+FaultName = Literal[Broken, FromOutside]
 
 
 @dataclass(frozen=True)

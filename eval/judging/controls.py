@@ -3,7 +3,7 @@
 
 import difflib
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 from eval.config.schema import CONTROL_PREFIX, Arm, Config, Task
 from eval.errors import ConfigError
@@ -12,17 +12,8 @@ from eval.judging.recorded import recorded_accuracies
 from eval.judging.scoring import task_hash
 from eval.judging.verdict import Recorded, arm_rules, judge_run
 from eval.results.schema import ControlResult, OracleResult, RuleResult
+from vllm_eplb_plugin.fault_settings import Wrong
 
-# Those of the plugin's setting `fault`.
-ControlName = Literal[
-    "weights_not_moved",
-    "expert_row_swapped",
-    "stale_sources",
-    "replica_count_off_by_one",
-    "invalid_placement",
-    "stale_plan",
-    "no_rearrangement",
-]
 ALL = "all"
 
 # When these do not pass, arms cannot be compared, and nothing is known of the fault.
@@ -34,12 +25,12 @@ def add_controls(config: Config, names: Sequence[str]) -> Config:
 
     Args:
         config: Has `Config.controls`, which says whose EPLB it is.
-        names: Of `ControlName`, or ``all``.
+        names: Of `Wrong`, the faults that a check has to notice, or ``all``.
 
     Raises:
         ConfigError: There is no such control, or this configuration cannot have any.
     """
-    known = get_args(ControlName)
+    known = get_args(Wrong)
     for name in names:
         if name not in (*known, ALL):
             nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]

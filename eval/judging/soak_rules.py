@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from eval.judging.arms import outcome, plural
+from eval.judging.growth import growth_rule
 from eval.results.memory import MemoryUse
 from eval.results.schema import ArmRun, RuleResult
 from eval.results.trial import SameAnswers
@@ -56,21 +57,10 @@ def _happened(run: ArmRun) -> RuleResult:
 
 
 def _nothing_grows(arm: str, memory: MemoryUse) -> Iterator[RuleResult]:
-    yield _growth(arm, "threads", memory.thread_growth, _MORE_THREADS, "threads")
+    yield growth_rule(arm, "threads", memory.thread_growth, _MORE_THREADS, "threads")
     descriptors = memory.descriptor_growth
-    yield _growth(arm, "descriptors", descriptors, _MORE_DESCRIPTORS, "open files and connections")
-    shared = memory.shared_growth_mib
-    yield _growth(arm, "shared_memory", shared, _MORE_SHARED_MIB, "MiB in /dev/shm")
-
-
-def _growth(arm: str, rule: str, growth: float | None, most: int, what: str) -> RuleResult:
-    return outcome(
-        rule,
-        None if growth is None else growth <= most,
-        "too few samples: let it run longer"
-        if growth is None
-        else f"{growth:+.0f} {what} from the second fifth of the time to the last",
-        limit=f"at most {most} more",
-        detectable=f"a leak of more than {most} {what} in three fifths of the time",
-        arm=arm,
+    yield growth_rule(
+        arm, "descriptors", descriptors, _MORE_DESCRIPTORS, "open files and connections"
     )
+    shared = memory.shared_growth_mib
+    yield growth_rule(arm, "shared_memory", shared, _MORE_SHARED_MIB, "MiB in /dev/shm")

@@ -9,6 +9,7 @@ from eval.judging.activity_rules import evidence
 from eval.judging.arms import ArmToJudge, outcome
 from eval.judging.check_rules import maps, weights
 from eval.judging.fault_rules import fault_rules
+from eval.judging.growth import growth_rule
 from eval.judging.soak_rules import same_answers, soak_rules
 from eval.results.memory import MemoryUse
 from eval.results.schema import ArmRun, RuleResult
@@ -84,18 +85,5 @@ def _answers(workload: StressWorkload, run: ArmRun) -> RuleResult:
 
 def _memory(arm: str, memory: MemoryUse) -> Iterator[RuleResult]:
     whose = "" if memory.of_processes else ", of the GPUs, whoever uses them"
-    yield _growth(arm, "gpu_memory", memory.gpu_growth_mib, _GPU_GROWTH_MIB, whose)
-    yield _growth(arm, "host_memory", memory.host_growth_mib, _HOST_GROWTH_MIB, "")
-
-
-def _growth(arm: str, rule: str, growth: float | None, most: int, whose: str) -> RuleResult:
-    return outcome(
-        rule,
-        None if growth is None else growth <= most,
-        "too few samples: let it run longer"
-        if growth is None
-        else f"{growth:+.0f} MiB from the second fifth of the time to the last{whose}",
-        limit=f"at most {most} MiB more",
-        detectable=f"a leak of more than {most} MiB in three fifths of the time",
-        arm=arm,
-    )
+    yield growth_rule(arm, "gpu_memory", memory.gpu_growth_mib, _GPU_GROWTH_MIB, "MiB", whose)
+    yield growth_rule(arm, "host_memory", memory.host_growth_mib, _HOST_GROWTH_MIB, "MiB")

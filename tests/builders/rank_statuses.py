@@ -1,57 +1,62 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a rank says of itself."""
+"""What ranks say of themselves, for tests of what is told of it."""
 
+from dataclasses import replace
 from typing import Any
 
 from vllm_eplb_plugin.observe.status import ModelStatus, RankStatus, ThreadStatus
 
-NOW = 1_795_632_425.6
-"""Unix seconds."""
+NOW = 1_800_000_000.0
+
+_MODEL = ModelStatus(
+    model="some/moe",
+    model_index=0,
+    layers=4,
+    outcomes={"finished": 3, "rejected": 1},
+    seconds=6.5,
+    last_seconds=1.25,
+    experts_received=40,
+    bytes_received=4096,
+    layers_skipped=5,
+    balancedness_expected=0.97,
+    balancedness=[0.5, 0.75, 1.0, 0.75],
+    survivable=[1],
+    started=5,
+    by_mode={"async": {"finished": 3}, "sync": {"rejected": 1}},
+    balancedness_overall=0.7,
+    tokens=[60, 40],
+)
 
 
-def model_status(**values: Any) -> ModelStatus:
-    """Of a model that was rearranged seven times, but for these values."""
-    usual: dict[str, Any] = {
-        "model": "some/moe",
-        "model_index": 0,
-        "layers": 2,
-        "outcomes": {"finished": 5, "skipped": 2},
-        "seconds": 3.0,
-        "last_seconds": 0.4,
-        "experts_received": 120,
-        "bytes_received": 3_000_000,
-        "layers_skipped": 4,
-        "balancedness_expected": 0.97,
-        "balancedness": [0.91, 0.95],
-        "survivable": [1],
-    }
-    return ModelStatus(**{**usual, **values})
+def model_status(**changes: Any) -> ModelStatus:
+    """Of a model that was rearranged four times."""
+    return replace(_MODEL, **changes)
 
 
-def rank_status(**values: Any) -> RankStatus:
-    """Of a rank of two that is well, but for these values."""
-    usual: dict[str, Any] = {
-        "time": NOW,
-        "rank": 0,
-        "global_rank": 0,
-        "stage": 0,
-        "num_ranks": 2,
-        "host": "node-a",
-        "process": 4711,
-        "mode": "async",
-        "policy": "incremental",
-        "transfer": "memory of peers",
-        "state": "on",
-        "why": None,
-        "step": 1234,
-        "steps_to_next": 66,
-        "model_thread": ThreadStatus("forward", None, 0.01),
-        "worker": ThreadStatus("idle", None, 20.0),
-        "under_way": None,
-        "seconds_in_eplb": 1.5,
-        "stalls": 0,
-        "stalled": [],
-        "events_dropped": 0,
-        "models": [model_status()],
-    }
-    return RankStatus(**{**usual, **values})
+def rank_status(rank: int = 0, **changes: Any) -> RankStatus:
+    """Of one of two ranks, on which all is well; only EP rank 0 tells of the model."""
+    told = RankStatus(
+        time=NOW - 1,
+        rank=rank,
+        global_rank=rank,
+        stage=0,
+        num_ranks=2,
+        host="node-a",
+        process=100 + rank,
+        mode="async",
+        policy="vllm",
+        transfer="peer",
+        state="on",
+        why=None,
+        step=300 + rank,
+        steps_to_next=7,
+        model_thread=ThreadStatus("forward", None, 0.5),
+        worker=ThreadStatus("transfer", 3, 2.0),
+        under_way=None,
+        seconds_in_eplb=4.0 + rank,
+        stalls=0,
+        stalled=[],
+        events_dropped=rank,
+        models=[] if rank else [_MODEL],
+    )
+    return replace(told, **changes)

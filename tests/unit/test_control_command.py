@@ -65,7 +65,7 @@ def run(*options: str) -> Result:
 
 
 def two(**values: Any) -> list[RankStatus]:
-    return [rank_status(rank=rank, global_rank=rank, **values) for rank in range(2)]
+    return [rank_status(rank, **values) for rank in range(2)]
 
 
 def carried(number: int = NUMBER, action: Any = "plan", **values: Any) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def carried(number: int = NUMBER, action: Any = "plan", **values: Any) -> dict[s
 def test_it_waits_until_every_rank_is_through_and_says_what_came_of_it(server: FakeServer) -> None:
     told = "some/moe: skipped: the plan alone was asked for: 12 experts (3 MB) would move"
     ended = two(**carried(rearrangement=7, outcomes=[told]))
-    half = [ended[0], rank_status(rank=1, global_rank=1, **carried(ended=False))]
+    half = [ended[0], rank_status(1, **carried(ended=False))]
     server.takes("plan", two(), half, ended)
     done = run("ctl", server.url, "plan")
     assert done.exit_code == 0, done.output
@@ -177,14 +177,15 @@ def test_status_says_in_about_ten_lines_how_a_well_server_is(server: FakeServer)
     assert done.exit_code == 0
     assert done.output.splitlines() == [
         "EPLB: on; async mode; 2 of its 2 EP ranks on node-a",
-        "policy: incremental; weights: memory of peers",
-        "under way: nothing, the next is due in 66 steps (step 1234)",
-        "threads of EP rank 0: model's thread forward, for 0 s, worker idle, for 20 s",
-        "some/moe: rearrangements: 5 finished, 2 skipped, the last in 0.4 s; 120 experts (3 MB) "
-        "moved",
-        "some/moe: balancedness: 0.930, worst layer 0.910; planned for 0.970",
+        "policy: vllm; weights: peer",
+        "under way: nothing, the next is due in 7 steps (step 300)",
+        "threads of EP rank 0: model's thread forward, for 0 s, worker transfer of layer 3, for "
+        "2 s",
+        "some/moe: rearrangements: 3 finished, 1 rejected, the last in 1.25 s; 40 experts (0.0041 "
+        "MB) moved",
+        "some/moe: balancedness: 0.750, worst layer 0.500; planned for 0.970",
         "some/moe: EP ranks whose death every expert would survive: 1",
-        "since the start: 0 stalls, 0 events dropped, EPLB held the model's thread for 1.5 s",
+        "since the start: 0 stalls, 1 events dropped, EPLB held the model's thread for 5 s",
         "last command: pause, in step 68",
     ]
 
@@ -200,8 +201,8 @@ def stall(**values: Any) -> Stall:
         (two(state="off", why="a worker has ended"), "EPLB is off on EP ranks 0, 1: a worker has"),
         (two(stalled=[stall()]), "EP rank 1 stands still: worker, transfer of layer 5, for 31 s"),
         (
-            [rank_status(), rank_status(rank=1, global_rank=1, time=NOW - 40)],
-            "EP rank 1 (process 4711 on node-a) has said nothing for 40 s; then its model's thread "
+            [rank_status(), rank_status(1, time=NOW - 40)],
+            "EP rank 1 (process 101 on node-a) has said nothing for 40 s; then its model's thread "
             "was in forward, for 0 s",
         ),
     ],

@@ -150,7 +150,7 @@ def test_vllms_key_protects_every_route(
 def test_the_status_is_what_ranks_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
     for rank in range(2):
-        write_status(tmp_path, rank_status(rank=rank, global_rank=rank))
+        write_status(tmp_path, rank_status(rank))
     told = server(CONTROL).get("/eplb/status").json()
     assert told["control"] is True
     written = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]

@@ -14,7 +14,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from tests.builders.statuses import MODEL, NOW, status
+from tests.builders.rank_statuses import NOW, model_status, rank_status
 from vllm_eplb_plugin.front_end.metrics import StatusCollector
 from vllm_eplb_plugin.observe.metrics.definitions import METRICS
 from vllm_eplb_plugin.observe.metrics.kinds import Told
@@ -56,7 +56,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Page]
 
 
 def test_each_metric_tells_what_its_field_says(page: Callable[..., Page]) -> None:
-    told = page(status(0), status(1, under_way=UnderWay(6, 8.0, 3)))
+    told = page(rank_status(0), rank_status(1, under_way=UnderWay(6, 8.0, 3)))
     assert {sample.labels["model_name"] for sample in told.samples} == {"served"}
     expected = {
         "rebalancing": 1,
@@ -91,7 +91,7 @@ def test_each_metric_tells_what_its_field_says(page: Callable[..., Page]) -> Non
 def test_outcomes_are_there_before_they_happen_so_that_the_first_is_seen(
     page: Callable[..., Page],
 ) -> None:
-    outcomes = page(status()).of("rearrangements_total")
+    outcomes = page(rank_status()).of("rearrangements_total")
     assert outcomes["async", "finished"] == 3
     assert outcomes["async", "stalled"] == 0
     assert outcomes["sync", "rejected"] == 1
@@ -99,7 +99,7 @@ def test_outcomes_are_there_before_they_happen_so_that_the_first_is_seen(
 
 
 def test_by_rank_and_by_layer_only_where_asked_for(page: Callable[..., Page]) -> None:
-    few, every = page(status(0), status(1)), page(told=ALL)
+    few, every = page(rank_status(0), rank_status(1)), page(told=ALL)
     assert few.of("layer_balancedness") == few.of("rank_window_tokens") == {}
     assert every.of("steps_total") == {("0", "0"): 300, ("1", "0"): 301}
     assert every.of("layer_balancedness")["1", "0", "0"] == 0.75
@@ -111,9 +111,9 @@ def test_by_rank_and_by_layer_only_where_asked_for(page: Callable[..., Page]) ->
 
 def test_series_do_not_grow_with_layers_and_hardly_with_ranks(page: Callable[..., Page]) -> None:
     def series(ranks: int, layers: int) -> int:
-        model = MODEL.__class__(**{**vars(MODEL), "balancedness": [0.9] * layers})
-        first = status(0, num_ranks=ranks, models=[model])
-        others = [status(rank, num_ranks=ranks) for rank in range(1, ranks)]
+        model = model_status(balancedness=[0.9] * layers)
+        first = rank_status(0, num_ranks=ranks, models=[model])
+        others = [rank_status(rank, num_ranks=ranks) for rank in range(1, ranks)]
         return len(page(first, *others).samples)
 
     few = series(ranks=2, layers=4)
@@ -123,19 +123,19 @@ def test_series_do_not_grow_with_layers_and_hardly_with_ranks(page: Callable[...
 
 
 def test_a_rank_that_says_nothing_any_more_is_told_with_its_age(page: Callable[..., Page]) -> None:
-    silent = status(1, time=NOW - 500, state="off", step=9, under_way=UnderWay(6, 8.0, 3))
-    told = page(status(0), silent)
+    silent = rank_status(1, time=NOW - 500, state="off", step=9, under_way=UnderWay(6, 8.0, 3))
+    told = page(rank_status(0), silent)
     assert told.of("rank_age_seconds") == {("0",): 1, ("1",): 500}
     # What it said then is over.
     assert (told.of("rebalancing"), told.of("steps_total")) == ({(): 0}, {(): 300})
     assert told.of("state") == {("none", "on"): 1}
-    alone = page(status(0, time=NOW - 600))
+    alone = page(rank_status(0, time=NOW - 600))
     assert alone.of("rank_age_seconds") == {("0",): 600, ("1",): 500}
     assert alone.of("moved_experts_total") == {(): 40}
 
 
 def test_ranks_that_elastic_ep_took_away_are_not_missed(page: Callable[..., Page]) -> None:
-    told = page(status(0, num_ranks=1), status(1, num_ranks=2, time=NOW - 60))
+    told = page(rank_status(0, num_ranks=1), rank_status(1, num_ranks=2, time=NOW - 60))
     assert told.of("rank_age_seconds") == {("0",): 1}
 
 
@@ -143,8 +143,8 @@ def test_each_stall_is_told_once_and_off_wins(page: Callable[..., Page]) -> None
     seen = [Stall(1, "worker", "transfer", 5, seconds) for seconds in (31.0, 33.0)]
     process = Stall(1, "process", "forward", None, 32.0)
     told = page(
-        status(0, stalled=[seen[0], process], stalls=2, state="paused", reason="operator"),
-        status(1, stalled=[seen[1]], stalls=1, state="off", reason="worker ended"),
+        rank_status(0, stalled=[seen[0], process], stalls=2, state="paused", reason="operator"),
+        rank_status(1, stalled=[seen[1]], stalls=1, state="off", reason="worker ended"),
     )
     assert told.of("stalled_seconds") == {
         ("5", "transfer", "1", "worker"): 33,
@@ -155,7 +155,7 @@ def test_each_stall_is_told_once_and_off_wins(page: Callable[..., Page]) -> None
 
 
 def test_a_host_without_the_first_rank_tells_of_no_model(page: Callable[..., Page]) -> None:
-    told = page(status(1))
+    told = page(rank_status(1))
     assert told.of("rank_age_seconds") == {("1",): 1}
     assert told.of("rearrangements_total") == told.of("balancedness_min") == {}
 
@@ -165,7 +165,7 @@ def test_before_ranks_are_there_nothing_is_told(page: Callable[..., Page]) -> No
 
 
 def test_both_formats_of_prometheus_can_be_read(page: Callable[..., Page]) -> None:
-    registry = page(status(0), status(1), told=ALL).registry
+    registry = page(rank_status(0), rank_status(1), told=ALL).registry
     # As Prometheus 3 asks for it; with another escaping the client makes underscores of colons.
     text = generate_openmetrics(registry, escaping="allow-utf-8").decode()
     families = list(parse_openmetrics(text))

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
-from tests.builders.statuses import status
+from tests.builders.rank_statuses import rank_status
 from vllm_eplb_plugin.front_end import engine_config, metrics
 from vllm_eplb_plugin.front_end.status_folder import make_status_folder
 from vllm_eplb_plugin.observe.status import FOLDER_VARIABLE, write_status
@@ -118,7 +118,7 @@ def test_vllm_s_registry_tells_of_eplb_once_it_is_asked_for() -> None:
     create_config(enable_eplb=False)
     assert instrumentator.get_prometheus_registry is before
     create_config()
-    write_status(Path(os.environ[FOLDER_VARIABLE]), status())
+    write_status(Path(os.environ[FOLDER_VARIABLE]), rank_status())
     registry = instrumentator.get_prometheus_registry()
     assert registry is before()
     try:
@@ -144,7 +144,7 @@ def test_several_api_servers_tell_the_same_each_in_a_registry_of_its_own(
     instrumentator = pytest.importorskip(INSTRUMENTATOR)
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     create_config()
-    write_status(Path(os.environ[FOLDER_VARIABLE]), status(step=77))
+    write_status(Path(os.environ[FOLDER_VARIABLE]), rank_status(step=77))
     registries = [instrumentator.get_prometheus_registry() for _ in range(2)]
     assert registries[0] is not registries[1]
     for registry in registries:
@@ -160,7 +160,7 @@ def test_an_api_server_answers_with_what_is_vllm_s_and_what_is_ours(
     from fastapi.testclient import TestClient
 
     create_config()
-    write_status(Path(os.environ[FOLDER_VARIABLE]), status(step=77))
+    write_status(Path(os.environ[FOLDER_VARIABLE]), rank_status(step=77))
     if servers == "several":
         monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     app = FastAPI()

@@ -43,7 +43,8 @@ def _ending(session: Session) -> Iterator[None]:
         of_layer = "" if layer is None else f" of layer {layer}"
         session.power.ask_to_turn_off(
             f"the async worker has ended in phase {phase}{of_layer}, {type(error).__name__}: "
-            f"{error}"
+            f"{error}",
+            has_stuck_worker=False,
         )
         worker.enter("ended", layer)
         session.rearrangements.fail(error, is_whole=True)

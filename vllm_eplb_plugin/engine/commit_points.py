@@ -49,8 +49,7 @@ def commit_one_layer(
     """Stand for ``_commit_eplb_maps_for_layer`` of 0.20 and later: one layer's row, async."""
     session = session_of(model_state)
     with session.boards.model.during("commit", layer):
-        if not session.carrier_of(model_state).given_up:
-            commit_layer(model_state, new_physical_to_logical_map, layer)
+        commit_layer(model_state, new_physical_to_logical_map, layer)
         session.committed(model_state, range(layer, layer + 1))
     # The worker waits until vLLM tells it so, a moment later.
     is_last = layer + 1 == model_state.model.num_moe_layers

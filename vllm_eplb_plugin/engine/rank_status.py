@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vllm_eplb_plugin.engine.planner import Planner
-from vllm_eplb_plugin.observe.status import FOLDER_VARIABLE, RankStatus, State, write_status
+from vllm_eplb_plugin.observe.status import (
+    FOLDER_VARIABLE,
+    RankStatus,
+    Reason,
+    State,
+    write_status,
+)
 
 if TYPE_CHECKING:
     from vllm_eplb_plugin.engine.session import Session
@@ -60,7 +66,7 @@ def rank_status(session: "Session") -> RankStatus:
         stalls=0 if watch is None else watch.stalls,
         stalled=[] if watch is None else watch.stalled,
         events_dropped=session.log.dropped,
-        reason=session.power.reason,
+        reason=_reason(session),
         models=session.log.counts,
         commands=[] if session.commands is None else session.commands.status(),
     )
@@ -69,6 +75,13 @@ def rank_status(session: "Session") -> RankStatus:
 def _state(session: "Session") -> State:
     is_held = session.commands is not None and session.commands.paused
     return "paused" if is_held and session.power.state == "on" else session.power.state
+
+
+def _reason(session: "Session") -> Reason | None:
+    state = _state(session)
+    if state == "off":
+        return "stalled" if session.power.is_stuck else "worker ended"
+    return "operator" if state == "paused" else None
 
 
 def _steps_to_next(session: "Session", state: Any) -> int | None:

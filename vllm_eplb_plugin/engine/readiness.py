@@ -15,7 +15,6 @@ import torch
 from torch.distributed import ReduceOp, all_reduce
 from vllm.distributed.parallel_state import get_ep_group
 
-from vllm_eplb_plugin.engine.power import STOOD_STILL
 from vllm_eplb_plugin.engine.session import Session, session_of
 from vllm_eplb_plugin.overrides.override import Override
 
@@ -66,10 +65,11 @@ def _override_all_ranks_ready(original: Callable[..., bool]) -> Callable[..., bo
         if votes.off:
             turn_off(self, session)
             return False
-        if votes.failed and votes.ready == group.size():
-            _give_up(session, model_state)
+        if votes.ready < group.size():
             return False
-        return not votes.failed and votes.ready == group.size()
+        if votes.failed:
+            _give_up(session, model_state)
+        return not votes.failed
 
     return all_ranks_ready
 
@@ -80,16 +80,14 @@ def turn_off(state: Any, session: Session) -> None:
     What other threads still write, and the results that wait, are left alone: the placement in
     force needs none of them.
     """
-    why = session.reasons()
     for model_state in state.model_states.values():
         model_state.rebalanced = False
         if hasattr(model_state, "pending_global_ready_check"):  # 0.18 and 0.19
             model_state.pending_global_ready_check = False
-    session.rearrangements.give_up("stalled" if STOOD_STILL in why else "failed", why)
     state.expert_rearrangement_step = _LONG_AGO
     if getattr(state, "should_record_tensor", None) is not None:
         state.should_record_tensor.fill_(False)
-    session.turned_off(why)
+    session.turned_off()
 
 
 def _give_up(session: Session, model_state: Any) -> None:

@@ -65,10 +65,9 @@ class Session:
         """What plans as vLLM's default policy does."""
         self.log = EventLog(settings.events_dir, source, settings.metrics is not None)
         self.rearrangements = Rearrangements(self.log)
-        self.planner: Planner | None = None
+        planning = settings.planning
+        self.planner = Planner(planning, self.rearrangements) if planning else None
         """None: vLLM's policy plans, from what vLLM counts."""
-        if settings.planning is not None:
-            self.planner = Planner(settings.planning, self.rearrangements)
         self.boards = Boards()
         self.asker = Asker()
         self.commands = make_commands(self) if settings.control else None
@@ -166,18 +165,20 @@ class Session:
 
     def asks_to_turn_off(self) -> bool:
         """Say whether this rank cannot go on, and the others can know why."""
-        why = self.power.asks_to_turn_off
-        if why is None:
-            return False
-        return self.watch is None or self.watch.is_known(why, self.power.asked_at)
+        why, watch = self.power.asks_to_turn_off, self.watch
+        can_know = watch is None or why is None or watch.is_known(why, self.power.asked_at)
+        return why is not None and can_know
 
     def reasons(self) -> str:
         """Say which ranks give up what is under way, and why."""
         return self.power.asks_to_turn_off or "" if self.watch is None else self.watch.reasons()
 
-    def turned_off(self, why: str) -> None:
+    def turned_off(self) -> None:
         """Take notice that EPLB is off on all ranks since this step."""
-        self.power.turn_off(why)
+        power, why = self.power, self.reasons()
+        stuck = self.watch.some_worker_is_stuck if self.watch else power.has_stuck_worker
+        self.rearrangements.give_up("stalled" if stuck else "failed", why)
+        power.turn_off(why, is_stuck=stuck)
         self.log.tell(lambda: (TurnedOff(why),))
 
     def weights_replaced(self) -> None:

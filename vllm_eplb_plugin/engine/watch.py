@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from vllm_eplb_plugin.engine.boards import Boards
 from vllm_eplb_plugin.engine.heartbeat import Heartbeat
-from vllm_eplb_plugin.engine.power import STOOD_STILL, Power
+from vllm_eplb_plugin.engine.power import Power
 from vllm_eplb_plugin.observe.front_end_process import VARIABLE, end_server, has_ended
 from vllm_eplb_plugin.observe.pulse import Heard, Pulse
 from vllm_eplb_plugin.observe.status import Stall
@@ -87,6 +87,11 @@ class Watch:
         told = self._heartbeat.told
         known = told is not None and told.gives_up == reason
         return known or time.monotonic() - since > _SECONDS_TO_BE_KNOWN
+
+    @property
+    def some_worker_is_stuck(self) -> bool:
+        """Whether a rank gives up because of that; what they have told so far."""
+        return any(one and one.pulse.has_stuck_worker for one in self._heartbeat.heard)
 
     def reasons(self) -> str:
         """Say which ranks give up, and why; what they have told so far."""
@@ -174,7 +179,7 @@ class Watch:
         rank = self._heartbeat.rank
         mine = Stall(rank, "worker", worker.phase, worker.layer, worker.seconds)
         told = "; ".join(map(describe, found or [mine]))
-        self._power.ask_to_turn_off(f"{STOOD_STILL}: {told}")
+        self._power.ask_to_turn_off(f"stood still: {told}", has_stuck_worker=True)
 
     def _pulse(self, number: int) -> Pulse:
         return Pulse(
@@ -184,6 +189,7 @@ class Watch:
             self._boards.worker_status(self._awake_since),
             self._power.state,
             self._power.asks_to_turn_off or self.gives_up,
+            self._power.has_stuck_worker,
         )
 
 

@@ -21,6 +21,8 @@ class Pulse:
     state: State
     gives_up: str | None = None
     """Why the rank gives up what is under way."""
+    has_stuck_worker: bool = False
+    """Because its worker stands still, which has not ended."""
 
     def to_json(self) -> str:
         """Return it as it is sent."""

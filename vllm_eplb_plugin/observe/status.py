@@ -129,8 +129,8 @@ class RankStatus:
     """Now."""
     events_dropped: int
     """That some sink did not get."""
-    reason: Reason = "worker ended"
-    """`why` among few, where it is not on."""
+    reason: Reason | None = None
+    """`why` among few; None: it is on."""
     models: list[ModelStatus] = field(default_factory=list)
     commands: list[CommandStatus] = field(default_factory=list)
     """The last ones of operators that ranks carried out, the newest last."""

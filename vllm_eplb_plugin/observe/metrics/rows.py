@@ -58,7 +58,7 @@ def survivable(model: ModelStatus, teller: RankStatus) -> Rows:
 def state(stage: Stage) -> Rows:
     """One series, which another one follows when the state changes."""
     worst = stage.worst
-    return [((worst.state, "none" if worst.state == "on" else worst.reason), 1)]
+    return [((worst.state, worst.reason or "none"), 1)]
 
 
 def under_way(status: RankStatus) -> Rows:
