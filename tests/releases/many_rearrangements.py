@@ -17,6 +17,9 @@ from tests.releases.conftest import fetch
 from tests.releases.ranks import Ranks, assert_nothing_wrong
 from vllm_eplb_plugin.releases import RELEASES, Release
 
+_OF_A_JOB = 25
+"""Ranks have a minute for each."""
+
 
 class Counted(NamedTuple):
     """What was looked at on one release, in one mode."""
@@ -36,10 +39,13 @@ def count(release: Release, rearrangements: int, folder: Path) -> Iterator[Count
     ranks = Ranks(folder / f"{release.version}.log", fetch(release))
     try:
         for mode in ("sync", "async"):
-            job = {"rearrangements": rearrangements, "steps": rearrangements * 100}
-            reports = ranks(use_async=mode == "async", models=2, **job)
-            assert_nothing_wrong(reports)
-            yield Counted(release.version, mode, len(reports[0]["placements"]))
+            done = 0
+            while done < rearrangements:
+                job = {"rearrangements": _OF_A_JOB, "steps": _OF_A_JOB * 100}
+                reports = ranks(use_async=mode == "async", models=2, **job)
+                assert_nothing_wrong(reports)
+                done += len(reports[0]["placements"])
+            yield Counted(release.version, mode, done)
     finally:
         ranks.stop()
 
@@ -47,7 +53,9 @@ def count(release: Release, rearrangements: int, folder: Path) -> Iterator[Count
 def main() -> None:
     """Count on all releases, and write what was counted."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--each", type=int, default=100, help="rearrangements a release and mode")
+    options.add_argument(
+        "--each", type=int, default=100, help="rearrangements of a release and mode, at least"
+    )
     options.add_argument("--json", type=Path, required=True)
     told = options.parse_args()
     counted: list[Counted] = []
