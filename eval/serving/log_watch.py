@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When a server's log said something first: its own times have whole seconds only."""
+"""When a server's log said something first, as exactly as that can be known.
+
+Its own times have whole seconds only, and whoever reads it may be late on a busy machine.
+"""
 
 import re
 import threading
@@ -12,13 +15,14 @@ from typing import NamedTuple
 from typing_extensions import Self
 
 _POLL_SECONDS = 0.1
+_WRITTEN = re.compile(r" (\d\d-\d\d \d\d:\d\d:\d\d) \[")
 
 
 class Said(NamedTuple):
-    """A line, and when it was found."""
+    """A line, and when it had been said."""
 
     time: float
-    """In Unix seconds."""
+    """In Unix seconds, and not before it was said."""
     line: str
 
 
@@ -63,4 +67,14 @@ class LogWatch:
             text = line.decode(errors="replace")
             for name, pattern in self._patterns.items():
                 if name not in self.found and pattern.search(text):
-                    self.found[name] = Said(now, text)
+                    self.found[name] = Said(_said_by(text, now), text)
+
+
+def _said_by(line: str, found: float) -> float:
+    """When a line that was found then had been written: at the latest as its second ended."""
+    written = _WRITTEN.search(line)
+    if written is None:
+        return found
+    year = time.localtime(found).tm_year
+    second = time.strptime(f"{year}-{written[1]}", "%Y-%m-%d %H:%M:%S")
+    return min(found, time.mktime(second) + 1)
