@@ -1,56 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings of servers that never ran."""
+"""Recordings of small models, made up."""
 
-from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
-from vllm_eplb_plugin.planning.problem import Integers
-from vllm_eplb_plugin.recording.recording import InForce, Recording, Served, Shape, Window
+from vllm_eplb_plugin.recording.recording import Ended, InForce, Served, Shape, Window
+from vllm_eplb_plugin.recording.rotation import Rotation
+from vllm_eplb_plugin.recording.writer import RecordingWriter
 
-SHAPE = Shape(layers=2, experts=16, slots=24, ranks=4)
-STEPS = 100
-"""Between two windows."""
-
-
-def a_recording(
-    loads: Sequence[Integers],
-    shape: Shape = SHAPE,
-    policy: str = "",
-    placements: Sequence[Integers] = (),
-    seconds: float = 60.0,
-    slices: int = 1,
-) -> Recording:
-    """A recording of loads ``[layers, logical]``, and of the placements they led to.
-
-    Args:
-        loads: Of each window, divided by ``slices``.
-        shape: Of the model.
-        policy: The setting `planning`.
-        placements: The first, and one after each window.
-        seconds: Between two windows.
-        slices: Of each window.
-    """
-    windows = [
-        Window((number + 1) * STEPS, 1e9 + number * seconds, np.stack([load // slices] * slices))
-        for number, load in enumerate(loads)
-    ]
-    in_force = [
-        InForce(number * STEPS, 1e9 + number * seconds, placement)
-        for number, placement in enumerate(placements)
-    ]
-    layers = shape.layers
-    served = Served("a-model", 0, shape, (1000,) * layers, "0.32.0", STEPS, STEPS, policy)
-    return Recording(served, windows, in_force)
+SHAPE = Shape(layers=3, experts=8, slots=12, ranks=2)
 
 
-def random_loads(seed: int, windows: int, shape: Shape = SHAPE, domains: int = 1) -> list[Integers]:
-    """Loads of uneven experts, which are others in each of the domains that follow each other."""
-    random = np.random.default_rng(seed)
-    each = -(-windows // domains)
-    loads: list[Integers] = []
-    for _ in range(domains):
-        popularity = np.exp(random.normal(size=(shape.layers, shape.experts)))
-        shares = popularity / popularity.sum(axis=1, keepdims=True)
-        loads += [random.multinomial(20_000, shares).astype(np.int64) for _ in range(each)]
-    return loads[:windows]
+def served(shape: Shape = SHAPE, model_index: int = 0) -> Served:
+    """What is served."""
+    return Served("tiny", model_index, shape, (128,) * shape.layers, "0.26.0", 100, 50)
+
+
+def window(step: int, shape: Shape = SHAPE, slices: int = 2, highest: int = 300) -> Window:
+    """Take a window; its load follows from its step."""
+    random = np.random.default_rng(step)
+    return Window(
+        step,
+        1000.0 + step,
+        random.integers(0, highest, (slices, shape.layers, shape.experts)),
+    )
+
+
+def in_force(step: int, shape: Shape = SHAPE) -> InForce:
+    """Place experts; where they are follows from the step."""
+    random = np.random.default_rng(step)
+    every = np.arange(shape.slots) % shape.experts
+    rows = [random.permutation(every) for _ in range(shape.layers)]
+    return InForce(step, 1000.5 + step, np.array(rows))
+
+
+def writer_in(
+    folder: Path, shape: Shape = SHAPE, model_index: int = 0, max_bytes: int = 10**9
+) -> RecordingWriter:
+    """Write into the first start of a server."""
+    rotation = Rotation(folder, max_bytes)
+    return RecordingWriter(folder / "start", served(shape, model_index), rotation)
+
+
+def write(writer: RecordingWriter, *steps: int) -> None:
+    """Write a file in which a rearrangement began and finished in each step."""
+    for step in steps:
+        writer.taken(window(step))
+        writer.placed(in_force(step))
+        writer.ended(Ended(step, 1000.5 + step, "finished"))
+    for _ in writer.write():
+        pass

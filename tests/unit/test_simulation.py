@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.builders.recordings import SHAPE, a_recording, random_loads
+from tests.builders.simulated import SHAPE, a_recording, random_loads
 from vllm_eplb_plugin.engine.planner import Planner
 from vllm_eplb_plugin.engine.rearrangements import Moved, Rearrangements
 from vllm_eplb_plugin.observe.event_log import EventLog

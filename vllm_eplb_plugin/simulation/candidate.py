@@ -3,7 +3,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
@@ -32,7 +32,7 @@ class Candidate:
 
     name: str
     """What it was called: `NOTHING`, `VLLM`, or a policy's name or JSON."""
-    options: PlanningOptions = PlanningOptions()
+    options: PlanningOptions = field(default_factory=PlanningOptions)
     """The setting ``planning``; its defaults where there is none."""
 
     @property
