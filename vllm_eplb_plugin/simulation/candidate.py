@@ -11,6 +11,7 @@ from vllm_eplb_plugin.planning.policies.default import Default
 from vllm_eplb_plugin.planning.problem import Integers, Problem
 from vllm_eplb_plugin.planning.registry import UnknownPolicyError, make_pipeline
 from vllm_eplb_plugin.planning_settings import PlanningOptions
+from vllm_eplb_plugin.simulation.errors import SimulationError
 
 Plan = Callable[[Problem], Integers]
 """From a problem to the placement ``[layers, slots]`` that comes into force."""
@@ -20,10 +21,6 @@ NOTHING = "none"
 VLLM = "vllm"
 """vLLM's default policy, as where the setting ``planning`` is not given: it also changes layers
 that lose by it, which a pipeline never does."""
-
-
-class SimulationError(ValueError):
-    """A simulation cannot be made, or a policy failed in it."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from vllm_eplb_plugin.planning.posing import Cluster
 from vllm_eplb_plugin.planning.problem import Integers
 from vllm_eplb_plugin.recording.recording import Recording, Shape
-from vllm_eplb_plugin.simulation.candidate import Candidate
+from vllm_eplb_plugin.simulation.candidate import NOTHING, Candidate
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Grid:
         impossible: list[str] = []
         for redundant, ranks, nodes in clusters:
             try:
-                Combination(Candidate("none"), redundant, ranks, nodes).shape_of(recording)
+                Combination(Candidate(NOTHING), redundant, ranks, nodes).shape_of(recording)
             except ValueError as error:
                 impossible.append(f"{redundant} redundant experts on {ranks} ranks: {error}")
                 continue
@@ -85,7 +85,7 @@ class Grid:
     def _ways(self) -> Iterable[tuple[Candidate, int, int]]:
         """What never moves does not ask how often it is planned."""
         for candidate in self.candidates:
-            if candidate.name == "none":
+            if candidate.name == NOTHING:
                 yield candidate, 1, 1
             else:
                 for interval, window in product(self.intervals, self.windows):

@@ -12,8 +12,9 @@ from vllm_eplb_plugin.planning.problem import Floats, Integers, Problem
 from vllm_eplb_plugin.planning.triggers import Rule, Watch, balancedness
 from vllm_eplb_plugin.planning_settings import TriggerOptions
 from vllm_eplb_plugin.recording.recording import Recording, Window
-from vllm_eplb_plugin.simulation.candidate import Plan, SimulationError
+from vllm_eplb_plugin.simulation.candidate import NOTHING, Plan
 from vllm_eplb_plugin.simulation.combination import Combination, cluster_of, first_placement
+from vllm_eplb_plugin.simulation.errors import SimulationError
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,8 @@ def play(recording: Recording, combination: Combination) -> Played:
         value = balancedness(load, placement, shape.ranks)
         served[number] = np.nan if value is None else value
         reason = watch.look(load, placement, shape.ranks) if options.trigger else None
-        if number == len(recording.windows) - 1:
-            break
+        if combination.candidate.name == NOTHING or number == len(recording.windows) - 1:
+            continue
         first = schedule.plans_from(number, reason, watch.is_balanced)
         if first is None:
             continue

@@ -4,13 +4,9 @@
 from vllm_eplb_plugin.planning.posing import Posing
 from vllm_eplb_plugin.planning.problem import Integers
 from vllm_eplb_plugin.recording.recording import InForce, Recording, Served
-from vllm_eplb_plugin.simulation.candidate import (
-    VLLM,
-    Candidate,
-    SimulationError,
-    parse_candidate,
-)
+from vllm_eplb_plugin.simulation.candidate import VLLM, Candidate, parse_candidate
 from vllm_eplb_plugin.simulation.combination import cluster_of, first_placement
+from vllm_eplb_plugin.simulation.errors import SimulationError
 
 
 def served_candidate(served: Served) -> Candidate:
