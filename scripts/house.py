@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "planning": "placement",
     "observe": "placement",
     "recording": "",
+    "simulation": "placement planning planning_settings recording",
     "transfer": "overrides placement",
     "engine": "adapter_files compatibility observe observing_settings overrides placement planning "
     "planning_settings recording settings transfer weight_routes",
@@ -39,10 +40,10 @@ MAY_IMPORT = {
     "overrides planning settings",
     "compatibility": "overrides releases",
     "activation": "overrides settings",
-    "bench": "advice compatibility engine observe overrides placement planning processor releases "
-    "settings transfer",
+    "bench": "advice compatibility engine observe overrides placement planning processor recording "
+    "releases settings simulation transfer",
     "cli": "advice bench compatibility faults observe overrides placement planning processor "
-    "releases settings weight_routes",
+    "recording releases settings simulation weight_routes",
 }
 """Rooms, and modules beside them, with what of the package each may import besides itself."""
 

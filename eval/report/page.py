@@ -25,6 +25,8 @@ from eval.report.view import ArmAccuracy, Moved, ReportView
 from eval.visible import visible
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_PAGES_OF_THE_PACKAGE = Path(__file__).parents[2] / "vllm_eplb_plugin" / "simulation"
+"""Where the stylesheet is that its page and this one share, read as a file."""
 
 DRAWING_BYTES = 1_000_000
 """For the figures of layers; when all need more, the best balanced layers get none."""
@@ -121,7 +123,7 @@ def render_page(report: ReportView) -> str:
 def template(name: str) -> Template:
     """One of ours, in which every value shows as the text that it is."""
     environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
+        loader=FileSystemLoader([_TEMPLATES, _PAGES_OF_THE_PACKAGE]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

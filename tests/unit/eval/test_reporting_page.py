@@ -20,7 +20,10 @@ from tests.builders.events import told
 from tests.builders.runs import LARGE, STARTED, Shape, write_run
 from vllm_eplb_plugin.observe.events import RearrangementFailed, RearrangementSkipped
 
-CSS = (Path(page.__file__).parent / "templates" / "report.css").read_text()
+CSS = "".join(
+    (Path(page.__file__).parents[2] / file).read_text()
+    for file in ("vllm_eplb_plugin/simulation/shared.css", "eval/report/templates/report.css")
+)
 
 
 def made_up(folder: Path, shape: Shape = Shape(), **changes: Any) -> Run:  # noqa: B008

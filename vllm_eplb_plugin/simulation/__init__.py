@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recordings played through pipelines: what EPLB would have done, and what to set."""
