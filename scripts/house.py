@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "advice": "releases",
     "planning": "placement",
     "observe": "placement",
-    "recording": "",
+    "recording": "placement",
     "transfer": "overrides placement",
     "engine": "adapter_files compatibility observe observing_settings overrides placement planning "
     "planning_settings recording settings transfer weight_routes",
@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "bench": "advice compatibility engine observe overrides placement planning processor releases "
     "settings transfer",
     "cli": "advice bench compatibility faults observe overrides placement planning processor "
-    "releases settings weight_routes",
+    "recording releases settings weight_routes",
 }
 """Rooms, and modules beside them, with what of the package each may import besides itself."""
 
