@@ -112,10 +112,7 @@ def _spark(values: list[float], width: int = 24) -> str:
         return ""
     columns = min(width, len(values))
     ends = [len(values) * place // columns for place in range(columns + 1)]
-    means = [
-        sum(values[start:end]) / (end - start)
-        for start, end in pairwise(ends)
-    ]
+    means = [sum(values[start:end]) / (end - start) for start, end in pairwise(ends)]
     low, range_of_means = min(means), max(means) - min(means)
     top = len(_RISING) - 1
     return "".join(
