@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "advice": "releases",
     "planning": "placement",
     "observe": "placement",
-    "recording": "",
+    "recording": "placement",
     "simulation": "placement planning planning_settings recording",
     "transfer": "overrides placement",
     "engine": "adapter_files compatibility observe observing_settings overrides placement planning "

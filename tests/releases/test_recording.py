@@ -11,8 +11,8 @@ from tests.releases.ranks import Ranks, assert_nothing_wrong
 from vllm_eplb_plugin.recording.reader import read_recordings
 
 WINDOW = 8
-DUMMIES = 3
-"""Every third step of rank 1 serves nobody."""
+PUT_BACK = 48
+"""After this step experts go back to the first placement."""
 
 
 @pytest.mark.parametrize("use_async", [False, True])
@@ -22,7 +22,9 @@ def test_windows_are_what_was_planned_from_and_placements_what_was_committed(
 ) -> None:
     random = np.random.default_rng(1)
     loads = np.repeat(random.integers(1, 50, (6, 8)), 10, axis=0)
-    arguments = {"window": WINDOW, "interval": 10, "dummies": DUMMIES, "put_back": 45}
+    # In steps that serve nobody, vLLM's own window stays longer on the rank than on others.
+    dummies = 10_000 if planning is None else 3
+    arguments = {"window": WINDOW, "interval": 10, "dummies": dummies, "put_back": PUT_BACK}
     reports = some_ranks(
         scenario="planned",
         arguments=arguments | {"loads": loads.tolist()},
@@ -39,9 +41,9 @@ def test_windows_are_what_was_planned_from_and_placements_what_was_committed(
     counts_where_caused = planning is not None or not use_async
     for window in recording.windows:
         # After experts went back, loads of the steps before count no longer.
-        first = max(45 if window.step > 45 else 0, window.step - WINDOW)
+        first = max(PUT_BACK if window.step > PUT_BACK else 0, window.step - WINDOW)
         steps = np.arange(first, window.step) + 1
-        true = (loads[steps - 1] * (1 + (steps % DUMMIES != 0))[:, None]).sum(axis=0)
+        true = (loads[steps - 1] * (1 + (steps % dummies != 0))[:, None]).sum(axis=0)
         assert len(window.slices) == (1 if planning is None else 4)
         if counts_where_caused:
             assert window.load.tolist() == [true.tolist()] * 3
