@@ -65,11 +65,11 @@ def simulate(
         require_files(json, csv, html)
         require_compiled_policy()
         from vllm_eplb_plugin.cli.simulation_run import play_grid, read_all
-        from vllm_eplb_plugin.cli.simulation_tables import EXPLANATION, headline, settings, tables
         from vllm_eplb_plugin.simulation.candidate import parse_candidate
         from vllm_eplb_plugin.simulation.combination import Grid
         from vllm_eplb_plugin.simulation.page import render_page
         from vllm_eplb_plugin.simulation.result import write_csv, write_json
+        from vllm_eplb_plugin.simulation.tables import EXPLANATION, headline, settings, tables
 
         names = policy or ["none", "default", "incremental"]
         grid = Grid(
