@@ -55,7 +55,7 @@ def simulate(
             help="Part of the load on other experts than in the window before that makes another "
             "domain.",
         ),
-    ] = 0.1,
+    ] = 0.15,
     json: Annotated[Path | None, _file("--json", "everything")] = None,
     csv: Annotated[Path | None, _file("--csv", "a line for each combination")] = None,
     html: Annotated[Path | None, _file("--html", "a page with charts")] = None,
