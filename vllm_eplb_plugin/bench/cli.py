@@ -13,6 +13,7 @@ from vllm_eplb_plugin.bench.planning_commands import plan, schedule
 from vllm_eplb_plugin.bench.requirements import require_device, require_files, require_vllm
 from vllm_eplb_plugin.bench.result import BenchError, Result, Row
 from vllm_eplb_plugin.bench.shapes import SHAPES, Shape, parse_shape
+from vllm_eplb_plugin.bench.simulation_command import simulation
 from vllm_eplb_plugin.bench.transfer_command import transfer
 from vllm_eplb_plugin.processor import processor_name
 
@@ -20,6 +21,7 @@ bench = typer.Typer(help="Measure the installed vLLM's own code and the plugin's
 
 bench.command()(plan)
 bench.command()(schedule)
+bench.command()(simulation)
 bench.command()(transfer)
 
 

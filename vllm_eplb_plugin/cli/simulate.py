@@ -55,7 +55,7 @@ def simulate(
             help="Part of the load on other experts than in the window before that makes another "
             "domain.",
         ),
-    ] = 0.1,
+    ] = 0.15,
     json: Annotated[Path | None, _file("--json", "everything")] = None,
     csv: Annotated[Path | None, _file("--csv", "a line for each combination")] = None,
     html: Annotated[Path | None, _file("--html", "a page with charts")] = None,
@@ -65,11 +65,11 @@ def simulate(
         require_files(json, csv, html)
         require_compiled_policy()
         from vllm_eplb_plugin.cli.simulation_run import play_grid, read_all
-        from vllm_eplb_plugin.cli.simulation_tables import EXPLANATION, headline, settings, tables
         from vllm_eplb_plugin.simulation.candidate import parse_candidate
         from vllm_eplb_plugin.simulation.combination import Grid
         from vllm_eplb_plugin.simulation.page import render_page
         from vllm_eplb_plugin.simulation.result import write_csv, write_json
+        from vllm_eplb_plugin.simulation.tables import EXPLANATION, headline, settings, tables
 
         names = policy or ["none", "default", "incremental"]
         grid = Grid(

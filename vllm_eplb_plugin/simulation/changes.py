@@ -13,7 +13,7 @@ from vllm_eplb_plugin.recording.recording import Recording
 BALANCED = 0.95
 """Balancedness from which a domain counts as served well."""
 
-CHANGED = 0.1
+CHANGED = 0.15
 """Part of the load that is on other experts than in the window before: another domain."""
 
 
