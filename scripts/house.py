@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "advice": "releases",
     "planning": "placement",
     "observe": "placement",
+    "recording": "",
     "transfer": "overrides placement",
     "engine": "adapter_files compatibility observe observing_settings overrides placement planning "
     "planning_settings settings transfer weight_routes",

@@ -9,6 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+class RecordingError(ValueError):
+    """A recording cannot be read; the message has its file, what of it is wrong, and the rule."""
+
+
 @dataclass(frozen=True)
 class Shape:
     """The shape of a model's experts, and of the ranks that hold them."""
@@ -94,6 +98,18 @@ class InForce:
 
 
 @dataclass(frozen=True)
+class Ended:
+    """How a rearrangement ended."""
+
+    step: int
+    """The engine step in which it began."""
+    time: float
+    """When it ended, in Unix seconds."""
+    outcome: str
+    """See `observe.progress.Outcome`."""
+
+
+@dataclass(frozen=True)
 class Recording:
     """A recording is what one model's loads and placements were while it was served.
 
@@ -105,6 +121,10 @@ class Recording:
     windows: Sequence[Window]
     placements: Sequence[InForce] = field(default_factory=tuple)
     """Empty: unknown, as in files of others."""
+    outcomes: Sequence[Ended] = field(default_factory=tuple)
+    """Of its rearrangements; empty: unknown."""
+    warnings: Sequence[str] = field(default_factory=tuple)
+    """What of it is lost or could not be read."""
 
     def __post_init__(self) -> None:
         shape = self.served.shape
