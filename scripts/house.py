@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "recording": "",
     "transfer": "overrides placement",
     "engine": "adapter_files compatibility observe observing_settings overrides placement planning "
-    "planning_settings settings transfer weight_routes",
+    "planning_settings recording settings transfer weight_routes",
     "faults": "fault_settings overrides settings",
     "loopback": "compatibility faults overrides processor settings",
     "front_end": "adapter_files compatibility fault_settings loopback observe observing_settings "

@@ -51,11 +51,15 @@ def describe(
     if settings.check_weights:
         checked += ", weights and router maps after every commit"
     events = "not written" if settings.events_dir is None else f"to {settings.events_dir}"
-    milliseconds = sys.getswitchinterval() * 1000
+    planning = settings.planning
+    begins = ""
+    if planning is not None and planning.initial is not None:
+        then = ", and for good" if planning.rearrange == "never" else ""
+        begins = f"experts: at first as {planning.initial.path} says{then}; "
     return (
         f"EPLB is vllm-eplb-plugin's: vLLM {support.installed}{untested}, {mode} mode; policy: "
-        f"{by}; weights: {transfer}; commits: {commits}; checked: {checked}; events: {events}; "
-        f"switch interval: {milliseconds:g} ms."
+        f"{by}; {begins}weights: {transfer}; commits: {commits}; checked: {checked}; events: "
+        f"{events}; switch interval: {sys.getswitchinterval() * 1000:g} ms."
     )
 
 

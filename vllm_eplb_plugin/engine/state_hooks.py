@@ -26,6 +26,8 @@ from vllm_eplb_plugin.engine.session import Session, session_of
 from vllm_eplb_plugin.engine.stages import profile_with_other_stages
 from vllm_eplb_plugin.engine.step_times import write_step_times
 from vllm_eplb_plugin.engine.switch_interval import limit_switch_interval
+from vllm_eplb_plugin.engine.unfit_settings import refuse_unfit
+from vllm_eplb_plugin.engine.warm_start import WarmStart
 from vllm_eplb_plugin.observe.events import Mode
 from vllm_eplb_plugin.observe.identity import Source
 from vllm_eplb_plugin.overrides.override import Override
@@ -41,23 +43,7 @@ def make_state(
     original: _Method, settings: Settings, state: Any, parallel_config: Any, device: torch.device
 ) -> None:
     """Stand for ``EplbState.__init__``, once everything is bound."""
-    if settings.check_weights and parallel_config.enable_elastic_ep:
-        raise ValueError(
-            "check_weights compares with weights gathered at load, which elastic EP's new "
-            "ranks do not take part in: turn off check_weights or elastic EP"
-        )
-    planning = settings.planning
-    counts = planning is not None and (planning.trigger or planning.smoothing)
-    if counts and parallel_config.enable_elastic_ep:
-        raise ValueError(
-            "planning.trigger and planning.smoothing need loads of steps that elastic EP's new "
-            "ranks have not made: leave them out, or elastic EP"
-        )
-    if settings.control and parallel_config.enable_elastic_ep:
-        raise ValueError(
-            "control lets all ranks do the same in the same step, and elastic EP's new ranks count "
-            "other steps: turn off control or elastic EP"
-        )
+    refuse_unfit(settings, parallel_config)
     if parallel_config.eplb_config.use_async:
         limit_switch_interval(settings.switch_interval_ms)
     session = Session(settings, _source())
@@ -67,6 +53,8 @@ def make_state(
     original(state, parallel_config, device)
     # When nothing is left that might fail on this rank alone.
     agree_when_all_come(state, settings)
+    if settings.planning is not None and settings.planning.initial is not None:
+        session.warm_start = WarmStart(settings.planning, get_ep_group())
     if settings.step_times_dir is not None:
         write_step_times(state, settings.step_times_dir, get_world_group().rank_in_group)
 
@@ -181,7 +169,7 @@ def follow_rearrange(original: _Method) -> _Method:
         session = session_of(self)
         rearrangements = session.rearrangements
         session.look_before_moving(self.model_states.values(), get_ep_group().cpu_group)
-        session.start("async" if self.is_async else "sync")
+        session.start("async" if self.is_async else "sync", self.model_states.values())
         counting = nullcontext() if session.planner is None else session.planner.rearranging()
         loads = session.boards.model.during("loads")
         with rearrangements.failing(is_whole=False), counting, loads:
