@@ -112,6 +112,26 @@ def test_what_is_never_rearranged_stays_and_is_not_recorded(
 
 
 @SYNC_AND_ASYNC
+def test_what_is_never_rearranged_is_where_an_operator_orders_it(
+    use_async: bool, some_ranks: Ranks, tmp_path: Path
+) -> None:
+    initial = {"path": str(record(tmp_path, "another")), "any_name": True}
+    planning = {"policy": "default", "initial": initial, "rearrange": "never"}
+    reports = some_ranks(
+        scenario="commanded",
+        arguments={"window": 4, "interval": 4, "commands": [[3, 0, 1, "rearrange"]]},
+        settings={"planning": planning, "control": True},
+        steps=150,
+        use_async=use_async,
+    )
+    assert_nothing_wrong(reports)
+    for report in reports:
+        # Ranks ask each other in step 64, and carry it out four steps later.
+        assert report["started"] == [68]
+        assert len(report["placements"]) == 1
+
+
+@SYNC_AND_ASYNC
 @pytest.mark.parametrize("rearrange", ["interval", "never"])
 def test_new_weights_find_the_first_placement_and_experts_move_again(
     rearrange: str, use_async: bool, some_ranks: Ranks, tmp_path: Path
