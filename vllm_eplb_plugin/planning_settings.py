@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of planning: with which policy, within which limits, and when."""
+"""The options of planning: from where on, with which policy, within which limits, and when."""
 
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -77,6 +77,22 @@ class TriggerOptions(_Options):
         return self
 
 
+class InitialOptions(_Options):
+    """Where experts are when the model begins to serve (`recording.initial`)."""
+
+    path: str = Field(min_length=1)
+    """A recording or a placement, read by EP rank 0: a file, or a recording's folder."""
+    windows: _Count | None = None
+    """So many of its last load windows are planned from; None: all."""
+    any_name: bool = Field(False, strict=True)
+    """Whether it may be of a model of another name, with as many layers and experts."""
+
+
+def _read_path(value: object) -> object:
+    # A path alone, or an object with more to say.
+    return {"path": value} if isinstance(value, str) else value
+
+
 class PlanningOptions(_Options):
     """How placements are planned."""
 
@@ -89,3 +105,18 @@ class PlanningOptions(_Options):
     """Whether each expert group of the model stays on one node, where vLLM's policy keeps it."""
     smoothing: SmoothingOptions | None = None
     trigger: TriggerOptions | None = None
+    initial: Annotated[InitialOptions | None, BeforeValidator(_read_path)] = None
+    """None: vLLM's first placement."""
+    rearrange: Literal["interval", "never"] = "interval"
+    """When experts move afterwards: at vLLM's interval, or only where an operator orders it."""
+
+    @model_validator(mode="after")
+    def _never_moves_for_a_reason(self) -> "PlanningOptions":
+        if self.rearrange == "interval":
+            return self
+        if self.initial is None:
+            raise ValueError("rearrange='never' needs initial: no expert would ever move")
+        for name in ("trigger", "smoothing"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"rearrange='never' leaves nothing to {name}")
+        return self

@@ -46,10 +46,16 @@ _ENVIRONMENT = {
 }
 
 
+_BY_CHANCE = {"VLLM_MOE_ROUTING_SIMULATION_STRATEGY": "uniform_random"}
+"""vLLM's own, in every release of the table."""
+
+
 class ArmName(str, Enum):
     """Which servers there are, named as those of an evaluation."""
 
     off = "off"
+    balanced = "balanced"
+    """Without EPLB, and each token goes to experts by chance: the most that balance is worth."""
     stock_sync = "stock-sync"
     sync = "sync"
     sync_incremental = "sync-incremental"
@@ -65,7 +71,7 @@ class ArmName(str, Enum):
     @property
     def plugin(self) -> bool:
         """Whether its EPLB is the plugin's."""
-        return self is not ArmName.off and not self.stock
+        return self not in (ArmName.off, ArmName.balanced) and not self.stock
 
     @property
     def incremental(self) -> bool:
@@ -207,6 +213,8 @@ def _memory(setup: Setup) -> dict[str, JsonValue]:
 def _arm(name: ArmName, setup: Setup, arms_folder: Path, checks: bool = False) -> Arm:
     if name is ArmName.off:
         return Arm(name=name.value)
+    if name is ArmName.balanced:
+        return Arm(name=name.value, environment=_BY_CHANCE)
     called = f"{name.value}{CHECKED}" if checks else name.value
     usual = _SWITCHING_INTERVAL if setup.switching else _STEP_INTERVAL[name.mode]
     interval = setup.interval or usual

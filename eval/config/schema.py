@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from eval.config.section import Section
-from eval.config.serve_section import Serve
+from eval.config.serve_section import Environment, Serve
 from eval.secrets import SECRETS
 
 # A name becomes a folder.
@@ -79,6 +79,8 @@ class Arm(Section):
     """None: without EPLB."""
     plugin: PluginSettings = Field(default_factory=dict)
     """Settings of the plugin that differ from the run's."""
+    environment: Environment = Field(default_factory=dict)
+    """Added to that of its server alone."""
     default: bool = True
     """False: only asked where it is named, or all arms are wanted."""
 
@@ -199,10 +201,12 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _plugin_settings_arrive(self) -> "Config":
-        if self.plugin is not None and "EPLB_PLUGIN" in self.serve.environment:
+        told = {"serve": self.serve.environment, **{one.name: one.environment for one in self.arms}}
+        found = next((name for name, one in told.items() if "EPLB_PLUGIN" in one), None)
+        if self.plugin is not None and found is not None:
             raise ValueError(
-                "serve.environment.EPLB_PLUGIN would be overruled by what plugin passes, or turn "
-                "the plugin off: write the settings into plugin"
+                f"{found}.environment.EPLB_PLUGIN would be overruled by what plugin passes, or "
+                "turn the plugin off: write the settings into plugin"
             )
         return self
 

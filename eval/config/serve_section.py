@@ -4,10 +4,20 @@
 import math
 from typing import Annotated
 
-from pydantic import Field, JsonValue, PositiveFloat, field_validator
+from pydantic import AfterValidator, Field, JsonValue, PositiveFloat, field_validator
 
 from eval.config.section import Section
 from eval.config.vllm_options import check_options, full_name
+
+
+def _can_be_set(environment: dict[str, str]) -> dict[str, str]:
+    for name in environment:
+        if not name or "=" in name:
+            raise ValueError(f"{name!r} is no name of an environment variable")
+    return environment
+
+
+Environment = Annotated[dict[str, str], AfterValidator(_can_be_set)]
 
 
 class Serve(Section):
@@ -23,7 +33,7 @@ class Serve(Section):
     """Memory that each GPU must have; none: whatever is there is tried."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
     """Of ``vllm serve``, without the leading dashes."""
-    environment: dict[str, str] = Field(default_factory=dict)
+    environment: Environment = Field(default_factory=dict)
     """Added to the environment of the server and of the oracle."""
 
     @field_validator("options")
@@ -33,14 +43,6 @@ class Serve(Section):
     ) -> dict[str, JsonValue]:
         check_options(options)
         return options
-
-    @field_validator("environment")
-    @classmethod
-    def _environment_can_be_set(cls, environment: dict[str, str]) -> dict[str, str]:
-        for name in environment:
-            if not name or "=" in name:
-                raise ValueError(f"{name!r} is no name of an environment variable")
-        return environment
 
     def option(self, name: str) -> JsonValue:
         """An option's value, however its name is spelt; None: not given."""

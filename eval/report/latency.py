@@ -10,7 +10,11 @@ from eval.results.latency import Distribution, LatencyTimes
 from eval.results.latency_of_schema_2 import LatencyResult
 from eval.results.schema import ArmRun, Result
 
-_COMPARED = ("stock-sync", "sync", "sync-incremental", "stock-async", "async", "async-incremental")
+_CEILING = "balanced"
+_COMPARED = (
+    *(_CEILING, "stock-sync", "sync", "sync-incremental"),
+    *("stock-async", "async", "async-incremental"),
+)
 
 
 class Column(NamedTuple):
@@ -102,6 +106,11 @@ class LatencyView(NamedTuple):
                 yield f"between tokens, p99, {name} against off: {times.p99 / off.p99 - 1:+.1%}"
         if self.switching:
             yield from self._slower()
+        if self._times(_CEILING):
+            yield (
+                f"In arm {_CEILING} tokens go to experts by chance, without EPLB: what balance "
+                "could be worth here. Its answers mean nothing."
+            )
         if stall or stock_stall:
             yield (
                 "In sync mode all of a rearrangement happens inside one step: the time inside "

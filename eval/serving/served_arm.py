@@ -43,8 +43,8 @@ class ServedArm:
         self.port = choose_port(config.serve.port, taken)
         events = self.events if tells else None
         self.command = server_command(config, arm, executable, self.port, events)
-        environment, log = config.serve.environment, folder / "server.log"
-        self.server = Server(self.command, environment, log, self.port)
+        environment = {**config.serve.environment, **arm.environment}
+        self.server = Server(self.command, environment, folder / "server.log", self.port)
         self.ready_after = 0.0
         """Seconds from the start of the process until it was found healthy."""
 

@@ -49,7 +49,7 @@ def latency_result(
     config = latency_config("latency", setup, [ArmName(name) for name in chosen], Path("arms"))
 
     def arm(name: str) -> ArmResult:
-        factor, steps = _FACTORS[name.removesuffix(CHECKED)]
+        factor, steps = _FACTORS.get(name.removesuffix(CHECKED), (1.0, None))
         if times is not None and name == "async":
             factor = times
         return ArmResult(
@@ -58,7 +58,7 @@ def latency_result(
             start_seconds=1,
             asked_from=0,
             asked_until=1,
-            logged_rearrangements=0 if name == "off" else 3,
+            logged_rearrangements=0 if name in ("off", "balanced") else 3,
             seconds=1,
             tokens_per_second=200,
             command=["vllm", "serve", "model"],

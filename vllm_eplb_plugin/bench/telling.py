@@ -73,13 +73,13 @@ class _Followed:
     def __init__(self, state: Any, shape: Shape, settings: Settings) -> None:
         self._state = copy.copy(state)
         self._session = Session(settings, Source(0, 0, 0))
-        self._session.add(self._state, group_of(shape))
+        self._moved = self._session.add(self._state, group_of(shape)).moved
         self._layers = shape.layers
 
     def rearrange(self, plan: Plan) -> float:
         """Seconds that it takes of the thread that runs the model."""
         session = self._session
-        seconds = _seconds(partial(session.rearrangements.start, "async", session.moved))
+        seconds = _seconds(partial(session.rearrangements.start, "async", [self._moved]))
         # vLLM's async worker does this, on its own thread.
         session.rearrangements.planned(plan, "async")
         return seconds + sum(

@@ -2,12 +2,14 @@
 """Override of where a model is added to an `EplbState`: what is looked at before it serves."""
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from vllm.distributed.parallel_state import get_ep_group, get_eplb_group
 
 from vllm_eplb_plugin.engine.announcement import announce
+from vllm_eplb_plugin.engine.first_placement import update_recording
 from vllm_eplb_plugin.engine.model_layers import LOADING_SECONDS, StateSetter, check_layers
 from vllm_eplb_plugin.engine.rendezvous import meet
 from vllm_eplb_plugin.engine.replicas import compare_replicas
@@ -49,7 +51,14 @@ def _override_add_model(original: _Method) -> _Method:
         tried = run_self_test(self, model_state, group)
         if not self.parallel_config.enable_elastic_ep:
             added.carrier.answer_for(model_state.model.expert_weights)
-        if session.planner is not None and not self.parallel_config.enable_elastic_ep:
+        if session.warm_start is not None:
+            session.warm_start.begin(self, model_state, added.moved.id)
+        stays = session.warm_start is not None and session.warm_start.stays
+        if stays:
+            self.expert_rearrangement_step_interval = sys.maxsize
+            update_recording(self)
+        counts = not self.parallel_config.enable_elastic_ep and not (stays and not session.commands)
+        if session.planner is not None and counts:
             window = self.parallel_config.eplb_config.window_size
             session.planner.count(added.moved.id.model_index, model_state, window)
         if session.source.speaks_for_all:

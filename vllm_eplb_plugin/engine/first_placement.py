@@ -106,11 +106,14 @@ def start_window_anew(state: Any) -> None:
     for model_state in state.model_states.values():
         model_state.expert_load_window.zero_()
         model_state.expert_load_pass.zero_()
-    if (planner := session_of(state).planner) is not None:
-        planner.start_anew()
+    session = session_of(state)
+    if session.planner is not None:
+        session.planner.start_anew()
+    if session.warm_start is not None:
+        session.warm_start.left()
     interval = state.expert_rearrangement_step_interval
     state.expert_rearrangement_step = max(0, interval - interval // 4)
-    _update_recording(state)
+    update_recording(state)
 
 
 def _are_in_force(state: Any, placements: list[torch.Tensor]) -> bool:
@@ -164,9 +167,10 @@ def _finish(state: Any, session: Session, limit_seconds: float) -> bool:
         return not is_under_way(state)
     finally:
         session.rearrangements.step, state.expert_rearrangement_step = step, counter
-        _update_recording(state)
+        update_recording(state)
 
 
-def _update_recording(state: Any) -> None:
+def update_recording(state: Any) -> None:
+    """Let the router count tokens where vLLM wants their number, and only there."""
     if hasattr(state, "_update_layer_should_record"):  # 0.20 and later
         state._update_layer_should_record()

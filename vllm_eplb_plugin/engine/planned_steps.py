@@ -27,6 +27,8 @@ def before_step(state: Any, session: Session, is_dummy: bool, log_stats: bool) -
     planner, commands, trigger = session.planner, session.commands, _INTERVAL
     if (planner is None and commands is None) or state.expert_rearrangement_step < 0:
         return trigger  # the latter carries a rearrangement to its end (`first_placement`)
+    if session.warm_start is not None:
+        session.warm_start.return_to_it(state)
     if planner is not None and planner.counts:
         trigger = _count_and_look(state, planner, is_dummy, log_stats)
     return trigger if commands is None else commands.before_step(state, trigger)

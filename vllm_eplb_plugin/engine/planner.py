@@ -67,6 +67,9 @@ class Planner:
         self.looks = None if options.trigger is None else Looks(options.trigger)
         self.takes_loads = False
         """Whether a rearrangement is about to add up loads."""
+        self.given: torch.Tensor | None = None
+        """``[layers, logical]`` tokens that are planned from instead of what was counted, when
+        nothing is served yet: limits on what is moved do not hold then."""
         self._rearrangements = rearrangements
         self._counted: dict[int, _Counted] = {}
 
@@ -107,8 +110,8 @@ class Planner:
 
     @contextmanager
     def rearranging(self) -> Iterator[None]:
-        """Let loads that vLLM adds up meanwhile be the planner's, if it counts any."""
-        self.takes_loads = self.counts
+        """Let loads that vLLM adds up meanwhile be the planner's, if it has any."""
+        self.takes_loads = self.counts or self.given is not None
         try:
             yield
         finally:
@@ -156,6 +159,8 @@ class Planner:
             For each model ``[layers, logical]``, tokens over all ranks: what vLLM maps from its
             window of physical loads.
         """
+        if self.given is not None:
+            return [self.given]
         trigger = self._rearrangements.trigger
         last = _NEWEST_PARTS if trigger in ("balancedness", "changed_load") else None
         only_plan, sums = self._rearrangements.only_plans(), []
@@ -240,4 +245,5 @@ class Asked:
         options = self.planner.options
         names = tuple(step.name for step in options.steps)
         self.origin = Origin(options.policy.name, names, torch.from_numpy(proposal.wanted))
-        return torch.from_numpy(proposal.placement)
+        is_free = self.planner.given is not None
+        return torch.from_numpy(proposal.wanted if is_free else proposal.placement)

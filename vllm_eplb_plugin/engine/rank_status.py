@@ -85,7 +85,7 @@ def _reason(session: "Session") -> Reason | None:
 
 
 def _steps_to_next(session: "Session", state: Any) -> int | None:
-    if _state(session) != "on":
+    if _state(session) != "on" or (session.warm_start and session.warm_start.stays):
         return None
     steps: int = state.expert_rearrangement_step_interval - state.expert_rearrangement_step
     return max(steps, 0)

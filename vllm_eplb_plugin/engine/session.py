@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch.distributed import ProcessGroup
 
@@ -30,6 +30,9 @@ from vllm_eplb_plugin.observe.identity import ModelId, Source
 from vllm_eplb_plugin.observe.status import Stall
 from vllm_eplb_plugin.planning.asking import Asker
 from vllm_eplb_plugin.settings import Settings
+
+if TYPE_CHECKING:
+    from vllm_eplb_plugin.engine.warm_start import WarmStart
 
 _ATTRIBUTE = "eplb_session"
 
@@ -70,6 +73,7 @@ class Session:
         planning = settings.planning
         self.planner = Planner(planning, self.rearrangements) if planning else None
         """None: vLLM's policy plans, from what vLLM counts."""
+        self.warm_start: WarmStart | None = None
         self.boards = Boards()
         self.asker = Asker()
         self.commands = make_commands(self) if settings.control else None
@@ -148,9 +152,10 @@ class Session:
         told = (stall.rank, stall.thread, stall.phase, stall.layer, stall.seconds)
         self.log.tell(lambda: (event(*told),))
 
-    def start(self, mode: Mode) -> None:
-        """Take notice that a rearrangement of all models begins."""
-        self.rearrangements.start(mode, self.moved)
+    def start(self, mode: Mode, model_states: Iterable[Any]) -> None:
+        """Take notice that a rearrangement of these models begins, in vLLM's order."""
+        models = [self._models[id(model_state)].moved for model_state in model_states]
+        self.rearrangements.start(mode, models)
         for model in self._models.values():
             model.carrier.begin()
 
@@ -203,11 +208,6 @@ class Session:
         for model in self._models.values():
             if model.peers is not None:
                 model.peers.renew(group)
-
-    @property
-    def moved(self) -> list[Moved]:
-        """The models whose experts are moved, in vLLM's order."""
-        return [model.moved for model in self._models.values()]
 
     def committer_of(self, model_state: Any) -> Committer:
         """Find the model's committer; make a new one if a tensor was replaced (elastic EP)."""

@@ -22,11 +22,13 @@ from vllm_eplb_plugin.engine.common_settings import agree_when_all_come
 from vllm_eplb_plugin.engine.load_recorder import make_recorder
 from vllm_eplb_plugin.engine.planned_steps import before_step
 from vllm_eplb_plugin.engine.planner import Asked, Planner
-from vllm_eplb_plugin.engine.refusals import ModelWithoutEplbError, refuse_with_elastic_ep
+from vllm_eplb_plugin.engine.refusals import ModelWithoutEplbError
 from vllm_eplb_plugin.engine.session import Session, session_of
 from vllm_eplb_plugin.engine.stages import profile_with_other_stages
 from vllm_eplb_plugin.engine.step_times import write_step_times
 from vllm_eplb_plugin.engine.switch_interval import limit_switch_interval
+from vllm_eplb_plugin.engine.unfit_settings import refuse_unfit
+from vllm_eplb_plugin.engine.warm_start import WarmStart
 from vllm_eplb_plugin.observe.events import Mode
 from vllm_eplb_plugin.observe.identity import Source
 from vllm_eplb_plugin.overrides.override import Override
@@ -42,8 +44,7 @@ def make_state(
     original: _Method, settings: Settings, state: Any, parallel_config: Any, device: torch.device
 ) -> None:
     """Stand for ``EplbState.__init__``, once everything is bound."""
-    if parallel_config.enable_elastic_ep:
-        refuse_with_elastic_ep(settings)
+    refuse_unfit(settings, parallel_config)
     if parallel_config.eplb_config.use_async:
         limit_switch_interval(settings.switch_interval_ms)
     session = Session(settings, _source())
@@ -56,6 +57,8 @@ def make_state(
     original(state, parallel_config, device)
     # When nothing is left that might fail on this rank alone.
     agree_when_all_come(state, settings)
+    if settings.planning is not None and settings.planning.initial is not None:
+        session.warm_start = WarmStart(settings.planning, get_ep_group())
     if settings.step_times_dir is not None:
         write_step_times(state, settings.step_times_dir, get_world_group().rank_in_group)
 
@@ -170,7 +173,7 @@ def follow_rearrange(original: _Method) -> _Method:
         session = session_of(self)
         rearrangements = session.rearrangements
         session.look_before_moving(self.model_states.values(), get_ep_group().cpu_group)
-        session.start("async" if self.is_async else "sync")
+        session.start("async" if self.is_async else "sync", self.model_states.values())
         counting = nullcontext() if session.planner is None else session.planner.rearranging()
         loads = session.boards.model.during("loads")
         with rearrangements.failing(is_whole=False), counting, loads:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Carry out a placement that is wanted, at once, by vLLM's own transfer."""
+"""Carry out a placement at once, by vLLM's own `rearrange`, whatever the mode."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,18 +21,23 @@ def rearrange_to(state: Any, placements: Sequence[torch.Tensor]) -> None:
         state: An `EplbState`.
         placements: For each of its models ``[layers, physical]`` on the CPU, alike on all ranks.
     """
+    rearrange_at_once(state, _Wanted(iter(placements)))
+
+
+def rearrange_at_once(state: Any, policy: Any) -> None:
+    """Plan by a policy, move experts and commit, as `rearrange_to`."""
     session = session_of(state)
-    policy, is_async = session.policy, state.is_async
+    usual, is_async = session.policy, state.is_async
     for model_state in state.model_states.values():
         # The async worker leaves its own stream there, and sets it again before it transfers.
         if (communicator := getattr(model_state, "communicator", None)) is not None:
             communicator.set_stream(None)
-    session.policy, state.is_async = _Wanted(iter(placements)), False
+    session.policy, state.is_async = policy, False
     try:
         with _whatever_is_gained():
             state.rearrange()
     finally:
-        session.policy, state.is_async = policy, is_async
+        session.policy, state.is_async = usual, is_async
 
 
 @dataclass(frozen=True)

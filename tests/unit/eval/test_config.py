@@ -106,6 +106,9 @@ def test_settings_of_the_plugin_in_the_server_s_environment_are_for_a_run_that_p
         load(tmp_path, serve=serve)
 
     assert load(tmp_path, serve=serve, plugin=None).plugin is None
+    arms = [{"name": "off"}, {"name": "other", "environment": {"EPLB_PLUGIN": "{}"}}]
+    with pytest.raises(ConfigError, match="other.environment.EPLB_PLUGIN would be overruled"):
+        load(tmp_path, arms=arms)
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:

@@ -14,12 +14,14 @@ from eval.commands.latency_setup import ArmName, Setup, latency_config
 from eval.config.schema import Config
 from eval.errors import EvaluationError
 from eval.results.latency import ModelShape
+from eval.serving import served_arm
 from eval.serving.command import server_command
+from eval.serving.served_arm import ServedArm
 
 CPU: tuple[str, ...] = ()
 ONE, TWO = ("0",), ("0", "1")
-ALIKE = [name for name in ArmName if not name.incremental]
-"""They differ in EPLB alone, not in how it plans."""
+ALIKE = [name for name in ArmName if not name.incremental and name is not ArmName.balanced]
+"""They differ in EPLB alone, not in how it plans or where tokens go."""
 EARLIER: dict[str, Any] = json.loads(
     (Path(__file__).parent / "latency_servers/by_a_builder_of_their_own.json").read_text()
 )
@@ -62,6 +64,27 @@ def test_servers_get_what_their_own_builder_gave_them(gpus: tuple[str, ...]) -> 
 def test_arms_that_are_not_measured_are_not_told_of_but_for_the_baseline() -> None:
     served = latency_config("latency", setup(CPU), [ArmName.sync], Path("arms"))
     assert [arm.name for arm in served.arms] == ["off", "sync"]
+
+
+def test_the_ceiling_is_the_baseline_but_for_where_tokens_go() -> None:
+    served = latency_config("latency", setup(TWO), [ArmName.balanced], Path("arms"))
+    off, balanced = served.arms
+    by_chance = {"VLLM_MOE_ROUTING_SIMULATION_STRATEGY": "uniform_random"}
+    assert balanced == off.model_copy(update={"name": "balanced", "environment": by_chance})
+    assert not ArmName.balanced.plugin and not ArmName.balanced.stock
+
+
+def test_an_arm_s_environment_is_its_server_s_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served_arm, "Server", lambda *told: told)
+    served = latency_config("latency", setup(CPU), [ArmName.balanced], Path("arms"))
+    found = {}
+    for arm in served.arms:
+        _, environment, *_ = ServedArm(served, arm, "vllm", tmp_path).server
+        found[arm.name] = environment
+    assert found["off"] == served.serve.environment
+    assert found["balanced"] == {**served.serve.environment, **served.arms[1].environment}
 
 
 def value(command: list[str], option: str) -> Any:

@@ -202,6 +202,19 @@ def test_arms_are_set_beside_off_by_how_long_completions_took() -> None:
     }
 
 
+def test_the_ceiling_is_told_beside_the_others_and_asked_for_no_rearrangement() -> None:
+    found = switching_result("off", "balanced", "sync", tokens_per_second=400)
+    told = list(latency_view(found).conclusions())
+    assert "all completions, balanced against off: 0.500 times as long" in told
+    assert sum("tokens go to experts by chance" in line for line in told) == 1
+    without = latency_view(switching_result("off", "sync")).conclusions()
+    assert not any("balanced" in line for line in without)
+    assert found.latency is not None
+    rules = latency_rules(found.config, found.latency, found.arms)
+    failed = [one.rule for one in rules if one.arm == "balanced" and one.verdict != "passed"]
+    assert failed == []
+
+
 def test_an_arm_with_checks_is_evidence_and_no_measurement() -> None:
     found = switching_result(
         "off", "sync", checks=Checks.again, slots_changed=[1], rearrangements=1

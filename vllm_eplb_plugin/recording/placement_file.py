@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads placements as JSON: the event `placement`, or of it what a placement needs."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vllm_eplb_plugin.recording.reader import refuse_invalid
+from vllm_eplb_plugin.recording.recording import InForce, Recording, RecordingError, Served, Shape
+
+UNKNOWN_RANKS = 1
+"""Nobody moves experts with one rank only."""
+
+
+def read_placements(file: Path) -> list[Recording]:
+    """Read a file of JSON objects with ``model`` and ``physical_to_logical_map``.
+
+    There may be several, for drafters, too, or of one model: the last one is in force. An object
+    may have ``model_index`` and ``num_ranks``; other keys, as an event has them, are left alone.
+
+    Returns:
+        For each object a recording without loads.
+
+    Raises:
+        RecordingError: The file cannot be read, is no such file, or a placement is invalid.
+    """
+    try:
+        text = file.read_text()
+        found = [_recording_of(said) for said in _objects_in(text)]
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RecordingError(f"{file}: {reason}") from error
+    if not found:
+        raise RecordingError(f"{file}: no JSON object is in it")
+    return found
+
+
+def _objects_in(text: str) -> Iterator[dict[str, Any]]:
+    decoder, rest = json.JSONDecoder(), text.strip()
+    while rest:
+        said, end = decoder.raw_decode(rest)
+        if not isinstance(said, dict):
+            raise RecordingError(f"{json.dumps(said)[:40]} is no JSON object")
+        yield said
+        rest = rest[end:].lstrip()
+
+
+def _recording_of(said: dict[str, Any]) -> Recording:
+    for key in ("model", "physical_to_logical_map"):
+        if key not in said:
+            raise RecordingError(f"an object has no {key!r}")
+    rows = _rows_of(said["physical_to_logical_map"])
+    experts, ranks = int(rows.max()) + 1, said.get("num_ranks", UNKNOWN_RANKS)
+    refuse_invalid(rows, experts)
+    shape = Shape(len(rows), experts, rows.shape[1], ranks)
+    served = Served(
+        said["model"], said.get("model_index", 0), shape, (0,) * len(rows), "", None, None
+    )
+    return Recording(served, (), (InForce(0, 0.0, rows),))
+
+
+def _rows_of(value: Any) -> NDArray[np.int64]:
+    if not isinstance(value, list) or not value or not isinstance(value[0], list) or not value[0]:
+        raise RecordingError("physical_to_logical_map is not a list of each layer's slots")
+    for layer, row in enumerate(value):
+        if not isinstance(row, list) or len(row) != len(value[0]):
+            raise RecordingError(f"layer {layer} has not as many slots as layer 0")
+        for slot, expert in enumerate(row):
+            if type(expert) is not int or not -(2**31) < expert < 2**31:
+                raise RecordingError(f"layer {layer}, slot {slot} has {expert!r}, no expert")
+    return np.array(value, np.int64)
