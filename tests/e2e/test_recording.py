@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was served while it was recorded is what the simulator says, bit for bit."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,10 @@ def test_replayed_plans_are_the_served_ones_one_after_another(
     [recording] = read_recordings(folder)
     assert len(recording.windows) >= 4
     served = [one.physical_to_logical for one in recording.placements]
-    changed = [after for before, after in pairs(replay(recording)) if (before != after).any()]
+    planned = [one.physical_to_logical for one in replay(recording)]
+    changed = [after for before, after in pairwise(planned) if (before != after).any()]
     assert len(served) >= 3
     assert np.array_equal(served[1:], changed)
     for command in (["recording", str(folder)], ["simulate", str(folder)]):
         done = CliRunner().invoke(main, command)
         assert done.exit_code == 0, done.output
-
-
-def pairs(placements: list[Any]) -> list[tuple[Any, Any]]:
-    maps = [one.physical_to_logical for one in placements]
-    return list(zip(maps, maps[1:], strict=False))
