@@ -88,7 +88,7 @@ def _recording(events: list[dict[str, Any]]) -> list[Recording]:
         return []
     first = next(iter(windows.values())).load
     slots = len(placed[0]["physical_to_logical_map"][0])
-    shape = Shape(*first.shape, slots, placed[0]["num_ranks"])
+    shape = Shape(first.shape[0], first.shape[1], slots, placed[0]["num_ranks"])
     served = Served(
         placed[0]["model"], placed[0]["model_index"], shape, _expert_bytes(events, shape.layers),
         "", None, None,
