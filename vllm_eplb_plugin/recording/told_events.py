@@ -20,7 +20,7 @@ from vllm_eplb_plugin.recording.recording import (
 )
 
 _SCHEMA = 2
-_OUTCOME = ("finished", "skipped", "rejected", "drained", "failed", "stalled")
+_OUTCOMES = ("finished", "skipped", "rejected", "drained", "failed", "stalled")
 
 
 def read_events(folder: Path) -> list[Recording]:
@@ -96,7 +96,7 @@ def _recording(events: list[dict[str, Any]]) -> list[Recording]:
     outcomes = tuple(
         Ended(started[event["rearrangement"]]["step"], event["time"], outcome)
         for event in events
-        for outcome in _OUTCOME
+        for outcome in _OUTCOMES
         if event["event"] == f"rearrangement_{outcome}" and event["rearrangement"] in started
     )
     return [Recording(served, tuple(windows.values()), tuple(placements.values()), outcomes)]
