@@ -6,7 +6,7 @@ longer change.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +34,10 @@ class Serving:
     """What all models of an `EplbState` have in common."""
 
     ranks: int
+    """EP ranks."""
     nodes: int
     release: str
+    """Of vLLM."""
     interval_steps: int
     window_steps: int
 
@@ -89,10 +91,8 @@ class LoadRecorder:
         self._tell(followed.model, lambda: Ended(progress.step, now, outcome))
 
     def _tell(self, model: Moved, make: Callable[[], object]) -> None:
-        def lines() -> Iterator[Mapping[str, object] | None]:
-            yield {"model_index": model.id.model_index, "what": make()}
-
-        self._delivery.tell(lines)
+        index = model.id.model_index
+        self._delivery.tell(lambda: ({"model_index": index, "what": make()},))
 
     def _served(self, model: Moved, model_state: Any) -> Served:
         vllm_model, serving, planner = model_state.model, self._serving, self._planner
