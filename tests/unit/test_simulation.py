@@ -207,7 +207,7 @@ def served(loads: list[Integers], planning: dict[str, object] | None, slices: in
             problem = planner.problem(model, total, old, 1, 1, SHAPE.ranks)
             placement = planner.pipeline(problem).placement
         placements.append(placement)
-    policy = "" if planning is None else json.dumps(planning)
+    policy = "" if planning is None else options.model_dump_json()
     return a_recording(loads, policy=policy, placements=placements, slices=slices)
 
 
