@@ -15,11 +15,12 @@ PACKAGE = Path(__file__).parents[1] / "vllm_eplb_plugin"
 
 MAY_IMPORT = {
     "releases": "",
-    "settings": "fault_settings observing_settings planning_settings wrong_values",
+    "settings": "fault_settings observing_settings option_values planning_settings wrong_values",
+    "option_values": "",
     "wrong_values": "",
     "fault_settings": "",
-    "observing_settings": "",
-    "planning_settings": "",
+    "observing_settings": "option_values",
+    "planning_settings": "option_values",
     "processor": "",
     "adapter_files": "",
     "weight_routes": "",
@@ -28,11 +29,11 @@ MAY_IMPORT = {
     "advice": "releases",
     "planning": "placement",
     "observe": "placement",
-    "recording": "",
+    "recording": "placement",
     "simulation": "placement planning planning_settings recording",
     "transfer": "overrides placement",
     "engine": "adapter_files compatibility observe observing_settings overrides placement planning "
-    "planning_settings settings transfer weight_routes",
+    "planning_settings recording settings transfer weight_routes",
     "faults": "fault_settings overrides settings",
     "loopback": "compatibility faults overrides processor settings",
     "front_end": "adapter_files compatibility fault_settings loopback observe observing_settings "

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.builders.simulated import SHAPE, a_recording, random_loads
+from vllm_eplb_plugin.engine.followed import Moved
 from vllm_eplb_plugin.engine.planner import Planner
-from vllm_eplb_plugin.engine.rearrangements import Moved, Rearrangements
+from vllm_eplb_plugin.engine.rearrangements import Rearrangements
 from vllm_eplb_plugin.observe.event_log import EventLog
 from vllm_eplb_plugin.observe.identity import ModelId, Source
 from vllm_eplb_plugin.placement.balance import balancedness, received_by_rank

@@ -14,9 +14,11 @@ from vllm_eplb_plugin import __version__
 from vllm_eplb_plugin.bench.cli import bench
 from vllm_eplb_plugin.cli.advising import advise
 from vllm_eplb_plugin.cli.control import ctl, status
+from vllm_eplb_plugin.cli.converting import convert
 from vllm_eplb_plugin.cli.doctor import examine
 from vllm_eplb_plugin.cli.explain import ExplainError, explain
 from vllm_eplb_plugin.cli.explanation import show
+from vllm_eplb_plugin.cli.recording import recording
 from vllm_eplb_plugin.cli.report import Report
 from vllm_eplb_plugin.cli.simulate import simulate
 from vllm_eplb_plugin.overrides.override import KINDS, Kind
@@ -33,6 +35,8 @@ main.command()(ctl)
 main.command()(status)
 main.command()(simulate)
 main.command()(advise)
+main.command()(recording)
+main.command()(convert)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 

@@ -51,11 +51,12 @@ def describe(
     if settings.check_weights:
         checked += ", weights and router maps after every commit"
     events = "not written" if settings.events_dir is None else f"to {settings.events_dir}"
+    recorded = "" if settings.recording is None else f"; recording: to {settings.recording.dir}"
     milliseconds = sys.getswitchinterval() * 1000
     return (
         f"EPLB is vllm-eplb-plugin's: vLLM {support.installed}{untested}, {mode} mode; policy: "
-        f"{by}; weights: {transfer}; commits: {commits}; checked: {checked}; events: {events}; "
-        f"switch interval: {milliseconds:g} ms."
+        f"{by}; weights: {transfer}; commits: {commits}; checked: {checked}; events: {events}"
+        f"{recorded}; switch interval: {milliseconds:g} ms."
     )
 
 

@@ -1,5 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors that more than one override raises."""
+"""Errors that more than one override raises, and settings that do not go together."""
+
+from vllm_eplb_plugin.settings import Settings
+
+
+def refuse_with_elastic_ep(settings: Settings) -> None:
+    """Refuse settings that do not go with ranks that come and go.
+
+    Raises:
+        ValueError: It names the setting, and why.
+    """
+    planning = settings.planning
+    if settings.check_weights:
+        raise ValueError(
+            "check_weights compares with weights gathered at load, which elastic EP's new "
+            "ranks do not take part in: turn off check_weights or elastic EP"
+        )
+    if planning is not None and (planning.trigger or planning.smoothing):
+        raise ValueError(
+            "planning.trigger and planning.smoothing need loads of steps that elastic EP's new "
+            "ranks have not made: leave them out, or elastic EP"
+        )
+    if settings.control:
+        raise ValueError(
+            "control lets all ranks do the same in the same step, and elastic EP's new ranks count "
+            "other steps: turn off control or elastic EP"
+        )
+    if settings.recording is not None:
+        raise ValueError(
+            "a recording is of one number of ranks, which elastic EP changes: leave out recording "
+            "or elastic EP"
+        )
 
 
 class ModelWithoutEplbError(RuntimeError):

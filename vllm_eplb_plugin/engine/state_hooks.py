@@ -19,9 +19,10 @@ from vllm.distributed.parallel_state import (
 )
 
 from vllm_eplb_plugin.engine.common_settings import agree_when_all_come
+from vllm_eplb_plugin.engine.load_recorder import make_recorder
 from vllm_eplb_plugin.engine.planned_steps import before_step
 from vllm_eplb_plugin.engine.planner import Asked, Planner
-from vllm_eplb_plugin.engine.refusals import ModelWithoutEplbError
+from vllm_eplb_plugin.engine.refusals import ModelWithoutEplbError, refuse_with_elastic_ep
 from vllm_eplb_plugin.engine.session import Session, session_of
 from vllm_eplb_plugin.engine.stages import profile_with_other_stages
 from vllm_eplb_plugin.engine.step_times import write_step_times
@@ -41,26 +42,14 @@ def make_state(
     original: _Method, settings: Settings, state: Any, parallel_config: Any, device: torch.device
 ) -> None:
     """Stand for ``EplbState.__init__``, once everything is bound."""
-    if settings.check_weights and parallel_config.enable_elastic_ep:
-        raise ValueError(
-            "check_weights compares with weights gathered at load, which elastic EP's new "
-            "ranks do not take part in: turn off check_weights or elastic EP"
-        )
-    planning = settings.planning
-    counts = planning is not None and (planning.trigger or planning.smoothing)
-    if counts and parallel_config.enable_elastic_ep:
-        raise ValueError(
-            "planning.trigger and planning.smoothing need loads of steps that elastic EP's new "
-            "ranks have not made: leave them out, or elastic EP"
-        )
-    if settings.control and parallel_config.enable_elastic_ep:
-        raise ValueError(
-            "control lets all ranks do the same in the same step, and elastic EP's new ranks count "
-            "other steps: turn off control or elastic EP"
-        )
+    if parallel_config.enable_elastic_ep:
+        refuse_with_elastic_ep(settings)
     if parallel_config.eplb_config.use_async:
         limit_switch_interval(settings.switch_interval_ms)
     session = Session(settings, _source())
+    session.rearrangements.recorder = make_recorder(
+        settings, session.source, parallel_config, session.planner
+    )
     session.attach(state)
     if device.type != "cpu":
         session.asker.prepare = functools.partial(torch.accelerator.set_device_index, device)
