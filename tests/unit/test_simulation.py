@@ -155,6 +155,39 @@ def test_a_candidate_that_cannot_be_is_refused(text: str, told: str) -> None:
         parse_candidate(text)
 
 
+class Looks:
+    """A policy that leaves all as it is, and keeps what it was asked."""
+
+    def __call__(self, problem: Problem) -> Integers:
+        """Plan what is there."""
+        asked.append(problem)
+        return problem.old
+
+
+asked: list[Problem] = []
+
+
+def test_another_load_is_planned_for_without_what_came_before() -> None:
+    planning = {
+        "policy": "tests.unit.test_simulation:Looks",
+        "smoothing": {"weight": 0.5},
+        "trigger": {"changed": 0.2},
+    }
+    loads = random_loads(12, 6, domains=2)
+    candidate = parse_candidate(json.dumps(planning))
+    asked.clear()
+    play(a_recording(loads), combination(candidate, 2, 2))
+    first, smoothed, changed = (problem.load for problem in asked)
+    np.testing.assert_allclose(first, loads[0])
+    assert not np.allclose(smoothed, loads[1] + loads[2])
+    np.testing.assert_allclose(changed, loads[3])
+    asked.clear()
+    again = play(a_recording(loads[:3] * 2), combination(candidate, 4, 4))
+    assert [one.after for one in again.rearrangements] == [0, 4]
+    assert asked[1].history is not None
+    assert asked[1].history.shape == (4, *loads[0].shape)
+
+
 class Fails:
     """A policy that fails."""
 
