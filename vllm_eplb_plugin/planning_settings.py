@@ -3,7 +3,14 @@
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_serializer,
+    model_validator,
+)
 
 from vllm_eplb_plugin.option_values import WHOLE
 
@@ -17,6 +24,11 @@ class NamedOptions(_Options):
 
     name: str = Field(min_length=1)
     parameters: dict[str, Any] = {}
+
+    @model_serializer
+    def _as_read(self) -> str | dict[str, Any]:
+        # What is written out, as into a recording, is read again by `_read_name`.
+        return {self.name: self.parameters} if self.parameters else self.name
 
 
 def _read_name(value: object) -> object:

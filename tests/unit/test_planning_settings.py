@@ -41,6 +41,13 @@ def inside(place: str, value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+@pytest.mark.parametrize("policy", ["default", {"incremental": {"target": 0.98}}])
+def test_what_is_written_out_is_read_again(policy: object) -> None:
+    options = planning({"policy": policy, "steps": ["two_ranks"], "limits": {"max_bytes": 1e9}})
+    assert options is not None
+    assert PlanningOptions.model_validate_json(options.model_dump_json()) == options
+
+
 def test_without_it_all_is_as_before() -> None:
     assert load_settings({}).planning is None
     assert planning({}) == PlanningOptions()

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.builders.simulated import SHAPE, a_recording, random_loads
+from vllm_eplb_plugin.engine.followed import Moved
 from vllm_eplb_plugin.engine.planner import Planner
-from vllm_eplb_plugin.engine.rearrangements import Moved, Rearrangements
+from vllm_eplb_plugin.engine.rearrangements import Rearrangements
 from vllm_eplb_plugin.observe.event_log import EventLog
 from vllm_eplb_plugin.observe.identity import ModelId, Source
 from vllm_eplb_plugin.placement.balance import balancedness, received_by_rank
@@ -154,6 +155,35 @@ def test_a_candidate_that_cannot_be_is_refused(text: str, told: str) -> None:
         parse_candidate(text)
 
 
+class Looks:
+    """A policy that leaves all as it is, and keeps what it was asked."""
+
+    def __call__(self, problem: Problem) -> Integers:
+        """Plan what is there."""
+        asked.append(problem)
+        return problem.old
+
+
+asked: list[Problem] = []
+
+
+def test_another_load_is_planned_for_without_what_came_before() -> None:
+    planning = {
+        "policy": "tests.unit.test_simulation:Looks",
+        "smoothing": {"weight": 0.5, "max_tokens": 200_000},
+        "trigger": {"changed": 0.2},
+    }
+    loads = random_loads(12, 8, domains=2)
+    asked.clear()
+    play(a_recording(loads), combination(parse_candidate(json.dumps(planning)), 2, 4))
+    histories = [problem.history for problem in asked if problem.history is not None]
+    assert [len(history) for history in histories] == [1, 3, 1, 3]
+    assert (histories[3] == loads[4:7]).all()
+    _, smoothed, changed, _ = (problem.load for problem in asked)
+    assert not np.allclose(smoothed, np.sum(loads[:3], axis=0))
+    np.testing.assert_allclose(changed, loads[4])
+
+
 class Fails:
     """A policy that fails."""
 
@@ -207,7 +237,7 @@ def served(loads: list[Integers], planning: dict[str, object] | None, slices: in
             problem = planner.problem(model, total, old, 1, 1, SHAPE.ranks)
             placement = planner.pipeline(problem).placement
         placements.append(placement)
-    policy = "" if planning is None else json.dumps(planning)
+    policy = "" if planning is None else options.model_dump_json()
     return a_recording(loads, policy=policy, placements=placements, slices=slices)
 
 

@@ -26,7 +26,7 @@ from vllm_eplb_plugin.planning.problem import Integers
 from vllm_eplb_plugin.recording.recording import Recording, Shape
 from vllm_eplb_plugin.recording.rotation import Rotation
 from vllm_eplb_plugin.recording.writer import RecordingWriter
-from vllm_eplb_plugin.simulation.advising import choose, grid_of
+from vllm_eplb_plugin.simulation.advising import Choice, choose, grid_of
 from vllm_eplb_plugin.simulation.charts import front_of
 from vllm_eplb_plugin.simulation.combination import Grid
 from vllm_eplb_plugin.simulation.page import render_page
@@ -224,6 +224,19 @@ def test_advice_says_when_not_and_when_it_cannot_tell(
     assert choice.verdict == verdict
     result = run("advise", written(tmp_path, recording), "--link", str(link))
     assert ("--enable-eplb" in result.stdout) == (verdict in ("worth it", "still"))
+
+
+def test_moving_is_not_worth_it_where_the_link_is_busy_for_longer_than_it_saves() -> None:
+    recording = a_recording(random_loads(5, 12, domains=2))
+
+    def advised(link: float) -> Choice:
+        return choose(recording, played(recording, grid_of(recording), link).rows)
+
+    slow = advised(1.0)
+    assert slow.moving is not None
+    even = slow.moving / slow.gain
+    assert advised(0.9 * even).verdict == "costs more than it gains"
+    assert advised(1.1 * even).verdict == "worth it"
 
 
 def test_advice_takes_more_memory_and_more_moves_only_where_they_gain() -> None:

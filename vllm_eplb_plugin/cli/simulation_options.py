@@ -32,7 +32,7 @@ def refusals() -> Iterator[None]:
 
     try:
         yield
-    except (SimulationError, RecordingError) as error:
+    except (SimulationError, RecordingError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
 

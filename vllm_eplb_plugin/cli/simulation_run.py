@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from vllm_eplb_plugin.recording.reader import read_recordings
 from vllm_eplb_plugin.recording.recording import Recording
@@ -92,14 +92,12 @@ def play_grid(
 
 def _play(recordings: Sequence[Recording], jobs: Sequence[Job]) -> dict[int, Played]:
     played: dict[int, Played] = {}
-    columns = (
-        TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     going = play_all(recordings, jobs)
     console = Console(stderr=True)
     try:
         with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
-            task = progress.add_task("combinations", total=len(jobs))
+            task = progress.add_task("", total=len(jobs))
             for number, one in going:
                 played[number] = one
                 progress.advance(task)

@@ -57,7 +57,7 @@ class Posing:
         self._limits = Limits(**options.limits.model_dump())
         self._groups = cluster.groups if options.expert_groups else 1
         chosen = options.smoothing
-        self._smoothing = chosen and Smoothing(chosen.weight, chosen.max_tokens)
+        self._smoothing = None if chosen is None else Smoothing(chosen.weight, chosen.max_tokens)
 
     def forget(self) -> None:
         """Forget earlier windows: the load is another one."""

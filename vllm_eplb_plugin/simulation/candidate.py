@@ -32,11 +32,6 @@ class Candidate:
     options: PlanningOptions = field(default_factory=PlanningOptions)
     """The setting ``planning``; its defaults where there is none."""
 
-    @property
-    def is_setting(self) -> bool:
-        """Whether it is one by the setting ``planning``."""
-        return self.name not in (NOTHING, VLLM)
-
     def make(self) -> Plan:
         """Make what plans, which compiles what it is made of."""
         if self.name == NOTHING:

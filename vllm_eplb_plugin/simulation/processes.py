@@ -4,7 +4,7 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ def cores() -> int:
 
 def play_all(
     recordings: Sequence[Recording], jobs: Sequence[Job], processes: int | None = None
-) -> Iterator[tuple[int, Played]]:
+) -> Generator[tuple[int, Played], None, None]:
     """Play jobs in any order; nothing goes on once the iterator is closed or interrupted.
 
     Args:
