@@ -15,11 +15,12 @@ PACKAGE = Path(__file__).parents[1] / "vllm_eplb_plugin"
 
 MAY_IMPORT = {
     "releases": "",
-    "settings": "fault_settings observing_settings planning_settings wrong_values",
+    "settings": "fault_settings observing_settings option_values planning_settings wrong_values",
+    "option_values": "",
     "wrong_values": "",
     "fault_settings": "",
-    "observing_settings": "",
-    "planning_settings": "",
+    "observing_settings": "option_values",
+    "planning_settings": "option_values",
     "processor": "",
     "adapter_files": "",
     "weight_routes": "",
@@ -28,7 +29,7 @@ MAY_IMPORT = {
     "advice": "releases",
     "planning": "placement",
     "observe": "placement",
-    "recording": "",
+    "recording": "placement",
     "transfer": "overrides placement",
     "engine": "adapter_files compatibility observe observing_settings overrides placement planning "
     "planning_settings recording settings transfer weight_routes",
@@ -41,7 +42,7 @@ MAY_IMPORT = {
     "bench": "advice compatibility engine observe overrides placement planning processor releases "
     "settings transfer",
     "cli": "advice bench compatibility faults observe overrides placement planning processor "
-    "releases settings weight_routes",
+    "recording releases settings weight_routes",
 }
 """Rooms, and modules beside them, with what of the package each may import besides itself."""
 

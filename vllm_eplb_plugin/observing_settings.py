@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of the watchdog and of metrics."""
+"""The options of the watchdog, of metrics and of recordings."""
+
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from vllm_eplb_plugin.option_values import WHOLE, Folder
 
 
 class _Options(BaseModel):
@@ -28,3 +32,12 @@ class MetricsOptions(_Options):
 
     by_rank: bool = Field(False, strict=True)
     by_layer: bool = Field(False, strict=True)
+
+
+class RecordingOptions(_Options):
+    """Where loads and placements are recorded (docs/recording.md)."""
+
+    dir: Folder
+    """Each start of a server makes a folder of its own in it."""
+    max_bytes: Annotated[int, Field(ge=10_000_000, lt=2**63, strict=True), WHOLE] = 1_000_000_000
+    """Of all files in it together: the oldest go."""

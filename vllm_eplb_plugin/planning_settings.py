@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from vllm_eplb_plugin.option_values import WHOLE
+
 
 class _Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,14 +36,7 @@ Named: TypeAlias = Annotated[NamedOptions, BeforeValidator(_read_name)]
 
 _Share: TypeAlias = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False, strict=True)]
 _Count: TypeAlias = Annotated[int, Field(ge=1, lt=2**63, strict=True)]
-_Budget: TypeAlias = Annotated[
-    int, Field(ge=0, lt=2**63, strict=True), BeforeValidator(lambda value: _whole(value))
-]
-
-
-def _whole(value: object) -> object:
-    # 1e9 is how bytes are written.
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+_Budget: TypeAlias = Annotated[int, Field(ge=0, lt=2**63, strict=True), WHOLE]
 
 
 class LimitOptions(_Options):

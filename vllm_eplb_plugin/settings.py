@@ -6,29 +6,21 @@ import enum
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vllm_eplb_plugin import ENVIRONMENT_VARIABLE
 from vllm_eplb_plugin.fault_settings import BROKEN, Fault, FaultOptions
-from vllm_eplb_plugin.observing_settings import MetricsOptions, WatchOptions
+from vllm_eplb_plugin.observing_settings import MetricsOptions, RecordingOptions, WatchOptions
+from vllm_eplb_plugin.option_values import Folder
 from vllm_eplb_plugin.planning_settings import PlanningOptions
 from vllm_eplb_plugin.wrong_values import describe
 
 ADDITIONAL_CONFIG_KEY = "eplb_plugin"
 
 
-def _named(folder: object) -> object:
-    # Path("") is the folder in which the server happens to run.
-    if folder == "":
-        raise ValueError("is no folder: write null for none")
-    return folder
-
-
 Transfer = Literal["auto", "peer", "vllm"]
-Folder = Annotated[Path, BeforeValidator(_named)]
 
 
 class Scope(enum.Enum):
@@ -74,6 +66,8 @@ class Settings(BaseModel):
     what the router reads is derived right."""
     events_dir: Annotated[Folder | None, OF_ONE_PROCESS] = None
     """Folder for one file of JSON lines a rank (docs/events.md); none: no events."""
+    recording: Annotated[RecordingOptions | None, OF_ONE_PROCESS] = None
+    """Where loads and placements are recorded (docs/recording.md); None: nowhere."""
     step_times_dir: Annotated[Folder | None, OF_ONE_PROCESS] = None
     """Folder for the time that every step of the state manager takes; also when not enabled."""
     rank_timeout_s: Annotated[float, OF_ONE_PROCESS] = Field(

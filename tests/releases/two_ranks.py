@@ -513,6 +513,8 @@ class Report:
         session = getattr(self.state, "eplb_session", None)
         followed = session.rearrangements if session else None
         assert flush_all(10)
+        if followed and followed.recorder:
+            followed.recorder.close()
         return {
             "initial": self.initial,
             "at_first": self.at_first,

@@ -10,8 +10,8 @@ import torch
 import torch.distributed as dist
 
 from vllm_eplb_plugin.engine import commands as engine_commands
+from vllm_eplb_plugin.engine.followed import Moved
 from vllm_eplb_plugin.engine.plan_alone import PlanAlone
-from vllm_eplb_plugin.engine.rearrangements import Moved
 from vllm_eplb_plugin.engine.session import Session
 from vllm_eplb_plugin.engine.worker_settings import OVERRIDES
 from vllm_eplb_plugin.observe import commands

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from vllm_eplb_plugin.engine.followed import Moved
 from vllm_eplb_plugin.engine.planner import Planner
-from vllm_eplb_plugin.engine.rearrangements import Moved, Rearrangements
+from vllm_eplb_plugin.engine.rearrangements import Rearrangements
 from vllm_eplb_plugin.observe.event_log import EventLog
 from vllm_eplb_plugin.observe.events import Trigger
 from vllm_eplb_plugin.observe.identity import ModelId, Source

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from vllm_eplb_plugin.engine.rearrangements import Moved, Rearrangements
+from vllm_eplb_plugin.engine.followed import Moved
+from vllm_eplb_plugin.engine.rearrangements import Rearrangements
 from vllm_eplb_plugin.observe.delivery import flush_all
 from vllm_eplb_plugin.observe.event_log import EventLog
 from vllm_eplb_plugin.observe.events import Mode

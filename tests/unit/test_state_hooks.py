@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from vllm_eplb_plugin.engine.rearrangements import Moved
+from vllm_eplb_plugin.engine.followed import Moved
 from vllm_eplb_plugin.engine.session import Session
 from vllm_eplb_plugin.engine.state_hooks import OVERRIDES
 from vllm_eplb_plugin.observe.delivery import flush_all

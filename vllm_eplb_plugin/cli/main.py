@@ -13,9 +13,11 @@ from rich.markup import escape
 from vllm_eplb_plugin import __version__
 from vllm_eplb_plugin.bench.cli import bench
 from vllm_eplb_plugin.cli.control import ctl, status
+from vllm_eplb_plugin.cli.converting import convert
 from vllm_eplb_plugin.cli.doctor import examine
 from vllm_eplb_plugin.cli.explain import ExplainError, explain
 from vllm_eplb_plugin.cli.explanation import show
+from vllm_eplb_plugin.cli.recording import recording
 from vllm_eplb_plugin.cli.report import Report
 from vllm_eplb_plugin.overrides.override import KINDS, Kind
 from vllm_eplb_plugin.releases import known_release, supported_releases
@@ -29,6 +31,8 @@ main = typer.Typer(
 main.add_typer(bench, name="bench")
 main.command()(ctl)
 main.command()(status)
+main.command()(recording)
+main.command()(convert)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 

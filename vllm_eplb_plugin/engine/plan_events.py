@@ -22,6 +22,7 @@ from vllm_eplb_plugin.observe.events import (
     RearrangementPlanned,
     Trigger,
 )
+from vllm_eplb_plugin.observe.identity import ModelId
 from vllm_eplb_plugin.placement.balance import layer_rank_loads, received_by_rank
 from vllm_eplb_plugin.planning.guard import Plan
 
@@ -34,6 +35,22 @@ class Moment(NamedTuple):
     rearrangement: int
     step: int
     mode: Mode
+
+
+def placed_at_first(
+    model: ModelId, rearrangement: int, step: int, num_ranks: int, placement: torch.Tensor
+) -> Placement:
+    """Tell a placement that no rearrangement has made."""
+    return Placement(
+        model=model.model,
+        model_index=model.model_index,
+        rearrangement=rearrangement,
+        step=step,
+        mode=None,
+        num_ranks=num_ranks,
+        physical_to_logical_map=placement.tolist(),
+        logical_load=None,
+    )
 
 
 def layers_committed(moment: Moment, plan: Plan, layers: Sequence[int]) -> Iterator[Event | None]:

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch.distributed import ProcessGroup, all_reduce
 
+from vllm_eplb_plugin.engine.followed import Moved
 from vllm_eplb_plugin.engine.load_window import HostCopy, LoadWindow, span_of
 from vllm_eplb_plugin.engine.looks import Looks
 from vllm_eplb_plugin.engine.plan_events import Origin
-from vllm_eplb_plugin.engine.rearrangements import Moved, Rearrangements
+from vllm_eplb_plugin.engine.rearrangements import Rearrangements
 from vllm_eplb_plugin.observe.events import Mode
 from vllm_eplb_plugin.planning.policies.default import Default
 from vllm_eplb_plugin.planning.problem import Limits, Problem
@@ -175,6 +176,12 @@ class Planner:
         if self.looks is not None:
             self.looks.rearranging(self._rearrangements.step)
         return sums
+
+    def parts(self, model_index: int) -> HostCopy | None:
+        """Find the parts of the window that the last plan of a model was made from, the newest
+        last, ``[parts, layers, logical]``; None: it is not counted here."""
+        counted = self._counted.get(model_index)
+        return None if counted is None else counted.history
 
     def ask(self, mode: Mode) -> "Asked":
         """Ask for a placement of the model that is planned next in a mode."""

@@ -5,10 +5,11 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from vllm_eplb_plugin.engine.followed import Followed, Moved
 from vllm_eplb_plugin.engine.outcome_events import unfinished
 from vllm_eplb_plugin.engine.plan_alone import why_nothing_moves
 from vllm_eplb_plugin.engine.plan_events import (
@@ -21,46 +22,17 @@ from vllm_eplb_plugin.engine.plan_events import (
     placement_events,
 )
 from vllm_eplb_plugin.observe.event_log import EventLog
-from vllm_eplb_plugin.observe.events import (
-    Event,
-    Mode,
-    RearrangementStarted,
-    Trigger,
-)
-from vllm_eplb_plugin.observe.identity import ModelId
+from vllm_eplb_plugin.observe.events import Event, Mode, RearrangementStarted, Trigger
 from vllm_eplb_plugin.observe.progress import Outcome, Rearrangement
 from vllm_eplb_plugin.observe.status import UnderWay
 from vllm_eplb_plugin.planning.guard import Plan
 
+if TYPE_CHECKING:
+    from vllm_eplb_plugin.engine.load_recorder import LoadRecorder
+
 _WHOLE = "What was committed is whole and stays"
 
 logger = logging.getLogger("vllm.eplb_plugin")
-
-
-@dataclass(frozen=True)
-class Moved:
-    """A model whose experts are moved."""
-
-    id: ModelId
-    expert_bytes: Sequence[int]
-    """Of one expert's weights, for each MoE layer."""
-
-
-@dataclass(eq=False)
-class _Followed:
-    model: Moved
-    progress: Rearrangement
-    trigger: Trigger
-    only_plan: bool = False
-    plan: Plan | None = None
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.progress.started
-
-    def moment(self, step: int) -> Moment:
-        model, progress = self.model.id, self.progress
-        return Moment(model.model, model.model_index, progress.number, step, progress.mode)
 
 
 class Rearrangements:
@@ -84,12 +56,14 @@ class Rearrangements:
         """Engine step in which a layer that changes was committed last."""
         self.tell_end: Callable[[int, str, Outcome, object], None] | None = None
         """Whom to tell outcomes: number, model, outcome and reason, on the thread that finds it."""
+        self.recorder: LoadRecorder | None = None
+        """Who records what is planned from, and what comes of it; None: nobody."""
         self.outcomes: Counter[Outcome] = Counter()
         """Over models."""
         self._log = log
-        self._followed: dict[int, _Followed] = {}
+        self._followed: dict[int, Followed] = {}
         self._rejection: str | None = None
-        self._unplanned: deque[_Followed] = deque()
+        self._unplanned: deque[Followed] = deque()
         # The async worker can fail while the thread that runs the model starts the next one.
         self._ending = threading.Lock()
 
@@ -101,7 +75,7 @@ class Rearrangements:
         for model in models:
             layers = len(model.expert_bytes)
             progress = Rearrangement(self.number, self.step, mode, now, layers)
-            followed = _Followed(model, progress, self.trigger, self.only_plan)
+            followed = Followed(model, progress, self.trigger, self.only_plan)
             self._followed[model.id.model_index] = followed
             self._tell(RearrangementStarted(*followed.moment(self.step)))
         self.only_plan = False
@@ -135,6 +109,8 @@ class Rearrangements:
         if self._log.source.speaks_for_all:
             moment = followed.moment(self.step)
             self._log.tell(lambda: load_measured(moment, plan))
+        if self.recorder is not None:
+            self.recorder.planned(followed, plan)
         if plan.rejection is not None:
             if self._end(followed, "rejected", plan.rejection):
                 # The same again, as of a policy that still hangs, was told.
@@ -211,7 +187,7 @@ class Rearrangements:
             self.fail(error, is_whole)
             raise
 
-    def _end(self, followed: _Followed, outcome: Outcome, reason: object = "") -> bool:
+    def _end(self, followed: Followed, outcome: Outcome, reason: object = "") -> bool:
         """Give it this outcome and tell it; False: it has one."""
         with self._ending:
             if not followed.progress.end(outcome):
@@ -229,18 +205,20 @@ class Rearrangements:
             self.tell_end(moment.rearrangement, moment.model, outcome, reason)
         if followed.plan is not None:
             self._tell_placement(followed, followed.plan, moment, seconds)
+        if self.recorder is not None:
+            self.recorder.ended(followed)
         return True
 
     def _tell_placement(
-        self, followed: _Followed, plan: Plan, moment: Moment, seconds: float
+        self, followed: Followed, plan: Plan, moment: Moment, seconds: float
     ) -> None:
         """What changed, and where experts are now."""
-        left = frozenset(followed.progress.awaited or ())
+        left = followed.layers_left
         with_placement = self._log.source.speaks_for_all
         if followed.progress.outcome == "finished":
             finished = Finished(moment, plan, followed.model.expert_bytes, seconds)
             self._log.tell(lambda: finished.events(with_placement))
-        elif with_placement and len(left) < sum(map(bool, plan.slots_changed)):
+        elif with_placement and followed.has_moved:
             self._log.tell(lambda: placement_events(moment, plan, left))
 
     def _tell(self, event: Event) -> None:

@@ -15,15 +15,17 @@ from vllm_eplb_plugin.engine.carrying import ModelCarrier
 from vllm_eplb_plugin.engine.commands import make_commands
 from vllm_eplb_plugin.engine.commit_checks import CommitChecks
 from vllm_eplb_plugin.engine.committer import Committer
+from vllm_eplb_plugin.engine.followed import Moved
 from vllm_eplb_plugin.engine.peers import Peers
+from vllm_eplb_plugin.engine.plan_events import placed_at_first
 from vllm_eplb_plugin.engine.planner import Planner
 from vllm_eplb_plugin.engine.power import Power
 from vllm_eplb_plugin.engine.rank_status import tell_status
-from vllm_eplb_plugin.engine.rearrangements import Moved, Rearrangements
+from vllm_eplb_plugin.engine.rearrangements import Rearrangements
 from vllm_eplb_plugin.engine.serving_meetings import ServingMeetings
 from vllm_eplb_plugin.engine.watch import Watch
 from vllm_eplb_plugin.observe.event_log import EventLog
-from vllm_eplb_plugin.observe.events import Mode, Placement, StallBegan, StallEnded, TurnedOff
+from vllm_eplb_plugin.observe.events import Mode, StallBegan, StallEnded, TurnedOff
 from vllm_eplb_plugin.observe.identity import ModelId, Source
 from vllm_eplb_plugin.observe.status import Stall
 from vllm_eplb_plugin.planning.asking import Asker
@@ -123,19 +125,13 @@ class Session:
 
     def tell_placement(self, model_state: Any, group: ProcessGroup) -> None:
         """Tell a placement that no rearrangement has made."""
+        follow, model = self.rearrangements, self._models[id(model_state)].moved
+        if follow.recorder is not None:
+            follow.recorder.placed(model, model_state, follow.step)
         if not (self.source.speaks_for_all and self.log.enabled):
             return
-        model_id = self._models[id(model_state)].moved.id
-        event = Placement(
-            model=model_id.model,
-            model_index=model_id.model_index,
-            rearrangement=self.rearrangements.number,
-            step=self.rearrangements.step,
-            mode=None,
-            num_ranks=group.size(),
-            physical_to_logical_map=model_state.physical_to_logical_map.tolist(),
-            logical_load=None,
-        )
+        p2l = model_state.physical_to_logical_map
+        event = placed_at_first(model.id, follow.number, follow.step, group.size(), p2l)
         self.log.tell(lambda: (event,))
 
     def begin_watch(self) -> None:

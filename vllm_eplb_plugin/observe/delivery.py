@@ -61,15 +61,26 @@ class Delivery:
     the sink as soon as that can be written again.
     """
 
-    def __init__(self, sink: Sink, dropped_line: Callable[[int, str], Line]) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        dropped_line: Callable[[int, str], Line],
+        what: str = "events",
+        most_waiting: int | None = None,
+        idle: Callable[[], Iterator[None]] = lambda: iter(()),
+    ) -> None:
         """Start the thread.
 
         Args:
             sink: Where lines go.
             dropped_line: Makes the line that tells of lines that were dropped, of their number
                 and the last reason.
+            what: What is dropped, for the log.
+            most_waiting: Of what was told and not delivered; None: 10,000.
+            idle: Called ten times a second where nothing waits; it yields as `Sink.write` does.
         """
-        self._sink = sink
+        self._sink, self._what, self._idle = sink, what, idle
+        self._most_waiting = _MOST_WAITING if most_waiting is None else most_waiting
         self._dropped_line = dropped_line
         self._queue: deque[Telling | None] = deque()
         self._look_now = threading.Event()
@@ -92,11 +103,11 @@ class Delivery:
 
     def tell(self, telling: Telling) -> None:
         """Hand over what is to be told; this never waits and never fails."""
-        if len(self._queue) < _MOST_WAITING:
+        if len(self._queue) < self._most_waiting:
             self._queue.append(telling)
         else:
             self._refused += 1
-            self._explain(f"more than {_MOST_WAITING} wait to be written")
+            self._explain(f"more than {self._most_waiting} wait to be written")
 
     def flush(self, seconds: float) -> bool:
         """Wait until all that was told so far is delivered; False: it took longer."""
@@ -125,6 +136,8 @@ class Delivery:
 
     def _next(self) -> Telling | None:
         while not self._queue:
+            for _ in self._idle():
+                time.sleep(_PAUSE_SECONDS)
             self._look_now.wait(_SECONDS_BETWEEN_LOOKS)
             self._look_now.clear()
         return self._queue.popleft()
@@ -162,7 +175,8 @@ class Delivery:
         if not self._warned:
             self._warned = True
             logger.error(
-                "EPLB events are dropped, and counted where they can be written again: %s. "
+                "EPLB %s are dropped, and counted where they can be written again: %s. "
                 "Serving goes on.",
+                self._what,
                 reason,
             )
