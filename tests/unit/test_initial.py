@@ -45,7 +45,8 @@ def placement_file(folder: Path, *objects: Any) -> Path:
 def test_loads_of_all_starts_are_added_up_the_last_ones_if_told(
     last: int | None, used: list[int]
 ) -> None:
-    starts = [recording(1, 2, 3), recording(9, model="/files/tiny")]
+    later = replace(named("/files/tiny"), shape=replace(SHAPE, slots=16, ranks=4))
+    starts = [recording(1, 2, 3), Recording(later, [window(9)])]
     [found] = initials_of(starts, last)
     wanted = sum(window(step).load for step in used)
     assert found.load is not None and found.placement is None

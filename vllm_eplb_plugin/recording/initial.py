@@ -62,7 +62,8 @@ def initials_of(recordings: Iterable[Recording], last: int | None = None) -> lis
     """Add up load windows of each model, or take its last placement where there are none.
 
     Args:
-        recordings: Of several models, and of several starts of a server, the older ones first.
+        recordings: Of several models, and of several starts of a server, the older ones first,
+            which may have had other ranks and slots.
         last: How many of a model's windows count, the last ones; None: all.
 
     Raises:
@@ -71,7 +72,8 @@ def initials_of(recordings: Iterable[Recording], last: int | None = None) -> lis
     by_model: dict[tuple[Any, ...], list[Recording]] = {}
     for recording in recordings:
         served = recording.served
-        key = (base_name(served.model), served.model_index, served.shape)
+        shape = served.shape.layers, served.shape.experts
+        key = (base_name(served.model), served.model_index, shape)
         by_model.setdefault(key, []).append(recording)
     return [_initial_of(starts, last) for starts in by_model.values()]
 
