@@ -138,6 +138,15 @@ def test_what_breaks_a_rule_is_refused_by_file_and_rule(
     assert str(folder / "start") in str(refused.value)
 
 
+def test_a_file_of_another_kind_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "counts.safetensors"
+    save_file({"model": np.ones((3, 8), np.float32)}, file, {"version": "1"})
+    with pytest.raises(
+        RecordingError, match="counts.safetensors: it is no recording; `vllm-eplb c"
+    ):
+        read_recordings(file)
+
+
 def test_nothing_and_no_window_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="No such file"):
         read_recordings(tmp_path / "none")

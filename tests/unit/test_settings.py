@@ -163,3 +163,23 @@ def test_a_process_remembers_the_settings_of_its_server(monkeypatch: pytest.Monk
     adopted = adopt_settings({"eplb_plugin": {"compiled_policy": False}})
     assert process_settings() is adopted
     assert adopted == Settings(compiled_policy=False)
+
+
+def test_a_recording_needs_a_folder_and_room_in_it() -> None:
+    asked = load_settings({"eplb_plugin": {"recording": {"dir": "loads", "max_bytes": 2e9}}})
+    assert asked.recording is not None
+    assert (asked.recording.dir, asked.recording.max_bytes) == (Path("loads"), 2_000_000_000)
+    with pytest.raises(SettingsError, match="'recording.dir' has the value ''.*is no folder"):
+        load_settings({"eplb_plugin": {"recording": {"dir": ""}}})
+    with pytest.raises(SettingsError, match="recording.max_bytes.*greater than or equal to 10000"):
+        load_settings({"eplb_plugin": {"recording": {"dir": "loads", "max_bytes": 1000}}})
+    with pytest.raises(SettingsError, match="'recording.size', the nearest"):
+        load_settings({"eplb_plugin": {"recording": {"dir": "loads", "size": 1}}})
+
+
+def test_elastic_ep_and_a_recording_do_not_go_together() -> None:
+    from vllm_eplb_plugin.engine.refusals import refuse_with_elastic_ep
+
+    refuse_with_elastic_ep(Settings())
+    with pytest.raises(ValueError, match="leave out recording or elastic EP"):
+        refuse_with_elastic_ep(Settings.model_validate({"recording": {"dir": "loads"}}))

@@ -6,7 +6,7 @@ longer change.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,19 +30,24 @@ _MOST_WAITING = 100
 
 
 @dataclass(frozen=True)
-class _Steps:
-    """How often vLLM rearranges, in engine steps."""
+class Serving:
+    """What all models of an `EplbState` have in common."""
 
-    interval: int
-    window: int
+    ranks: int
+    """EP ranks."""
+    nodes: int
+    release: str
+    """Of vLLM."""
+    interval_steps: int
+    window_steps: int
 
 
 class LoadRecorder:
     """A recorder tells the recording of all models of one `EplbState`, on EP rank 0."""
 
-    def __init__(self, sink: RecordingSink, steps: _Steps, planner: Planner | None) -> None:
+    def __init__(self, sink: RecordingSink, serving: Serving, planner: Planner | None) -> None:
         """Start the thread that writes."""
-        self._steps = steps
+        self._serving = serving
         self._planner = planner
         self._known: set[int] = set()
 
@@ -86,34 +91,25 @@ class LoadRecorder:
         self._tell(followed.model, lambda: Ended(progress.step, now, outcome))
 
     def _tell(self, model: Moved, make: Callable[[], object]) -> None:
-        def lines() -> Iterator[Mapping[str, object] | None]:
-            yield {"model_index": model.id.model_index, "what": make()}
-
-        self._delivery.tell(lines)
+        index = model.id.model_index
+        self._delivery.tell(lambda: ({"model_index": index, "what": make()},))
 
     def _served(self, model: Moved, model_state: Any) -> Served:
-        vllm_model, ranks = model_state.model, get_ep_group().world_size
+        vllm_model, serving, planner = model_state.model, self._serving, self._planner
         layers, slots = model_state.physical_to_logical_map.shape
         experts, groups = vllm_model.num_logical_experts, vllm_model.num_expert_groups or 1
-        nodes = get_node_count()
-        shape = Shape(
-            layers,
-            experts,
-            slots,
-            ranks,
-            # As vLLM plans, and as the default policy does.
-            nodes if ranks % nodes == 0 else 1,
-            groups if experts % groups == 0 else 1,
-        )
-        planner = self._planner
+        # As vLLM plans, where nodes or groups do not share evenly.
+        nodes = serving.nodes if serving.ranks % serving.nodes == 0 else 1
+        groups = groups if experts % groups == 0 else 1
+        shape = Shape(layers, experts, slots, serving.ranks, nodes, groups)
         return Served(
             model.id.model,
             model.id.model_index,
             shape,
             tuple(model.expert_bytes),
-            installed_support().installed,
-            self._steps.interval,
-            self._steps.window,
+            serving.release,
+            serving.interval_steps,
+            serving.window_steps,
             "" if planner is None else planner.options.model_dump_json(),
         )
 
@@ -130,7 +126,14 @@ def make_recorder(
     if options is None or not source.speaks_for_all:
         return None
     sink = RecordingSink(options.dir, options.max_bytes, source.global_rank)
-    return LoadRecorder(sink, _Steps(eplb.step_interval, eplb.window_size), planner)
+    serving = Serving(
+        get_ep_group().world_size,
+        get_node_count(),
+        installed_support().installed,
+        eplb.step_interval,
+        eplb.window_size,
+    )
+    return LoadRecorder(sink, serving, planner)
 
 
 def _window(step: int, now: float, plan: Plan, parts: HostCopy | None) -> Window:

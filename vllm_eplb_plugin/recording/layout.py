@@ -67,7 +67,9 @@ def served_of(metadata: dict[str, str]) -> Served:
     Raises:
         RecordingError: It is of another schema.
     """
-    if (schema := metadata.get("schema")) != SCHEMA:
+    if (schema := metadata.get("schema")) is None:
+        raise RecordingError("it is no recording; `vllm-eplb convert` reads other projects' files")
+    if schema != SCHEMA:
         raise RecordingError(f"its schema is {schema!r}, not {SCHEMA!r}")
     try:
         served: dict[str, Any] = json.loads(metadata["served"])

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,7 +138,7 @@ def _opened(file: Path) -> Iterator[tuple[dict[str, str], "_Tensors"]]:
 class _Tensors:
     """The tensors of a file, by their names."""
 
-    def __init__(self, opened: safe_open) -> None:
+    def __init__(self, opened: Any) -> None:
         self._opened = opened
         self._names = set(opened.keys())
 
@@ -150,15 +151,15 @@ class _Tensors:
 
     def times(self, name: str, length: int) -> NDArray[np.float64]:
         """Get Unix seconds."""
-        tensor: NDArray[np.float64] = self._get(name, length)
+        tensor = self._get(name, length)
         if tensor.dtype.kind != "f" or not np.isfinite(tensor).all():
             raise RecordingError(f"{name} are no finite seconds")
         return tensor
 
-    def _get(self, name: str, *shape: int | None) -> NDArray[np.generic]:
+    def _get(self, name: str, *shape: int | None) -> NDArray[Any]:
         if name not in self._names:
             raise RecordingError(f"it has no tensor {name!r}")
-        tensor: NDArray[np.generic] = self._opened.get_tensor(name)
+        tensor: NDArray[Any] = self._opened.get_tensor(name)
         fits = all(said in (None, there) for said, there in zip(shape, tensor.shape, strict=False))
         if len(tensor.shape) != len(shape) or not fits:
             said = ", ".join("any" if one is None else str(one) for one in shape)

@@ -139,6 +139,9 @@ class Recording:
                     f"the placement of step {placement.step} is "
                     f"{placement.physical_to_logical.shape}"
                 )
-        for what in (self.windows, self.placements):
-            if any(later.step <= earlier.step for earlier, later in pairwise(what)):
+        for steps in (
+            [one.step for one in self.windows],
+            [one.step for one in self.placements],
+        ):
+            if any(later <= earlier for earlier, later in pairwise(steps)):
                 raise ValueError("steps do not go up")

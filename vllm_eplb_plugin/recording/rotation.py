@@ -3,6 +3,7 @@
 
 import contextlib
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 from vllm_eplb_plugin.recording.layout import place_of
@@ -24,12 +25,7 @@ class Rotation:
             max_bytes: Of all files together.
         """
         self._max_bytes = max_bytes
-        found = [
-            (status.st_mtime_ns, file, status.st_size)
-            for file in folder.glob("*/*")
-            if _is_ours(file) and (status := file.stat())
-        ]
-        self._files = deque((file, size) for _, file, size in sorted(found))
+        self._files = deque((file, size) for _, file, size in sorted(_found(folder)))
         self._bytes = sum(size for _, size in self._files)
 
     def added(self, file: Path) -> None:
@@ -47,6 +43,15 @@ class Rotation:
             oldest.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # another file is in it
                 oldest.parent.rmdir()
+
+
+def _found(folder: Path) -> Iterator[tuple[int, Path, int]]:
+    """Of each file when it was written, where it is, and its bytes."""
+    for file in folder.glob("*/*"):
+        with contextlib.suppress(FileNotFoundError):  # another process has taken it away
+            if _is_ours(file):
+                status = file.stat()
+                yield status.st_mtime_ns, file, status.st_size
 
 
 def _is_ours(file: Path) -> bool:

@@ -20,7 +20,7 @@ from vllm_eplb_plugin.recording.recording import (
 )
 
 _SCHEMA = 2
-_OUTCOME = ("finished", "skipped", "rejected", "drained", "failed", "stalled")
+_OUTCOMES = ("finished", "skipped", "rejected", "drained", "failed", "stalled")
 
 
 def read_events(folder: Path) -> list[Recording]:
@@ -88,7 +88,7 @@ def _recording(events: list[dict[str, Any]]) -> list[Recording]:
         return []
     first = next(iter(windows.values())).load
     slots = len(placed[0]["physical_to_logical_map"][0])
-    shape = Shape(*first.shape, slots, placed[0]["num_ranks"])
+    shape = Shape(first.shape[0], first.shape[1], slots, placed[0]["num_ranks"])
     served = Served(
         placed[0]["model"], placed[0]["model_index"], shape, _expert_bytes(events, shape.layers),
         "", None, None,
@@ -96,7 +96,7 @@ def _recording(events: list[dict[str, Any]]) -> list[Recording]:
     outcomes = tuple(
         Ended(started[event["rearrangement"]]["step"], event["time"], outcome)
         for event in events
-        for outcome in _OUTCOME
+        for outcome in _OUTCOMES
         if event["event"] == f"rearrangement_{outcome}" and event["rearrangement"] in started
     )
     return [Recording(served, tuple(windows.values()), tuple(placements.values()), outcomes)]

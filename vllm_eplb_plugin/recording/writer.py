@@ -84,7 +84,8 @@ class RecordingWriter:
             Between pieces, of which none takes the interpreter's lock for long.
 
         Raises:
-            OSError: It cannot be written: the windows are lost, and counted.
+            OSError: It cannot be written, and the windows are lost and counted; or an older file
+                cannot be taken away.
         """
         if self._since is None:
             return
@@ -95,14 +96,15 @@ class RecordingWriter:
             yield
             tensors |= _tensors_of_placements(self._placements, self._served)
             yield
-            self._put(tensors, written_metadata(self._served, outcomes, self.lost))
+            file = self._put(tensors, written_metadata(self._served, outcomes, self.lost))
         except OSError:
             self.lost += len(windows)
             raise
         finally:
             self._placements = self._placements[-1:]
+        self._rotation.added(file)
 
-    def _put(self, tensors: Mapping[str, NDArray[Any]], metadata: dict[str, str]) -> None:
+    def _put(self, tensors: Mapping[str, NDArray[Any]], metadata: dict[str, str]) -> Path:
         self._folder.mkdir(parents=True, exist_ok=True)
         file = self._folder / Place(self._served.model_index, self._number + 1).name
         partial = file.with_name(f".{file.name}.partial")
@@ -115,7 +117,7 @@ class RecordingWriter:
             # safetensors raises an error of its own where the disk is full.
             raise OSError(f"{file} cannot be written: {error}") from error
         self._number += 1
-        self._rotation.added(file)
+        return file
 
     def _waits(self) -> None:
         if self._since is None:
