@@ -102,7 +102,7 @@ def test_the_first_window_is_as_balanced_as_after_the_first_rearrangement(
 def test_what_is_never_rearranged_stays_and_is_not_recorded(
     use_async: bool, some_ranks: Ranks, tmp_path: Path
 ) -> None:
-    job = {"use_async": use_async, "planning": {"rearrange": "never"}}
+    job: dict[str, Any] = {"use_async": use_async, "planning": {"rearrange": "never"}}
     reports = run(some_ranks, str(record(tmp_path)), **job)
     for report in reports:
         assert report["initial"] == [planned(tmp_path)]
@@ -136,7 +136,11 @@ def test_what_is_never_rearranged_is_where_an_operator_orders_it(
 def test_new_weights_find_the_first_placement_and_experts_move_again(
     rearrange: str, use_async: bool, some_ranks: Ranks, tmp_path: Path
 ) -> None:
-    job = {"use_async": use_async, "planning": {"rearrange": rearrange}, "put_back": 20}
+    job: dict[str, Any] = {
+        "use_async": use_async,
+        "planning": {"rearrange": rearrange},
+        "put_back": 20,
+    }
     reports = run(some_ranks, str(record(tmp_path)), **job)
     for report in reports:
         placements = [placement for [placement] in report["placements"]]

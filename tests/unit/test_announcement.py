@@ -20,3 +20,13 @@ def test_a_line_tells_of_an_untested_vllm_and_of_what_is_slower_or_not_done() ->
         "operations; checked: placements before weights move; events: not written; switch "
         "interval: "
     )
+
+
+def test_a_line_tells_where_experts_begin_and_whether_they_move_on() -> None:
+    support = Support("0.33.0", "0.33.0", tested=True)
+    named = {"policy": DefaultEplbPolicy, "transfer": "NCCL", "commits": "numba"}
+    for rearrange, then in (("interval", "; "), ("never", ", and for good; ")):
+        planning = {"initial": "recordings/one", "rearrange": rearrange}
+        settings = Settings.model_validate({"planning": planning})
+        line = describe(support, None, "sync", **named, settings=settings)
+        assert f"; experts: at first as recordings/one says{then}weights: NCCL" in line

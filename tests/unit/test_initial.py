@@ -16,10 +16,10 @@ from vllm_eplb_plugin.recording.initial import (
     base_name,
     initial_for,
     initials_of,
-    read_initials,
     require_fit,
 )
 from vllm_eplb_plugin.recording.recording import Recording, RecordingError, Served, Shape
+from vllm_eplb_plugin.recording.sources import read_any
 
 
 def recording(*steps: int, model: str = "org/Tiny", index: int = 0) -> Recording:
@@ -45,7 +45,8 @@ def placement_file(folder: Path, *objects: Any) -> Path:
 def test_loads_of_all_starts_are_added_up_the_last_ones_if_told(
     last: int | None, used: list[int]
 ) -> None:
-    starts = [recording(1, 2, 3), recording(9, model="/files/tiny")]
+    later = replace(named("/files/tiny"), shape=replace(SHAPE, slots=16, ranks=4))
+    starts = [recording(1, 2, 3), Recording(later, [window(9)])]
     [found] = initials_of(starts, last)
     wanted = sum(window(step).load for step in used)
     assert found.load is not None and found.placement is None
@@ -56,7 +57,7 @@ def test_loads_of_all_starts_are_added_up_the_last_ones_if_told(
 def test_each_model_has_its_own_load(tmp_path: Path) -> None:
     for index, steps in enumerate([(1, 2), (3, 4)]):
         write(writer_in(tmp_path, model_index=index), *steps)
-    target, drafter = read_initials(tmp_path)
+    target, drafter = initials_of(read_any(tmp_path))
     assert (target.model_index, drafter.model_index) == (0, 1)
     assert np.array_equal(drafter.rows, window(3).load + window(4).load)
 
@@ -137,7 +138,7 @@ def test_of_several_placements_of_a_model_the_last_one_counts(tmp_path: Path) ->
     rows = [in_force(step).physical_to_logical.tolist() for step in (1, 2)]
     event = {"event": "placement", "model": "org/Tiny", "model_index": 0, "num_ranks": 2}
     file = placement_file(tmp_path, *({**event, "physical_to_logical_map": one} for one in rows))
-    [found] = read_initials(file)
+    [found] = initials_of(read_any(file))
     assert found.shape == SHAPE
     assert found.load is None
     assert found.placement is not None and found.placement.tolist() == rows[1]
@@ -149,8 +150,27 @@ def test_a_placement_that_does_not_name_its_ranks_fits_any(tmp_path: Path) -> No
     said = {"model": "org/Tiny", "physical_to_logical_map": rows}
     file = tmp_path / "one.json"
     file.write_text(json.dumps(said, indent=2))
-    [found] = read_initials(file)
+    [found] = initials_of(read_any(file))
     require_fit(found, layers=3, experts=8, slots=12, ranks=4)
+
+
+@pytest.mark.parametrize(
+    ("content", "model", "has_load"),
+    [
+        ({"logical_count": [[0, 0], [3, 4], [5, 6]]}, "", True),
+        ({"model_maps": {"org/Tiny": {"counts": [[3, 4], [5, 6]]}}}, "org/Tiny", True),
+        ({"3": [0, 1, 1], "4": [1, 0, 0]}, "", False),
+    ],
+    ids=["sglang", "hygon", "vllm #53022"],
+)
+def test_files_of_others_are_of_the_model_that_is_served(
+    content: Any, model: str, has_load: bool, tmp_path: Path
+) -> None:
+    [found] = initials_of(read_any(placement_file(tmp_path, content)))
+    assert (found.model, found.shape.layers, found.shape.experts) == (model, 2, 2)
+    assert (found.load is not None) is has_load
+    assert initial_for([found], "/models/Tiny", 0, any_name=False) == found
+    assert initial_for([found], "/models/Tiny", 1, any_name=False) is None
 
 
 @pytest.mark.parametrize(
@@ -158,7 +178,8 @@ def test_a_placement_that_does_not_name_its_ranks_fits_any(tmp_path: Path) -> No
     [
         ([], "no JSON object is in it"),
         (["[1]"], r"\"\[1\]\" is no JSON object"),
-        ([{"model": "a"}], "an object has no 'physical_to_logical_map'"),
+        ([{"model": 3, "physical_to_logical_map": [[0]]}], "model is 3, no str"),
+        ([{"model": "a", "num_ranks": "2", "physical_to_logical_map": [[0]]}], "num_ranks is '2'"),
         ([{"physical_to_logical_map": [[0]]}], "an object has no 'model'"),
         ([{"model": "a", "physical_to_logical_map": []}], "not a list of each layer's slots"),
         ([{"model": "a", "physical_to_logical_map": [[0, 1], [1]]}], "layer 1 has not as many"),
@@ -177,11 +198,11 @@ def test_what_is_no_placement_is_told_with_file_and_layer(
 ) -> None:
     file = placement_file(tmp_path, *objects)
     with pytest.raises(RecordingError, match=said) as error:
-        read_initials(file)
+        initials_of(read_any(file))
     assert str(error.value).startswith(f"{file}: ")
 
 
 @pytest.mark.parametrize("name", ["none.json", "none"])
 def test_what_is_not_there_is_told_by_its_path(name: str, tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match=f"{tmp_path / name}: No such file or directory"):
-        read_initials(tmp_path / name)
+        read_any(tmp_path / name)

@@ -9,6 +9,7 @@ import pytest
 
 from vllm_eplb_plugin.planning.problem import Limits
 from vllm_eplb_plugin.planning_settings import (
+    InitialOptions,
     LimitOptions,
     NamedOptions,
     PlanningOptions,
@@ -130,6 +131,35 @@ def test_a_key_of_planning_outside_of_it_is_told_where_it_belongs() -> None:
     for key in ("policy", "trigger"):
         with pytest.raises(SettingsError, match=f"'{key}': it belongs into 'planning'"):
             load_settings({"eplb_plugin": {key: "incremental"}})
+
+
+def test_where_experts_begin_is_a_path_or_a_path_with_more_to_say() -> None:
+    told = planning({"initial": "recordings", "rearrange": "never"})
+    assert told is not None and told.initial == InitialOptions(path="recordings")
+    assert planning({"initial": {"path": "recordings"}}) == planning({"initial": "recordings"})
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"initial": ""}, "'planning.initial.path' has the value ''"),
+        ({"initial": {"windows": 3}}, "'planning.initial.path' .*required"),
+        ({"initial": {"path": "a", "windows": 0}}, "'planning.initial.windows' has the value 0"),
+        ({"initial": "a", "rearrange": "once"}, "'planning.rearrange' has the value 'once'"),
+        ({"rearrange": "never"}, "rearrange='never' needs initial"),
+        (
+            {"initial": "a", "rearrange": "never", "trigger": {"below": 0.9}},
+            "rearrange='never' leaves nothing to trigger",
+        ),
+        (
+            {"initial": "a", "rearrange": "never", "smoothing": {}},
+            "rearrange='never' leaves nothing to smoothing",
+        ),
+    ],
+)
+def test_what_cannot_begin_or_would_never_move_is_refused(value: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        planning(value)
 
 
 def test_bytes_may_be_written_as_a_whole_number_of_any_form() -> None:

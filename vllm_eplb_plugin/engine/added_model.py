@@ -53,12 +53,12 @@ def _override_add_model(original: _Method) -> _Method:
             added.carrier.answer_for(model_state.model.expert_weights)
         if session.warm_start is not None:
             session.warm_start.begin(self, model_state, added.moved.id)
-        stays = session.warm_start is not None and session.warm_start.stays
-        if stays:
+        never = session.warm_start is not None and session.warm_start.stays
+        if never:
             self.expert_rearrangement_step_interval = sys.maxsize
             update_recording(self)
-        counts = not self.parallel_config.enable_elastic_ep and not (stays and not session.commands)
-        if session.planner is not None and counts:
+        counts = not self.parallel_config.enable_elastic_ep
+        if session.planner is not None and counts and (session.commands or not never):
             window = self.parallel_config.eplb_config.window_size
             session.planner.count(added.moved.id.model_index, model_state, window)
         if session.source.speaks_for_all:

@@ -52,16 +52,14 @@ def describe(
         checked += ", weights and router maps after every commit"
     events = "not written" if settings.events_dir is None else f"to {settings.events_dir}"
     recorded = "" if settings.recording is None else f"; recording: to {settings.recording.dir}"
-    planning = settings.planning
-    begins = ""
+    planning, begins = settings.planning, ""
     if planning is not None and planning.initial is not None:
         then = ", and for good" if planning.rearrange == "never" else ""
         begins = f"experts: at first as {planning.initial.path} says{then}; "
-    milliseconds = sys.getswitchinterval() * 1000
     return (
         f"EPLB is vllm-eplb-plugin's: vLLM {support.installed}{untested}, {mode} mode; policy: "
         f"{by}; {begins}weights: {transfer}; commits: {commits}; checked: {checked}; events: "
-        f"{events}{recorded}; switch interval: {milliseconds:g} ms."
+        f"{events}{recorded}; switch interval: {sys.getswitchinterval() * 1000:g} ms."
     )
 
 

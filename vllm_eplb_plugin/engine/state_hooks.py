@@ -22,12 +22,15 @@ from vllm_eplb_plugin.engine.common_settings import agree_when_all_come
 from vllm_eplb_plugin.engine.load_recorder import make_recorder
 from vllm_eplb_plugin.engine.planned_steps import before_step
 from vllm_eplb_plugin.engine.planner import Asked, Planner
-from vllm_eplb_plugin.engine.refusals import ModelWithoutEplbError
+from vllm_eplb_plugin.engine.refusals import (
+    ModelWithoutEplbError,
+    refuse_with_elastic_ep,
+    refuse_with_stages,
+)
 from vllm_eplb_plugin.engine.session import Session, session_of
 from vllm_eplb_plugin.engine.stages import profile_with_other_stages
 from vllm_eplb_plugin.engine.step_times import write_step_times
 from vllm_eplb_plugin.engine.switch_interval import limit_switch_interval
-from vllm_eplb_plugin.engine.unfit_settings import refuse_unfit
 from vllm_eplb_plugin.engine.warm_start import WarmStart
 from vllm_eplb_plugin.observe.events import Mode
 from vllm_eplb_plugin.observe.identity import Source
@@ -44,7 +47,10 @@ def make_state(
     original: _Method, settings: Settings, state: Any, parallel_config: Any, device: torch.device
 ) -> None:
     """Stand for ``EplbState.__init__``, once everything is bound."""
-    refuse_unfit(settings, parallel_config)
+    if parallel_config.enable_elastic_ep:
+        refuse_with_elastic_ep(settings)
+    if parallel_config.pipeline_parallel_size > 1:
+        refuse_with_stages(settings)
     if parallel_config.eplb_config.use_async:
         limit_switch_interval(settings.switch_interval_ms)
     session = Session(settings, _source())

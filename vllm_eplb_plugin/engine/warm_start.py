@@ -25,9 +25,10 @@ from vllm_eplb_plugin.recording.initial import (
     Initial,
     InitialError,
     initial_for,
-    read_initials,
+    initials_of,
     require_fit,
 )
+from vllm_eplb_plugin.recording.sources import read_any
 
 logger = logging.getLogger("vllm.eplb_plugin")
 
@@ -70,7 +71,8 @@ class WarmStart:
     def _read(self) -> list[dict[str, Any]] | str:
         """What was recorded of each model; a text: why there is nothing."""
         try:
-            initials = read_initials(Path(self.options.path), self.options.windows)
+            recordings = read_any(Path(self.options.path))
+            initials = initials_of(recordings, self.options.windows)
         except (OSError, ValueError) as error:
             return str(error)
         return [initial.to_json() for initial in initials]

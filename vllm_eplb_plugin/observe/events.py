@@ -22,7 +22,7 @@ Trigger = Literal["interval", "balancedness", "changed_load", "operator", "other
 @dataclass(frozen=True)
 class RearrangementStarted(RearrangementEvent):
     """vLLM's interval is over, the load or an operator asks for it, elastic EP scales, or experts
-    go back (`sync`) for new weights."""
+    go (`sync`) where `planning.initial` has them, or back for new weights."""
 
     kind: ClassVar[str] = "rearrangement_started"
 
@@ -55,7 +55,7 @@ class RearrangementPlanned(RearrangementEvent):
     """Since it started."""
     policy: str
     """What planned it: the setting's name; `vllm` without the setting `planning`, and where experts
-    go back for new weights or elastic EP scales."""
+    go into a placement that is known, or elastic EP scales."""
     steps: list[str]
     """What its placement went through then."""
     trigger: Trigger

@@ -42,8 +42,8 @@ def convert_to(
         raise RecordingError(f"{to!r} is none of {', '.join([OWN, *FORMATS])}")
     if target.exists():
         raise RecordingError(f"{target} is there already: name another")
-    if _is_of_events(source) or _is_own(source):
-        read = read_events if _is_of_events(source) else read_recordings
+    if is_of_events(source) or is_recording(source):
+        read = read_events if is_of_events(source) else read_recordings
         found = [one for one in read(source) if one.served.model_index == model_index]
         if not found:
             raise RecordingError(f"{source}: no model {model_index} is in it")
@@ -76,7 +76,7 @@ def write_recording(recording: Recording, folder: Path) -> None:
         pass
 
 
-def _is_own(source: Path) -> bool:
+def is_recording(source: Path) -> bool:
     if source.suffix != ".safetensors":
         return source.is_dir()
     from safetensors import SafetensorError, safe_open
@@ -88,7 +88,7 @@ def _is_own(source: Path) -> bool:
         raise RecordingError(f"{source}: it cannot be read: {error}") from error
 
 
-def _is_of_events(source: Path) -> bool:
+def is_of_events(source: Path) -> bool:
     return source.is_dir() and any(source.glob("rank*.jsonl"))
 
 

@@ -4,14 +4,12 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vllm_eplb_plugin.recording.placement_file import UNKNOWN_RANKS, read_placements
-from vllm_eplb_plugin.recording.reader import read_recordings
+from vllm_eplb_plugin.recording.placement_file import UNKNOWN_RANKS
 from vllm_eplb_plugin.recording.recording import Recording, Shape
 
 Integers: TypeAlias = NDArray[np.int64]
@@ -60,26 +58,12 @@ class Initial:
         return cls(**{**said, "shape": Shape(**said["shape"])})
 
 
-def read_initials(path: Path, last: int | None = None) -> list[Initial]:
-    """Read what models can begin with: a file of placements (``.json``), else recordings.
-
-    Args:
-        path: See `placement_file.read_placements` and `reader.read_recordings`.
-        last: See `initials_of`.
-
-    Raises:
-        RecordingError: It cannot be read.
-        InitialError: See `initials_of`.
-    """
-    read = read_placements if path.suffix in (".json", ".jsonl") else read_recordings
-    return initials_of(read(path), last)
-
-
 def initials_of(recordings: Iterable[Recording], last: int | None = None) -> list[Initial]:
     """Add up load windows of each model, or take its last placement where there are none.
 
     Args:
-        recordings: Of several models, and of several starts of a server, the older ones first.
+        recordings: Of several models, and of several starts of a server, the older ones first,
+            which may have had other ranks and slots.
         last: How many of a model's windows count, the last ones; None: all.
 
     Raises:
@@ -88,7 +72,8 @@ def initials_of(recordings: Iterable[Recording], last: int | None = None) -> lis
     by_model: dict[tuple[Any, ...], list[Recording]] = {}
     for recording in recordings:
         served = recording.served
-        key = (base_name(served.model), served.model_index, served.shape)
+        shape = served.shape.layers, served.shape.experts
+        key = (base_name(served.model), served.model_index, shape)
         by_model.setdefault(key, []).append(recording)
     return [_initial_of(starts, last) for starts in by_model.values()]
 
@@ -130,15 +115,16 @@ def initial_for(
         InitialError: It is of other models only, or of several that could be meant.
     """
     of_index = [initial for initial in initials if initial.model_index == model_index]
-    found = [one for one in of_index if any_name or base_name(one.model) == base_name(model)]
+    names = (base_name(model), "")  # others may not say it
+    found = [one for one in of_index if any_name or base_name(one.model) in names]
     if len(found) > 1:
         raise InitialError(f"it has {len(found)} models that {model} may be")
     if found:
         return found[0]
     if of_index or model_index == 0:
-        names = ", ".join(sorted({one.model for one in of_index})) or "drafters only"
+        known = ", ".join(sorted({one.model for one in of_index})) or "drafters only"
         raise InitialError(
-            f"it is of {names}, and {model} is served: if that is the same under another name, "
+            f"it is of {known}, and {model} is served: if that is the same under another name, "
             'write {"path": ..., "any_name": true}'
         )
     return None

@@ -16,6 +16,17 @@ UNKNOWN_RANKS = 1
 """Nobody moves experts with one rank only."""
 
 
+def is_of_placements(file: Path) -> bool:
+    """Say whether a file begins with a JSON object that has a placement as events have it."""
+    if file.suffix not in (".json", ".jsonl"):
+        return False
+    try:
+        first = next(_objects_in(file.read_text()), None)
+    except (OSError, ValueError):
+        return True  # `read_placements` says what is wrong
+    return first is None or ("model_maps" not in first and "physical_to_logical_map" in first)
+
+
 def read_placements(file: Path) -> list[Recording]:
     """Read a file of JSON objects with ``model`` and ``physical_to_logical_map``.
 
@@ -53,6 +64,9 @@ def _recording_of(said: dict[str, Any]) -> Recording:
     for key in ("model", "physical_to_logical_map"):
         if key not in said:
             raise RecordingError(f"an object has no {key!r}")
+    for key, kind in (("model", str), ("model_index", int), ("num_ranks", int)):
+        if key in said and not isinstance(said[key], kind):
+            raise RecordingError(f"{key} is {said[key]!r}, no {kind.__name__}")
     rows = _rows_of(said["physical_to_logical_map"])
     experts, ranks = int(rows.max()) + 1, said.get("num_ranks", UNKNOWN_RANKS)
     refuse_invalid(rows, experts)
