@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was recorded is read as it was, up to where it is damaged, and what is wrong is named."""
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -189,6 +190,16 @@ def test_the_oldest_files_go_and_nothing_else(tmp_path: Path) -> None:
     assert stranger.read_text() == "mine"
     [recording] = read_recordings(tmp_path)
     assert [one.step for one in recording.placements] == [30, 40, 50]
+
+
+def test_files_of_earlier_starts_go_by_their_age(tmp_path: Path) -> None:
+    write(writer_in(tmp_path, model_index=1), 10)
+    write(writer_in(tmp_path, model_index=0), 10)
+    older, newer = sorted(files_of(tmp_path), reverse=True)
+    os.utime(older, (1000, 1000))
+    os.utime(newer, (2000, 2000))
+    write(writer_in(tmp_path, model_index=2, max_bytes=int(2.5 * older.stat().st_size)), 10)
+    assert [file.name[:6] for file in files_of(tmp_path)] == ["model0", "model2"]
 
 
 def test_the_newest_file_stays_however_large(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from vllm_eplb_plugin.observe.events import (
     RearrangementPlanned,
     RearrangementSkipped,
     RearrangementStarted,
+    Source,
 )
 from vllm_eplb_plugin.recording.conversion import convert_to
 from vllm_eplb_plugin.recording.formats import read_held
@@ -204,7 +205,10 @@ def test_events_become_the_windows_that_moved_experts(tmp_path: Path) -> None:
         told(4.1, RearrangementSkipped(*moment(2, 80), 0.1, "nothing to gain")),
         '{"event": "cut o',
     ]
-    [recording] = read_events(write_events(tmp_path, lines))
+    # Another rank of the stage knows the same, and says what it alone knows.
+    others = [told(2.0, RearrangementStarted(*moment(1, 40)), Source(1, 1, 0))]
+    others += [told(3.0, placed(1, 43, second, load.tolist(), "async"), Source(1, 1, 0))]
+    [recording] = read_events(write_events(tmp_path, lines, others))
     assert recording.served.shape == SHAPE
     assert recording.served.expert_bytes == (128,) * 3
     [only] = recording.windows
@@ -215,6 +219,7 @@ def test_events_become_the_windows_that_moved_experts(tmp_path: Path) -> None:
         (40, "finished"),
         (80, "skipped"),
     ]
+    (tmp_path / "rank1.jsonl").unlink()
     (tmp_path / "rank0.jsonl").write_text(lines[0] + "{\n" + lines[1])
     with pytest.raises(RecordingError, match="rank0.jsonl:2: it is no JSON"):
         read_events(tmp_path)

@@ -21,7 +21,7 @@ _RISING = "▁▂▃▄▅▆▇█"
 
 
 def recording(
-    path: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of the setting `recording`.")],
+    path: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of the setting recording.")],
     plot: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Draw load and balancedness, as .png or .svg."),
