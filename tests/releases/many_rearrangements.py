@@ -51,23 +51,30 @@ def count(release: Release, rearrangements: int, folder: Path) -> Iterator[Count
 
 
 def main() -> None:
-    """Count on all releases, and write what was counted."""
+    """Count on all releases that are not in the file yet, and write what was counted."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument(
         "--each", type=int, default=100, help="rearrangements of a release and mode, at least"
     )
-    options.add_argument("--json", type=Path, required=True)
+    options.add_argument("--json", type=Path, required=True, help="read, if it is there; written")
     told = options.parse_args()
-    counted: list[Counted] = []
+    kept = json.loads(told.json.read_text())["counted"] if told.json.exists() else []
+    counted = [Counted(**one) for one in kept]
     with tempfile.TemporaryDirectory() as folder:
         for release in RELEASES:
+            if release.version in {one.release for one in counted}:
+                continue
             for one in count(release, told.each, Path(folder)):
                 counted.append(one)
                 print(f"vLLM {one.release}, {one.mode}: {one.rearrangements}", flush=True)
+            _write(told.json, counted)
+    print(f"{sum(one.rearrangements for one in counted)} rearrangements, none wrong")
+
+
+def _write(file: Path, counted: list[Counted]) -> None:
     total = sum(one.rearrangements for one in counted)
     result = {"rearrangements": total, "wrong": 0, "counted": [one._asdict() for one in counted]}
-    told.json.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"{total} rearrangements, none wrong")
+    file.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
