@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A server whose front end was killed ends, and takes nothing else with it."""
 
 import multiprocessing
@@ -19,13 +20,23 @@ from vllm_eplb_plugin.observe.front_end_process import mark_front_end
 mark_front_end()
 def start(title, code):
     return subprocess.Popen([title, "-c", code], executable=sys.executable)
-engine, stays = sys.argv[1:]
-others = start("VLLM::Worker", engine), start("VLLM::DPCoordinator", stays), start("mine", stays)
-print(*(one.pid for one in others), flush=True)
+watches, ends_its_worker, stays = sys.argv[1:]
+worker = start("VLLM::Worker", watches)
+engine = start("VLLM::EngineCore", ends_its_worker.replace("WORKER", str(worker.pid)))
+others = start("VLLM::DPCoordinator", stays), start("mine", stays)
+print(*(one.pid for one in (worker, engine, *others)), flush=True)
 time.sleep(600)
 """
 STAYS = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
-ENGINE = """
+ENDS_ITS_WORKER = """
+import os, signal, time
+def end(*_):
+    os.kill(WORKER, signal.SIGKILL)
+    os._exit(0)
+signal.signal(signal.SIGTERM, end)
+time.sleep(600)
+"""
+WATCHES = """
 import os, time
 from vllm_eplb_plugin.observe.front_end_process import VARIABLE, end_server, has_ended
 while not has_ended(os.environ[VARIABLE]):
@@ -51,7 +62,7 @@ def lives(pid: int) -> bool:
 def test_all_that_a_killed_front_end_has_started_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     stranger = subprocess.Popen(["VLLM::Worker", "-c", STAYS], executable=sys.executable)
-    command = [sys.executable, "-c", FRONT_END, ENGINE, STAYS]
+    command = [sys.executable, "-c", FRONT_END, WATCHES, ENDS_ITS_WORKER, STAYS]
     front_end = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert front_end.stdout is not None
     *pids, of_the_program = [int(pid) for pid in front_end.stdout.readline().split()]

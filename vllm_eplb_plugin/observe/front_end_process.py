@@ -9,6 +9,8 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +48,19 @@ def has_ended(told: str) -> bool:
 
 
 def end_server(told: str) -> None:
-    """End all that vLLM has started for this front end, and this process last."""
+    """End all that vLLM has started for this front end, this process among it.
+
+    A process of its own does it: an engine that ends takes its workers with it, and who would then
+    end what does not heed SIGTERM?
+    """
+    python = os.readlink("/proc/self/exe")
+    # As a script, of which Python imports nothing else.
+    subprocess.Popen([python, "-I", "-S", __file__, told], start_new_session=True)
+    time.sleep(_SECONDS_TO_END + 5)
+    os._exit(1)
+
+
+def _end(told: str) -> None:
     for sent in (signal.SIGTERM, signal.SIGKILL):
         for pid in _others(told):
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -55,7 +69,6 @@ def end_server(told: str) -> None:
             end = time.monotonic() + _SECONDS_TO_END
             while time.monotonic() < end and any(_others(told)):
                 time.sleep(0.1)
-    os._exit(1)
 
 
 def _identity(pid: int) -> str | None:
@@ -78,3 +91,7 @@ def _others(told: str) -> Iterator[int]:
                 continue
             if (folder / "cmdline").read_bytes().startswith(_TITLE.encode()):
                 yield int(folder.name)
+
+
+if __name__ == "__main__":
+    _end(sys.argv[1])
