@@ -43,8 +43,9 @@ def test_replayed_plans_are_the_served_ones_one_after_another(
     served = [one.physical_to_logical for one in recording.placements]
     planned = [one.physical_to_logical for one in replay(recording)]
     changed = [after for before, after in pairwise(planned) if (before != after).any()]
-    assert len(served) >= 3
-    assert np.array_equal(served[1:], changed)
+    # What had ended when the last file was written; the server is killed in the end.
+    assert len(served) >= 4
+    assert np.array_equal(served[1:], changed[: len(served) - 1])
     for command in (["recording", str(folder)], ["simulate", str(folder)]):
         done = CliRunner().invoke(main, command)
         assert done.exit_code == 0, done.output
