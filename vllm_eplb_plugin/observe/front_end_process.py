@@ -53,7 +53,7 @@ def end_server(told: str) -> None:
     A process of its own does it: an engine that ends takes its workers with it, and who would then
     end what does not heed SIGTERM?
     """
-    python = os.readlink("/proc/self/exe")
+    python = Path("/proc/self/exe").readlink()
     # As a script, of which Python imports nothing else.
     subprocess.Popen([python, "-I", "-S", __file__, told], start_new_session=True)
     time.sleep(_SECONDS_TO_END + 5)
