@@ -16,6 +16,7 @@ from vllm_eplb_plugin.observe.front_end_process import VARIABLE, has_ended, mark
 
 FRONT_END = """
 import os, subprocess, sys, time
+import setproctitle
 from vllm_eplb_plugin.observe.front_end_process import mark_front_end
 mark_front_end()
 def start(title, code):
@@ -23,8 +24,11 @@ def start(title, code):
 watches, ends_its_worker, stays = sys.argv[1:]
 worker = start("VLLM::Worker", watches)
 engine = start("VLLM::EngineCore", ends_its_worker.replace("WORKER", str(worker.pid)))
-others = start("VLLM::DPCoordinator", stays), start("mine", stays)
-print(*(one.pid for one in (worker, engine, *others)), flush=True)
+mine = start("mine", stays)
+if not (coordinator := os.fork()):
+    setproctitle.setproctitle("VLLM::DPCoordinator")
+    exec(stays)
+print(worker.pid, engine.pid, coordinator, mine.pid, flush=True)
 time.sleep(600)
 """
 STAYS = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
@@ -38,10 +42,16 @@ time.sleep(600)
 """
 WATCHES = """
 import os, time
-from vllm_eplb_plugin.observe.front_end_process import VARIABLE, end_server, has_ended
-while not has_ended(os.environ[VARIABLE]):
+from vllm_eplb_plugin.observe.front_end_process import (
+    VARIABLE, end_server, has_ended, started_by
+)
+told, started = os.environ[VARIABLE], []
+while len(started) < 4:
+    started = started_by(told)
+print("looked", flush=True)
+while not has_ended(told):
     time.sleep(0.05)
-end_server(os.environ[VARIABLE])
+end_server(told, started)
 """
 
 
@@ -66,6 +76,7 @@ def test_all_that_a_killed_front_end_has_started_ends(monkeypatch: pytest.Monkey
     front_end = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert front_end.stdout is not None
     *pids, of_the_program = [int(pid) for pid in front_end.stdout.readline().split()]
+    assert front_end.stdout.readline() == "looked\n"
     assert all(map(lives, pids))
     front_end.kill()
     front_end.wait()

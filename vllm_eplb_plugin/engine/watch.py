@@ -15,7 +15,12 @@ from dataclasses import replace
 from vllm_eplb_plugin.engine.boards import Boards
 from vllm_eplb_plugin.engine.heartbeat import Heartbeat
 from vllm_eplb_plugin.engine.power import Power
-from vllm_eplb_plugin.observe.front_end_process import VARIABLE, end_server, has_ended
+from vllm_eplb_plugin.observe.front_end_process import (
+    VARIABLE,
+    end_server,
+    has_ended,
+    started_by,
+)
 from vllm_eplb_plugin.observe.pulse import Heard, Pulse
 from vllm_eplb_plugin.observe.status import Stall
 from vllm_eplb_plugin.observe.watchdog import describe, find_stalls, key_of
@@ -102,6 +107,7 @@ class Watch:
         )
 
     def _run(self) -> None:
+        self._started_by_front_end = started_by(os.environ.get(VARIABLE, ""))
         while not self._ended.wait(self._seconds):
             now = time.monotonic()
             if now - self._last > 3 * self._seconds + 1:
@@ -121,7 +127,7 @@ class Watch:
                 "EPLB: the server's front end, process %s, has ended. Its engines end, too.",
                 told.partition(" ")[0],
             )
-            end_server(told)
+            end_server(told, self._started_by_front_end)
 
     def _look(self, now: float) -> None:
         heard = [one and _since(one, self._awake_since) for one in self._heartbeat.heard]

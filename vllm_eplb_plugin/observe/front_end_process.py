@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 VARIABLE = "EPLB_PLUGIN_FRONT_END"
@@ -47,27 +47,43 @@ def has_ended(told: str) -> bool:
     return _identity(int(pid)) != told
 
 
-def end_server(told: str) -> None:
+def started_by(told: str) -> list[str]:
+    """Find the children of a front end that lives: those that it forked inherit no variable that
+    could be read from outside, as vLLM's coordinator.
+
+    Returns:
+        What `end_server` needs to know of them.
+    """
+    parent = told.partition(" ")[0]
+    processes = (int(one.name) for one in Path("/proc").iterdir() if one.name.isdigit())
+    return [one for pid in processes if (one := _identity(pid)) and _parent(pid) == parent]
+
+
+def end_server(told: str, started: Iterable[str] = ()) -> None:
     """End all that vLLM has started for this front end, this process among it.
 
     A process of its own does it: an engine that ends takes its workers with it, and who would then
     end what does not heed SIGTERM?
+
+    Args:
+        told: Value of the environment variable.
+        started: What `started_by` found while the front end lived.
     """
     python = Path("/proc/self/exe").readlink()
     # As a script, of which Python imports nothing else.
-    subprocess.Popen([python, "-I", "-S", __file__, told], start_new_session=True)
+    subprocess.Popen([python, "-I", "-S", __file__, told, *started], start_new_session=True)
     time.sleep(_SECONDS_TO_END + 5)
     os._exit(1)
 
 
-def _end(told: str) -> None:
+def _end(told: str, *started: str) -> None:
     for sent in (signal.SIGTERM, signal.SIGKILL):
-        for pid in _others(told):
+        for pid in _others(told, started):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, sent)
         if sent == signal.SIGTERM:
             end = time.monotonic() + _SECONDS_TO_END
-            while time.monotonic() < end and any(_others(told)):
+            while time.monotonic() < end and any(_others(told, started)):
                 time.sleep(0.1)
 
 
@@ -81,17 +97,24 @@ def _identity(pid: int) -> str | None:
     return None
 
 
-def _others(told: str) -> Iterator[int]:
+def _parent(pid: int) -> str:
+    with contextlib.suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+    return ""
+
+
+def _others(told: str, started: Collection[str]) -> Iterator[int]:
     wanted = f"{VARIABLE}={told}".encode()
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit() or int(folder.name) == os.getpid():
             continue
         with contextlib.suppress(OSError):  # it has ended, or is somebody else's
-            if wanted not in (folder / "environ").read_bytes().split(b"\0"):
+            inherits = wanted in (folder / "environ").read_bytes().split(b"\0")
+            if not inherits and _identity(int(folder.name)) not in started:
                 continue
             if (folder / "cmdline").read_bytes().startswith(_TITLE.encode()):
                 yield int(folder.name)
 
 
 if __name__ == "__main__":
-    _end(sys.argv[1])
+    _end(*sys.argv[1:])
