@@ -51,6 +51,7 @@ def test_a_hook_calls_the_original_with_the_same_arguments(place: Place) -> None
     names = original.__code__.co_varnames[: original.__code__.co_argcount]
     arguments = {name: MagicMock(name=name) for name in names}
     arguments.get("self", MagicMock()).additional_config = {}
+    arguments.get("parallel_config", MagicMock()).pipeline_parallel_size = 1
     returned = place.override.replace(original)(**arguments)
     variadic = {"args": (), "kwargs": {}} if "*args" in str(signature) else {}
     assert calls == [arguments | variadic]
