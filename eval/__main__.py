@@ -5,7 +5,7 @@ import os
 import sys
 from importlib.util import find_spec
 
-from eval.interrupts import interrupts_end_at_once
+from eval.interrupts import interrupts_change_nothing, interrupts_end_at_once
 from eval.standard_streams import keep_output
 
 _REQUIRED = (
@@ -35,4 +35,7 @@ if __name__ == "__main__":
         os.environ.setdefault("TQDM_DISABLE", "1")
     from eval.cli import main
 
-    main()
+    try:
+        main()
+    finally:
+        interrupts_change_nothing()

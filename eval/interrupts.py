@@ -30,6 +30,16 @@ def interrupts_end_at_once() -> None:
         signal.signal(one, end)
 
 
+def interrupts_change_nothing() -> None:
+    """Each of Ctrl-C, SIGTERM and a closed terminal is ignored: the exit code is decided.
+
+    Python gives them back their default while it ends, which with torch takes seconds on a busy
+    machine: they would kill a process that has its verdict.
+    """
+    for one in _taken():
+        signal.signal(one, signal.SIG_IGN)
+
+
 @contextmanager
 def interrupts_raise() -> Iterator[None]:
     """Each of Ctrl-C, SIGTERM and a closed terminal raises ``KeyboardInterrupt`` inside."""

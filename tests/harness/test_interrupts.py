@@ -109,3 +109,23 @@ def test_in_a_finaliser_where_python_swallows_what_is_raised(number: signal.Sign
     )
     assert ended.stdout == "ended\n"
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_while_python_ends_nothing_is_changed(harness: Harness, number: signal.Signals) -> None:
+    """What a library leaves to the interpreter's end may take long, as torch's does."""
+    (harness.folder / "lm_eval").mkdir()
+    (harness.folder / "lm_eval/__init__.py").write_text(
+        "import atexit, pathlib, time\n"
+        "def end():\n"
+        "    pathlib.Path('ending').touch()\n"
+        "    time.sleep(1)\n"
+        "atexit.register(end)\n"
+        "raise RuntimeError('it cannot be imported')\n"
+    )
+    process = harness.start(config=small_config())
+    wait_until((harness.folder / "ending").exists)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2, errors
+    assert "interrupted" not in errors
