@@ -72,14 +72,14 @@ def step_of(said: str) -> int:
     return int(found[1])
 
 
-@pytest.mark.parametrize("use_async", [False, True], ids=["sync", "async"])
 def test_an_operator_acts_under_load_and_a_stopped_engine_is_named(
-    use_async: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # In sync mode tests/releases/test_commands_of_operators.py does the same with two ranks.
     status_folder, events = tmp_path / "status", tmp_path / "events"
     status_folder.mkdir()
     monkeypatch.setenv(FOLDER_VARIABLE, str(status_folder))
-    arm = {"name": "acted", "eplb": {**EPLB, "use_async": use_async}, "plugin": PLUGIN}
+    arm = {"name": "acted", "eplb": {**EPLB, "use_async": True}, "plugin": PLUGIN}
     with serving(tmp_path, arm, events) as server:
         first = answers(server.url)
         with asking(server.url) as told:
