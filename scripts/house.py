@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "advice": "releases",
     "planning": "placement",
     "observe": "placement",
-    "recording": "placement",
+    "recording": "observe.progress placement",
     "simulation": "placement planning planning_settings recording",
     "transfer": "overrides placement",
     "engine": "adapter_files compatibility observe observing_settings overrides placement planning "

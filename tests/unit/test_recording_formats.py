@@ -24,7 +24,8 @@ from vllm_eplb_plugin.observe.events import (
     Source,
 )
 from vllm_eplb_plugin.recording.conversion import convert_to
-from vllm_eplb_plugin.recording.formats import read_held
+from vllm_eplb_plugin.recording.format_names import FOREIGN
+from vllm_eplb_plugin.recording.formats import FORMATS, read_held
 from vllm_eplb_plugin.recording.reader import read_recordings
 from vllm_eplb_plugin.recording.recording import RecordingError
 from vllm_eplb_plugin.recording.told_events import read_events
@@ -151,6 +152,25 @@ def test_what_breaks_a_rule_is_refused_by_file_and_rule(
     with pytest.raises(RecordingError, match=message) as refused:
         read_held(file)
     assert str(file) in str(refused.value)
+
+
+@pytest.mark.parametrize("to", ["expert-map", "tensorrt-llm", "hygon"])
+def test_a_placement_of_ours_becomes_one_of_others(to: str, tmp_path: Path) -> None:
+    said = {"model": "tiny", "num_ranks": 2, "physical_to_logical_map": PLACED.tolist()}
+    file = tmp_path / "placement.json"
+    file.write_text(json.dumps(said))
+    [held] = read_held(converted(file, to, ".yaml" if to == "tensorrt-llm" else ".json"))
+    assert held.placement is not None and held.placement.tolist() == PLACED.tolist()
+    with pytest.raises(RecordingError, match=f"{file}: there is no load in it"):
+        converted(file, "vllm", ".safetensors")
+    with pytest.raises(RecordingError, match=f"{file}: there is no load in it"):
+        converted(file, "recording", "")
+
+
+def test_the_command_names_every_format() -> None:
+    assert tuple(FORMATS) == FOREIGN
+    shown = CliRunner().invoke(main, ["convert", "--help"], env={"COLUMNS": "300"}).output
+    assert f"One of recording, {', '.join(FOREIGN)}" in shown
 
 
 def test_another_version_of_vllms_file_is_refused(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loads and placements as other projects write them (docs/recording.md); no pickle is read.
 
-Written from descriptions of these projects. `FORMATS` has their names.
+Written from descriptions of these projects. `format_names` has their names.
 """
 
 import json
@@ -46,8 +46,6 @@ class Format(NamedTuple):
     read: Callable[[Path], list[Held]]
     write: Callable[[Held, Path, int], None]
     """The last is the number of the first MoE layer among all layers of the model."""
-    holds: str
-    """For people who choose one."""
 
 
 def read_held(file: Path) -> list[Held]:
@@ -235,9 +233,9 @@ def _write_json(file: Path, content: object) -> None:
 
 
 FORMATS = {
-    "vllm": Format(_read_vllm, _write_vllm, "loads, as vLLM #41141"),
-    "sglang": Format(_read_sglang, _write_sglang, "loads, logical_count of SGLang"),
-    "hygon": Format(_read_hygon, _write_hygon, "loads and placement, as HYGON's plugin (v2)"),
-    "expert-map": Format(_read_expert_map, _write_expert_map, "placement, as vLLM #53022"),
-    "tensorrt-llm": Format(_read_tensorrt_llm, _write_tensorrt_llm, "placement, YAML"),
+    "vllm": Format(_read_vllm, _write_vllm),
+    "sglang": Format(_read_sglang, _write_sglang),
+    "hygon": Format(_read_hygon, _write_hygon),
+    "expert-map": Format(_read_expert_map, _write_expert_map),
+    "tensorrt-llm": Format(_read_tensorrt_llm, _write_tensorrt_llm),
 }

@@ -43,6 +43,17 @@ def read_recordings(path: Path) -> list[Recording]:
     return found
 
 
+def is_recording(path: Path) -> bool:
+    """Say whether `read_recordings` is to read it: a folder, or a file with our schema."""
+    if path.suffix != ".safetensors":
+        return path.is_dir()
+    try:
+        with safe_open(path, framework="numpy") as opened:
+            return "schema" in (opened.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise RecordingError(f"{path}: it cannot be read: {error}") from error
+
+
 @dataclass(frozen=True)
 class _Part:
     """What one file holds."""
