@@ -43,7 +43,7 @@ def read_any(path: Path) -> list[Recording]:
 
     Returns:
         For each model, of each start of a server, the older one first. Files of others are of the
-        model that was served; they may leave its name empty.
+        model that was served; those that do not name it have an empty name.
 
     Raises:
         RecordingError: It cannot be read.
