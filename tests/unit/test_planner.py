@@ -99,6 +99,23 @@ def test_another_load_is_planned_for_without_what_came_before(group: dist.Proces
     assert engine.plan("changed_load").load.tolist() == [[0, 0, 45, 0]]
 
 
+@pytest.mark.parametrize(
+    ("began", "reason"),
+    [(None, None), ([[1.0, 0, 0, 0]], None), ([[0, 0, 0, 5e6]], "changed_load")],
+)
+def test_what_is_served_is_compared_with_the_recorded_load_that_experts_begin_by(
+    began: list[list[float]] | None, reason: str | None, group: dist.ProcessGroup
+) -> None:
+    engine = Engine(group, trigger={"changed": 0.2, "check_steps": 5})
+    planner, load = engine.planner, None if began is None else np.array(began)
+    planner.count(0, engine.state, 20, load)
+    reasons = []
+    for step in range(1, 10):
+        engine.serve([9, 0, 0, 0, 0, 0], 1)
+        reasons.append(planner.look(step, [engine.state], group))
+    assert reasons == [None] * 8 + [reason]
+
+
 def test_loads_of_few_tokens_are_smoothed(group: dist.ProcessGroup) -> None:
     engine = Engine(group, smoothing={"weight": 0.5, "max_tokens": 100})
     engine.serve([0, 0, 10, 0, 0, 0])

@@ -17,7 +17,7 @@ from vllm_eplb_plugin.engine.rearrangements import Rearrangements
 from vllm_eplb_plugin.observe.events import Mode
 from vllm_eplb_plugin.planning.policies.default import Default
 from vllm_eplb_plugin.planning.posing import Cluster, Posing
-from vllm_eplb_plugin.planning.problem import Problem
+from vllm_eplb_plugin.planning.problem import Floats, Problem
 from vllm_eplb_plugin.planning.registry import make_pipeline
 from vllm_eplb_plugin.planning.triggers import Reason
 from vllm_eplb_plugin.planning_settings import LimitOptions, PlanningOptions
@@ -79,13 +79,20 @@ class Planner:
         if isinstance(self.pipeline.policy, Default):
             self.pipeline = replace(self.pipeline, policy=Default(vllm_policy))
 
-    def count(self, model_index: int, model_state: Any, window_steps: int) -> None:
-        """Start to count the load of a model, whose plans vLLM's count makes else."""
+    def count(
+        self, model_index: int, model_state: Any, window_steps: int, began: Floats | None = None
+    ) -> None:
+        """Start to count the load of a model, whose plans vLLM's count makes else.
+
+        For ``began``, if experts were placed by a recorded load, see `Watch.began`.
+        """
         trigger = self.options.trigger
         model, device = model_state.model, model_state.expert_load_pass.device
         span = span_of(window_steps, None if trigger is None else trigger.check_steps)
         window = LoadWindow(span, model.num_moe_layers, model.num_logical_experts, device)
         self._counted[model_index] = _Counted(window, Posing(self.options))
+        if self.looks is not None and began is not None:
+            self.looks.watch(model_index).began(began)
 
     @property
     def description(self) -> str:
