@@ -70,16 +70,27 @@ def bench_telling(shape: Shape, rounds: int) -> Telling:
             plan = _plan(shape, number)
             at_once = _seconds(partial(_tell_at_once, shape.name, plan, sink))
             handed_over, without_events = told.rearrange(plan), untold.rearrange(plan)
-            with_planning = without_events + untold.planning
             wait, seconds = _longest_wait(lambda: flush_all(60))
             without, _ = _longest_wait(partial(time.sleep, seconds))
-            # Not before: what is written of it would be waited for, too.
-            recording = recorded.rearrange(plan) + recorded.planning - with_planning
-            flush_all(60)
-            times.append((at_once, handed_over, without_events, wait, without, recording))
+            times.append((at_once, handed_over, without_events, wait, without))
+        flush_all(60)
+        recording = [
+            _more(recorded, untold, _plan(shape, number), number) for number in range(rounds)
+        ]
         recorder.close()
-    medians = (statistics.median(one) * 1000 for one in zip(*times, strict=True))
+    columns = (*zip(*times, strict=True), recording)
+    medians = (statistics.median(one) * 1000 for one in columns)
     return Telling(str(shape), *medians)
+
+
+def _more(one: "_Followed", other: "_Followed", plan: Plan, number: int) -> float:
+    """Seconds that one takes more, the plan's call with them; which goes first, takes turns."""
+    seconds = {}
+    for followed in (one, other)[:: 1 if number % 2 else -1]:
+        calls = followed.rearrange(plan)
+        seconds[followed] = calls + followed.planning
+    flush_all(60)
+    return seconds[one] - seconds[other]
 
 
 class _Followed:
