@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "advice": "releases",
     "planning": "placement",
     "observe": "placement",
-    "recording": "placement",
+    "recording": "observe.progress placement",
     "simulation": "placement planning planning_settings recording",
     "transfer": "overrides placement",
     "engine": "adapter_files compatibility observe observing_settings overrides placement planning "
@@ -87,9 +87,9 @@ HARNESS_MAY_IMPORT_FROM_OUTSIDE = {
 }
 """It talks to servers and never imports vLLM; judging again what was kept takes no time to load."""
 
-SHARED = ("observe.events", "fault_settings")
-"""What the harness imports of the package: an event is typed where it is read, too, and a fault
-has one list of names."""
+SHARED = ("observe.events", "fault_settings", "simulation.drawing")
+"""What the harness imports of the package: an event is typed where it is read, too, a fault has one
+list of names, and charts of reports and of simulations are drawn alike."""
 
 MAX_LINES = 250
 TABLES = {"releases", "overrides.catalogue"}

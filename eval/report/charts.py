@@ -10,7 +10,17 @@ from markupsafe import Markup
 
 from eval.activity.placements import Load
 from eval.activity.timeline import Rearrangement
-from eval.report.svg import Chart, Scale, Tick, bars, dots, marks, polyline, round_step, rule
+from eval.report.svg import bars, marks
+from vllm_eplb_plugin.simulation.drawing import (
+    Chart,
+    Scale,
+    Tick,
+    dots,
+    polyline,
+    round_step,
+    rule,
+    scale_to_one,
+)
 
 DOTS_UP_TO = 150
 """More rearrangements are drawn as a band between the two lines."""
@@ -29,9 +39,7 @@ def lowest_balancedness(done: Sequence[Rearrangement]) -> float:
 
 def balancedness_scale(lowest: float) -> Scale:
     """From a round number below ``lowest`` to 1, with room for marks at the bottom."""
-    span = max(1 - lowest, 1e-3) * 1.1
-    step = round_step(span / 4)
-    return Scale(max(0.0, 1 - step * math.ceil(span / step)), 1)
+    return scale_to_one(lowest, room=1.1)
 
 
 def time_scale(done: Sequence[Rearrangement], others: Sequence[float] = ()) -> Scale:

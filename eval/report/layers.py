@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from eval.activity.placements import Load, balancedness, count_replicas, replicas_by_rank
 from eval.activity.timeline import Placements
-from eval.report.svg import path
+from vllm_eplb_plugin.simulation.drawing import path
 
 _GAPS_UP_TO = 64
 """Cells of more experts touch each other."""

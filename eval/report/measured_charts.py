@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from markupsafe import Markup
 
 from eval.report.latency import LatencyView
-from eval.report.svg import Chart, Point, Scale, Tick, polyline
 from eval.results.latency import Distribution
 from eval.results.memory import MemoryUse
+from vllm_eplb_plugin.simulation.drawing import Chart, Point, Scale, Tick, polyline
 
 _SHOWN_PERCENT = 99.95
 """Above it a few times decide."""

@@ -19,14 +19,14 @@ from eval.report.charts import (
     sorted_load_chart,
 )
 from eval.report.layers import Layer, layer_views
-from eval.report.svg import Chart, Scale, Tick
 from eval.report.traffic_chart import traffic_chart, traffic_of, traffic_scale
 from eval.report.view import ArmAccuracy, Moved, ReportView
 from eval.visible import visible
+from vllm_eplb_plugin.simulation.drawing import Chart, Scale, Tick
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _PAGES_OF_THE_PACKAGE = Path(__file__).parents[2] / "vllm_eplb_plugin" / "simulation"
-"""Where the stylesheet is that its page and this one share, read as a file."""
+"""Where the stylesheet and the chart are that its page and this one share, read as files."""
 
 DRAWING_BYTES = 1_000_000
 """For the figures of layers; when all need more, the best balanced layers get none."""

@@ -10,7 +10,8 @@ from markupsafe import Markup
 from eval.activity.timeline import Rearrangement
 from eval.report.charts import DOTS_UP_TO, time_scale
 from eval.report.sizes import size, unit_of
-from eval.report.svg import Chart, Scale, dots, polyline, rule, stems
+from eval.report.svg import stems
+from vllm_eplb_plugin.simulation.drawing import Chart, Scale, dots, polyline, rule
 
 
 class Traffic(NamedTuple):

@@ -53,9 +53,9 @@ def planned(folder: Path, index: int = 0) -> list[list[int]]:
 
 
 def run(ranks: Ranks, initial: Any, steps: int = 60, **job: Any) -> Reports:
-    names = ("put_back", "refused", "options")
-    arguments = {name: job.pop(name) for name in names if name in job}
-    arguments |= {"loads": loads(1, steps).tolist(), "interval": INTERVAL}
+    names = ("put_back", "refused", "options", "loads", "interval")
+    arguments = {"loads": loads(1, steps).tolist(), "interval": INTERVAL}
+    arguments |= {name: job.pop(name) for name in names if name in job}
     planning = {"policy": "incremental", "initial": initial, **job.pop("planning", {})}
     settings = {"planning": planning, **job.pop("settings", {})}
     reports = ranks(scenario="warm_start", arguments=arguments, settings=settings, **job)
@@ -96,6 +96,27 @@ def test_the_first_window_is_as_balanced_as_after_the_first_rearrangement(
     recorded, begun, *_ = measured(tmp_path / "warm")
     assert max(first, recorded) < after - 0.05
     assert begun == pytest.approx(after, abs=0.01)
+
+
+@SYNC_AND_ASYNC
+@pytest.mark.parametrize("is_another", [False, True])
+def test_it_plans_at_once_where_another_load_is_served_than_was_recorded(
+    is_another: bool, use_async: bool, some_ranks: Ranks, tmp_path: Path
+) -> None:
+    path, events = str(record(tmp_path / "recording")), tmp_path / "events"
+    run(
+        some_ranks,
+        path,
+        loads=loads(1, 40)[:, :: -1 if is_another else 1].tolist(),
+        interval=400,
+        planning={"trigger": {"changed": 0.2, "check_steps": 5}},
+        events_dir=str(events),
+        use_async=use_async,
+    )
+    lines = map(json.loads, (events / "rank0.jsonl").read_text().splitlines())
+    steps = [line["step"] for line in lines if line["event"] == "load_measured"]
+    # A look in step 5 is decided four steps later; vLLM's interval ends later than this.
+    assert steps == ([0, 9] if is_another else [0])
 
 
 @SYNC_AND_ASYNC

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from tests.builders.recordings import SHAPE, in_force, served, window, write, writer_in
 from vllm_eplb_plugin.recording.initial import (
@@ -169,8 +170,77 @@ def test_files_of_others_are_of_the_model_that_is_served(
     [found] = initials_of(read_any(placement_file(tmp_path, content)))
     assert (found.model, found.shape.layers, found.shape.experts) == (model, 2, 2)
     assert (found.load is not None) is has_load
-    assert initial_for([found], "/models/Tiny", 0, any_name=False) == found
-    assert initial_for([found], "/models/Tiny", 1, any_name=False) is None
+    assert initial_for([found], "/models/Tiny", 0, any_name=not model) == found
+    assert initial_for([found], "/models/Tiny", 1, any_name=True) is None
+
+
+ROWS = in_force(1).physical_to_logical.tolist()
+
+
+def placement_of_others(folder: Path, kind: str, rows: dict[int, Any]) -> Path:
+    file = folder / f"map.{kind}"
+    if kind == "json":
+        file.write_text(json.dumps({str(number): row for number, row in rows.items()}))
+    else:
+        slots = len(next(iter(rows.values())))
+        content = {"num_slots": slots, "initial_global_assignments": rows}
+        file.write_text(yaml.safe_dump(content))
+    return file
+
+
+@pytest.mark.parametrize("kind", ["json", "yaml"])
+@pytest.mark.parametrize("numbers", [(0, 1, 2), (3, 4, 5), (58, 60, 59), (1, 3, 5)])
+def test_a_placement_of_others_has_layers_by_their_numbers_of_a_model_without_a_name(
+    kind: str, numbers: tuple[int, ...], tmp_path: Path
+) -> None:
+    in_order = dict(zip(sorted(numbers), ROWS, strict=True))
+    file = placement_of_others(tmp_path, kind, {number: in_order[number] for number in numbers})
+    initials = initials_of(read_any(file))
+    with pytest.raises(InitialError, match=r"does not name, and org/Tiny is served.*any_name"):
+        initial_for(initials, "org/Tiny", 0, any_name=False)
+    found = initial_for(initials, "org/Tiny", 0, any_name=True)
+    assert found is not None and found.placement is not None
+    assert found.placement.tolist() == ROWS
+    for ranks in (2, 4):
+        require_fit(found, layers=3, experts=8, slots=12, ranks=ranks)
+
+
+@pytest.mark.parametrize("kind", ["json", "yaml"])
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({4: [8, 9, *ROWS[1][2:]]}, "layer 3 of a placement has no slot for expert 8"),
+        ({4: [-1, *ROWS[1][1:]]}, "layer 4 of a placement names expert -1"),
+        ({4: [0] * 12}, "layer 4 of a placement has no slot for expert 1"),
+        ({4: ROWS[1][1:]}, "layer 4 has not as many slots as layer 3"),
+        ({4: "0, 1"}, "layer 4 has not as many slots as layer 3"),
+        ({7: ROWS[2]}, "layer 6 is missing, between 5 and 7"),
+    ],
+)
+def test_a_wrong_placement_of_others_is_told_with_file_layer_and_rule(
+    kind: str, changed: dict[int, Any], said: str, tmp_path: Path
+) -> None:
+    file = placement_of_others(tmp_path, kind, dict(enumerate(ROWS, start=3)) | changed)
+    with pytest.raises(RecordingError, match=said) as refused:
+        read_any(file)
+    assert str(refused.value).startswith(f"{file}: ")
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (ROWS[:2], "unnamed: the placement is of 2 MoE layers, and 3 are served"),
+        ([[*row, 0, 1] for row in ROWS], "unnamed: the placement is of 14 slots, and 12 are"),
+        ([[n % 6 for n in range(12)]] * 3, "unnamed: the placement is of 6 logical experts, and 8"),
+    ],
+)
+def test_a_placement_of_others_for_another_shape_is_refused(
+    rows: list[list[int]], said: str, tmp_path: Path
+) -> None:
+    file = placement_of_others(tmp_path, "json", dict(enumerate(rows, start=3)))
+    [found] = initials_of(read_any(file))
+    with pytest.raises(InitialError, match=said):
+        require_fit(found, layers=3, experts=8, slots=12, ranks=2)
 
 
 @pytest.mark.parametrize(

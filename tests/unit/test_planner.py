@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import torch.distributed as dist
 
@@ -16,6 +17,9 @@ from vllm_eplb_plugin.observe.events import Trigger
 from vllm_eplb_plugin.observe.identity import ModelId, Source
 from vllm_eplb_plugin.planning.problem import Integers, Limits, Problem
 from vllm_eplb_plugin.planning_settings import PlanningOptions
+from vllm_eplb_plugin.recording.recording import InForce, Recording, Served, Shape, Window
+from vllm_eplb_plugin.recording.writer import in_few_slices
+from vllm_eplb_plugin.simulation.replaying import replay
 
 OLD = torch.tensor([[0, 1, 2, 3, 0, 1]])
 MODEL = Moved(ModelId("name", 0), [100])
@@ -95,6 +99,23 @@ def test_another_load_is_planned_for_without_what_came_before(group: dist.Proces
     assert engine.plan("changed_load").load.tolist() == [[0, 0, 45, 0]]
 
 
+@pytest.mark.parametrize(
+    ("began", "reason"),
+    [(None, None), ([[1.0, 0, 0, 0]], None), ([[0, 0, 0, 5e6]], "changed_load")],
+)
+def test_what_is_served_is_compared_with_the_recorded_load_that_experts_begin_by(
+    began: list[list[float]] | None, reason: str | None, group: dist.ProcessGroup
+) -> None:
+    engine = Engine(group, trigger={"changed": 0.2, "check_steps": 5})
+    planner, load = engine.planner, None if began is None else np.array(began)
+    planner.count(0, engine.state, 20, load)
+    reasons = []
+    for step in range(1, 10):
+        engine.serve([9, 0, 0, 0, 0, 0], 1)
+        reasons.append(planner.look(step, [engine.state], group))
+    assert reasons == [None] * 8 + [reason]
+
+
 def test_loads_of_few_tokens_are_smoothed(group: dist.ProcessGroup) -> None:
     engine = Engine(group, smoothing={"weight": 0.5, "max_tokens": 100})
     engine.serve([0, 0, 10, 0, 0, 0])
@@ -132,6 +153,33 @@ def test_default_is_the_policy_of_vllm_that_it_stands_for(group: dist.ProcessGro
     engine.rearrangements.start("sync", [MODEL])
     engine.planner.ask("sync").rebalance_experts(torch.ones(1, 4), 6, 1, 1, 2, OLD)
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("smoothing", [None, {"weight": 0.5, "max_tokens": 10_000}])
+@pytest.mark.parametrize("expert_groups", [True, False])
+def test_a_recorded_window_poses_the_problem_that_was_planned(
+    group: dist.ProcessGroup, smoothing: dict[str, object] | None, expert_groups: bool
+) -> None:
+    engine = Engine(group, smoothing=smoothing, expert_groups=expert_groups)
+    served, windows = [], []
+    for load in ([1, 2, 3, 4, 5, 6], [0, 9, 0, 9, 0, 7], [5, 5, 0, 0, 0, 0]):
+        engine.serve(load)
+        served.append(engine.plan(nodes=2, groups=2))
+        parts = engine.planner.parts(0)
+        assert parts is not None
+        windows.append(Window(len(served), 0.0, in_few_slices(parts.get().numpy())))
+    shape = Shape(layers=1, experts=4, slots=6, ranks=2, nodes=2, groups=2)
+    policy = engine.planner.options.model_dump_json()
+    of_model = Served("name", 0, shape, (100,), "0.32.0", 4, 4, policy)
+    first = InForce(0, 0.0, OLD.numpy())
+    seen.clear()
+    replay(Recording(of_model, windows, [first]))
+    assert len(seen) == len(served)
+    for posed, stated in zip(seen, served, strict=True):
+        assert posed.old.dtype == np.int64
+        assert posed.old.flags.c_contiguous
+        for name, value in vars(stated).items():
+            np.testing.assert_array_equal(getattr(posed, name), value, err_msg=name)
 
 
 def test_loads_of_many_tokens_do_not_overflow(group: dist.ProcessGroup) -> None:

@@ -24,7 +24,8 @@ from vllm_eplb_plugin.observe.events import (
     Source,
 )
 from vllm_eplb_plugin.recording.conversion import convert_to
-from vllm_eplb_plugin.recording.formats import read_held
+from vllm_eplb_plugin.recording.format_names import FOREIGN
+from vllm_eplb_plugin.recording.formats import FORMATS, read_held
 from vllm_eplb_plugin.recording.reader import read_recordings
 from vllm_eplb_plugin.recording.recording import RecordingError
 from vllm_eplb_plugin.recording.told_events import read_events
@@ -126,9 +127,17 @@ def test_a_load_becomes_a_recording_of_one_window(recorded: Path, to: str, suffi
         ("a.json", '{"logical_count": [[1, 2], [3]]}', r"its load is no \[layers\]\[experts\]"),
         ("a.json", '{"logical_count": [[0, 0]]}', "logical_count is 0 everywhere"),
         ("a.json", '{"logical_count": [1, 2]}', r"has the shape \[2\], not"),
-        ("a.json", '{"3": [0, 2]}', "layer 0 of a placement has no slot for expert 1"),
-        ("a.json", '{"3": [0, -1]}', "layer 0 of a placement names expert -1"),
-        ("a.json", '{"3": [0, 1], "4": [0]}', "different numbers of slots"),
+        ("a.json", '{"3": [0, 2]}', "layer 3 of a placement has no slot for expert 1"),
+        ("a.json", '{"3": [0, -1]}', "layer 3 of a placement names expert -1"),
+        ("a.json", '{"3": [0, 1], "4": [0]}', "layer 4 has not as many slots as layer 3"),
+        (
+            "a.json",
+            '{"3": [0, 1], "4": [0, 1], "6": [0, 1]}',
+            "layer 5 is missing, between 4 and 6",
+        ),
+        ("a.json", '{"3": [0, 1], "03": [0, 1]}', "a layer is in it twice"),
+        ("a.json", '{"3": [0, 1.5]}', "layer 3, slot 1 has 1.5, no expert"),
+        ("a.json", '{"3": [0, 2147483646]}', "layer 3 of a placement has no slot for expert 1"),
         ("a.json", '{"some": [0, 1]}', "it is no {LAYER: "),
         ("a.json", '{"model_maps": {"m": {}}}', "neither a load nor a placement"),
         ("a.json", '{"model_maps": [1]}', "model_maps are no {MODEL: "),
@@ -151,6 +160,25 @@ def test_what_breaks_a_rule_is_refused_by_file_and_rule(
     with pytest.raises(RecordingError, match=message) as refused:
         read_held(file)
     assert str(file) in str(refused.value)
+
+
+@pytest.mark.parametrize("to", ["expert-map", "tensorrt-llm", "hygon"])
+def test_a_placement_of_ours_becomes_one_of_others(to: str, tmp_path: Path) -> None:
+    said = {"model": "tiny", "num_ranks": 2, "physical_to_logical_map": PLACED.tolist()}
+    file = tmp_path / "placement.json"
+    file.write_text(json.dumps(said))
+    [held] = read_held(converted(file, to, ".yaml" if to == "tensorrt-llm" else ".json"))
+    assert held.placement is not None and held.placement.tolist() == PLACED.tolist()
+    with pytest.raises(RecordingError, match=f"{file}: there is no load in it"):
+        converted(file, "vllm", ".safetensors")
+    with pytest.raises(RecordingError, match=f"{file}: there is no load in it"):
+        converted(file, "recording", "")
+
+
+def test_the_command_names_every_format() -> None:
+    assert tuple(FORMATS) == FOREIGN
+    shown = CliRunner().invoke(main, ["convert", "--help"], env={"COLUMNS": "300"}).output
+    assert f"One of recording, {', '.join(FOREIGN)}" in shown
 
 
 def test_another_version_of_vllms_file_is_refused(tmp_path: Path) -> None:

@@ -284,7 +284,7 @@ def test_a_problem_is_posed_as_the_server_states_it(
         expert_load_pass=torch.zeros(1),
     )
     planner.count(0, state, 4)
-    posing = Posing(options, Cluster(4, 2, 2, (1000, 1000)))
+    posing, cluster = Posing(options), Cluster(4, 2, 2, (1000, 1000))
     old = np.tile(np.arange(24) % 16, (2, 1))
     for load in random_loads(seed, 3, domains=2):
         slices = torch.from_numpy(np.stack([load // 2, load - load // 2]))
@@ -293,6 +293,6 @@ def test_a_problem_is_posed_as_the_server_states_it(
             Moved(ModelId("a-model", 0), [1000, 1000]),
             slices.sum(dim=0), torch.from_numpy(old), 2, 2, 4,
         )  # fmt: skip
-        posed = posing.pose(slices.double().numpy(), old)
+        posed = posing.pose_window(slices.double().numpy(), old, cluster)
         for name, value in vars(stated).items():
             np.testing.assert_array_equal(value, getattr(posed, name), err_msg=name)

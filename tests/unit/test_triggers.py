@@ -51,6 +51,22 @@ def test_it_plans_at_once_for_another_load() -> None:
     assert watch.look(other, PLACEMENT, 2) is None
 
 
+def test_a_recorded_load_that_experts_begin_by_is_that_of_the_last_plan() -> None:
+    recorded = EVEN * 1000
+    watch = Watch(Rule(below=0.9, changed=0.2))
+    watch.began(recorded)
+    assert watch.look(EVEN, PLACEMENT, 2) is None
+    assert watch.look(np.array([[200.0, 0, 200, 0]]), PLACEMENT, 2) == "changed_load"
+
+
+def test_what_a_placement_by_a_recorded_load_has_not_reached_a_plan_may_reach() -> None:
+    watch = Watch(Rule(below=0.9))
+    watch.began(EVEN)
+    assert watch.look(SKEWED, PLACEMENT, 2) == "balancedness"
+    watch.planned(SKEWED)
+    assert watch.look(SKEWED, PLACEMENT, 2) is None
+
+
 def test_a_plan_from_no_load_forgets_nothing() -> None:
     watch = Watch(Rule(changed=0.2))
     watch.planned(EVEN)

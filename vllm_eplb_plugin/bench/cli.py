@@ -116,17 +116,18 @@ def telling(shape: Shapes = None, rounds: Rounds = 20) -> None:
     console = Console(highlight=False, markup=False)
     try:
         shapes = [parse_shape(name) for name in shape] if shape else list(SHAPES)
-        require_vllm("vllm.version")
+        require_vllm("vllm.distributed.parallel_state")
         from vllm_eplb_plugin.bench.telling import bench_telling
 
         waits = ("longest wait", "without")
-        columns = ("ms, medians", "at once", "handed over", "events off", *waits)
+        columns = ("ms, medians", "at once", "handed over", "events off", *waits, "recording")
         table = Table(*columns, title="vllm-eplb bench telling", title_justify="left")
         for one in shapes:
             row = bench_telling(one, rounds)
             calls = (row.at_once, row.handed_over, row.without_events)
             waits_of = (row.longest_wait, row.longest_wait_without)
-            table.add_row(row.shape, *(f"{time:.3f}" for time in (*calls, *waits_of)))
+            times = (*calls, *waits_of, row.recording)
+            table.add_row(row.shape, *(f"{time:.3f}" for time in times))
     except (BenchError, ValueError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
@@ -134,5 +135,6 @@ def telling(shape: Shapes = None, rounds: Rounds = 20) -> None:
     console.print(
         "handed over: what a rearrangement's calls take of the model's thread, and with events "
         "off; longest wait: for which it could not run while they are written, and without any; "
+        "recording: what one adds to all calls, with that of a plan; "
         f"{processor_name()}"
     )

@@ -23,6 +23,7 @@ def model_state(shape: Shape, width: int, device: torch.device) -> Any:
         model=SimpleNamespace(
             num_moe_layers=shape.layers,
             num_logical_experts=shape.logical,
+            num_expert_groups=shape.groups,
             expert_weights=[[torch.empty(1, 1)] for _ in range(shape.layers)],
         ),
         physical_to_logical_map=torch.zeros(

@@ -18,6 +18,8 @@ import torch
 
 from vllm_eplb_plugin.bench.shapes import Shape
 from vllm_eplb_plugin.bench.stand_in import group_of, model_state
+from vllm_eplb_plugin.compatibility import installed_support
+from vllm_eplb_plugin.engine.load_recorder import LoadRecorder, Serving
 from vllm_eplb_plugin.engine.plan_events import Finished, Moment, layers_committed
 from vllm_eplb_plugin.engine.session import Session
 from vllm_eplb_plugin.engine.switch_interval import limit_switch_interval
@@ -25,7 +27,11 @@ from vllm_eplb_plugin.observe.delivery import flush_all
 from vllm_eplb_plugin.observe.identity import Source
 from vllm_eplb_plugin.observe.sinks.json_lines import JsonLines
 from vllm_eplb_plugin.planning.guard import Plan
+from vllm_eplb_plugin.recording.recording_sink import RecordingSink
 from vllm_eplb_plugin.settings import Settings
+
+_MAX_BYTES = 10**9
+"""Of the recording: more than all rounds have, so that no file is taken away."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,9 @@ class Telling:
     """For which a thread that always wants to run could not, while they are written."""
     longest_wait_without: float
     """The same while nothing is written: the machine's own."""
+    recording: float
+    """What recording adds: all calls with a recording on, the plan's too, which sync mode makes on
+    that thread, minus the same calls without."""
 
 
 def bench_telling(shape: Shape, rounds: int) -> Telling:
@@ -55,6 +64,8 @@ def bench_telling(shape: Shape, rounds: int) -> Telling:
         told, untold = (
             _Followed(state, shape, Settings(events_dir=path)) for path in (Path(folder), None)
         )
+        recorder = _recorder(Path(folder), shape)
+        recorded = _Followed(state, shape, Settings(), recorder)
         for number in range(rounds):
             plan = _plan(shape, number)
             at_once = _seconds(partial(_tell_at_once, shape.name, plan, sink))
@@ -63,29 +74,57 @@ def bench_telling(shape: Shape, rounds: int) -> Telling:
             without, _ = _longest_wait(partial(time.sleep, seconds))
             times.append((at_once, handed_over, without_events, wait, without))
         flush_all(60)
-    medians = (statistics.median(one) * 1000 for one in zip(*times, strict=True))
+        recording = [
+            _more(recorded, untold, _plan(shape, number), number) for number in range(rounds)
+        ]
+        recorder.close()
+    columns = (*zip(*times, strict=True), recording)
+    medians = (statistics.median(one) * 1000 for one in columns)
     return Telling(str(shape), *medians)
+
+
+def _more(one: "_Followed", other: "_Followed", plan: Plan, number: int) -> float:
+    """Seconds that one takes more, the plan's call with them; which goes first, takes turns."""
+    seconds = {}
+    for followed in (one, other)[:: 1 if number % 2 else -1]:
+        calls = followed.rearrange(plan)
+        seconds[followed] = calls + followed.planning
+    flush_all(60)
+    return seconds[one] - seconds[other]
 
 
 class _Followed:
     """A model whose rearrangements are followed as in async mode."""
 
-    def __init__(self, state: Any, shape: Shape, settings: Settings) -> None:
+    def __init__(
+        self, state: Any, shape: Shape, settings: Settings, recorder: LoadRecorder | None = None
+    ) -> None:
+        self.planning = 0.0
+        """Seconds that it took last to take notice of a plan."""
         self._state = copy.copy(state)
         self._session = Session(settings, Source(0, 0, 0))
+        self._session.rearrangements.recorder = recorder
+        self._session.rearrangements.trigger = "interval"
         self._moved = self._session.add(self._state, group_of(shape)).moved
         self._layers = shape.layers
 
     def rearrange(self, plan: Plan) -> float:
         """Seconds that it takes of the thread that runs the model."""
         session = self._session
+        session.rearrangements.step += 1
         seconds = _seconds(partial(session.rearrangements.start, "async", [self._moved]))
         # vLLM's async worker does this, on its own thread.
-        session.rearrangements.planned(plan, "async")
+        self.planning = _seconds(partial(session.rearrangements.planned, plan, "async"))
         return seconds + sum(
             _seconds(partial(session.committed, self._state, range(layer, layer + 1)))
             for layer in range(self._layers)
         )
+
+
+def _recorder(folder: Path, shape: Shape) -> LoadRecorder:
+    sink = RecordingSink(folder / "recording", _MAX_BYTES, 0)
+    release = installed_support().release
+    return LoadRecorder(sink, Serving(shape.ranks, shape.nodes, release, 1, 1), None)
 
 
 @contextmanager

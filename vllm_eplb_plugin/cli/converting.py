@@ -6,12 +6,15 @@ from typing import Annotated
 
 import typer
 
-_NAMES = "recording, vllm, sglang, hygon, expert-map, tensorrt-llm"
+from vllm_eplb_plugin.recording.format_names import FOREIGN, OWN
+
+_NAMES = ", ".join([OWN, *FOREIGN])
 
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(metavar="IN", help="A recording, events, or another project's file.")
+        Path,
+        typer.Argument(metavar="IN", help="A recording, events, a placement, or a file of others."),
     ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="It must not be there yet.")],
     to: Annotated[str, typer.Option(metavar="FORMAT", help=f"One of {_NAMES}.")],

@@ -51,8 +51,9 @@ def _override_add_model(original: _Method) -> _Method:
         tried = run_self_test(self, model_state, group)
         if not self.parallel_config.enable_elastic_ep:
             added.carrier.answer_for(model_state.model.expert_weights)
+        began = None
         if session.warm_start is not None:
-            session.warm_start.begin(self, model_state, added.moved.id)
+            began = session.warm_start.begin(self, model_state, added.moved.id)
         never = session.warm_start is not None and session.warm_start.stays
         if never:
             self.expert_rearrangement_step_interval = sys.maxsize
@@ -60,7 +61,8 @@ def _override_add_model(original: _Method) -> _Method:
         counts = not self.parallel_config.enable_elastic_ep
         if session.planner is not None and counts and (session.commands or not never):
             window = self.parallel_config.eplb_config.window_size
-            session.planner.count(added.moved.id.model_index, model_state, window)
+            index = added.moved.id.model_index
+            session.planner.count(index, model_state, window, began)
         if session.source.speaks_for_all:
             announce(session, added, self.is_async, way, tried)
 

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch.distributed import ProcessGroup, all_reduce
 
@@ -17,9 +16,9 @@ from vllm_eplb_plugin.engine.plan_events import Origin
 from vllm_eplb_plugin.engine.rearrangements import Rearrangements
 from vllm_eplb_plugin.observe.events import Mode
 from vllm_eplb_plugin.planning.policies.default import Default
-from vllm_eplb_plugin.planning.problem import Limits, Problem
+from vllm_eplb_plugin.planning.posing import Cluster, Posing
+from vllm_eplb_plugin.planning.problem import Floats, Problem
 from vllm_eplb_plugin.planning.registry import make_pipeline
-from vllm_eplb_plugin.planning.smoothing import Smoothing
 from vllm_eplb_plugin.planning.triggers import Reason
 from vllm_eplb_plugin.planning_settings import LimitOptions, PlanningOptions
 
@@ -34,7 +33,7 @@ class _Counted:
     """What is counted and remembered of one model."""
 
     window: LoadWindow
-    smoothing: Smoothing | None
+    posing: Posing
     history: HostCopy | None = None
     """``[parts, layers, logical]`` of all ranks: what the last plan was made from."""
     unwatched: HostCopy | None = None
@@ -43,12 +42,7 @@ class _Counted:
     def start_anew(self) -> None:
         self.window.clear()
         self.history = self.unwatched = None
-        self.forget_earlier()
-
-    def forget_earlier(self) -> None:
-        """Forget earlier windows."""
-        if self.smoothing is not None:
-            self.smoothing.forget()
+        self.posing.forget()
 
 
 class Planner:
@@ -72,6 +66,8 @@ class Planner:
         nothing is served yet: limits on what is moved do not hold then."""
         self._rearrangements = rearrangements
         self._counted: dict[int, _Counted] = {}
+        self._posing_uncounted = Posing(options.model_copy(update={"smoothing": None}))
+        """Of models whose load vLLM counts: what it plans from is not smoothed."""
 
     def stand_for(self, vllm_policy: Any) -> None:
         """Stand for this policy of vLLM's, which is what `default` means.
@@ -83,14 +79,20 @@ class Planner:
         if isinstance(self.pipeline.policy, Default):
             self.pipeline = replace(self.pipeline, policy=Default(vllm_policy))
 
-    def count(self, model_index: int, model_state: Any, window_steps: int) -> None:
-        """Start to count the load of a model, whose plans vLLM's count makes else."""
-        trigger, smoothing = self.options.trigger, self.options.smoothing
+    def count(
+        self, model_index: int, model_state: Any, window_steps: int, began: Floats | None = None
+    ) -> None:
+        """Start to count the load of a model, whose plans vLLM's count makes else.
+
+        For ``began``, if experts were placed by a recorded load, see `Watch.began`.
+        """
+        trigger = self.options.trigger
         model, device = model_state.model, model_state.expert_load_pass.device
         span = span_of(window_steps, None if trigger is None else trigger.check_steps)
         window = LoadWindow(span, model.num_moe_layers, model.num_logical_experts, device)
-        smooth = None if smoothing is None else Smoothing(smoothing.weight, smoothing.max_tokens)
-        self._counted[model_index] = _Counted(window, smooth)
+        self._counted[model_index] = _Counted(window, Posing(self.options))
+        if self.looks is not None and began is not None:
+            self.looks.watch(model_index).began(began)
 
     @property
     def description(self) -> str:
@@ -172,7 +174,7 @@ class Planner:
             if not only_plan:  # the load that experts are placed for stays the one before
                 counted.unwatched = HostCopy(sums[-1])
             if trigger == "changed_load":
-                counted.forget_earlier()
+                counted.posing.forget()
         if self.looks is not None:
             self.looks.rearranging(self._rearrangements.step)
         return sums
@@ -197,21 +199,14 @@ class Planner:
         ranks: int,
     ) -> Problem:
         """Make the problem of one model; for the arguments see `planning.guard.Policy`."""
-        load, history = weight.cpu().double().numpy(), None
-        if (counted := self._counted.get(model.id.model_index)) is not None:
-            if counted.history is not None:
-                history = counted.history.get().double().numpy()
-            if counted.smoothing is not None:
-                load = counted.smoothing.smooth(load)
-        return Problem(
-            load,
-            np.ascontiguousarray(old.cpu().long().numpy()),
-            ranks,
-            nodes,
-            groups if self.options.expert_groups else 1,
-            np.array(model.expert_bytes, np.int64),
-            history,
-            Limits(**self.options.limits.model_dump()),
+        counted = self._counted.get(model.id.model_index)
+        posing = self._posing_uncounted if counted is None else counted.posing
+        parts = None if counted is None else counted.history
+        return posing.pose(
+            weight.cpu().double().numpy(),
+            old.cpu().long().numpy(),
+            Cluster(ranks, nodes, groups, model.expert_bytes),
+            None if parts is None else parts.get().double().numpy(),
         )
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.distributed import barrier
 
@@ -20,6 +21,7 @@ from vllm_eplb_plugin.engine.session import Session, session_of
 from vllm_eplb_plugin.engine.wanted_placement import rearrange_at_once, rearrange_to
 from vllm_eplb_plugin.observe.identity import ModelId
 from vllm_eplb_plugin.placement.maps import InvalidPlacementError, validate_placement
+from vllm_eplb_plugin.planning.problem import Floats
 from vllm_eplb_plugin.planning_settings import PlanningOptions
 from vllm_eplb_plugin.recording.initial import (
     Initial,
@@ -77,8 +79,11 @@ class WarmStart:
             return str(error)
         return [initial.to_json() for initial in initials]
 
-    def begin(self, state: Any, model_state: Any, model: ModelId) -> None:
+    def begin(self, state: Any, model_state: Any, model: ModelId) -> Floats | None:
         """Place the experts of a model that was just added; all EP ranks call together.
+
+        Returns:
+            The recorded load that was planned from; None: nothing was planned.
 
         Raises:
             WarmStartError: What was recorded is of another model or shape, or the placement is
@@ -101,6 +106,8 @@ class WarmStart:
         if session.source.speaks_for_all:
             logger.info("EPLB: experts of %s begin %s.", model.model, self._describe(initial))
         self._placements.append(model_state.physical_to_logical_map.cpu().long().clone())
+        load = None if initial is None else initial.load
+        return None if load is None else load.astype(np.float64)
 
     def _initial_for(self, model_state: Any, model: ModelId) -> Initial | None:
         options, served = self.options, model_state.model

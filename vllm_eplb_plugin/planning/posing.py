@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The problem that a window and the setting `planning` pose: as the server states it."""
+"""The problem that a window and the setting `planning` pose, in the server and in the simulator."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,24 +39,23 @@ class PosingOptions(Protocol):
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster is where experts are placed."""
+    """A cluster is where the experts of a model are placed."""
 
     ranks: int
     nodes: int
     groups: int
     """Expert groups of the model."""
-    expert_bytes: tuple[int, ...]
+    expert_bytes: Sequence[int]
     """For each layer, the weights of one expert."""
 
 
 class Posing:
     """A posing makes the problems of one model, window after window."""
 
-    def __init__(self, options: PosingOptions, cluster: Cluster) -> None:
+    def __init__(self, options: PosingOptions) -> None:
         """Start without a memory of earlier windows."""
-        self._cluster = cluster
         self._limits = Limits(**options.limits.model_dump())
-        self._groups = cluster.groups if options.expert_groups else 1
+        self._respects_groups = options.expert_groups
         chosen = options.smoothing
         self._smoothing = None if chosen is None else Smoothing(chosen.weight, chosen.max_tokens)
 
@@ -64,23 +64,30 @@ class Posing:
         if self._smoothing is not None:
             self._smoothing.forget()
 
-    def pose(self, history: Floats, old: Integers) -> Problem:
-        """Take one more window.
+    def pose_window(self, history: Floats, old: Integers, cluster: Cluster) -> Problem:
+        """Take one more window, whose load is the sum of its parts; see `pose`."""
+        return self.pose(history.sum(axis=0), old, cluster, history)
+
+    def pose(
+        self, load: Floats, old: Integers, cluster: Cluster, history: Floats | None
+    ) -> Problem:
+        """Take one more window, which is smoothed by those before.
 
         Args:
-            history: ``[time, layers, logical]`` tokens, part by part, the newest last.
+            load: ``[layers, logical]`` tokens of the whole window.
             old: ``[layers, slots]``, the placement in force.
+            cluster: Of now: elastic EP changes it between two windows.
+            history: ``[time, layers, logical]`` tokens, part by part, the newest last; None: the
+                parts are not known.
         """
-        load = history.sum(axis=0)
         if self._smoothing is not None:
             load = self._smoothing.smooth(load)
-        cluster = self._cluster
         return Problem(
             load,
             np.ascontiguousarray(old),
             cluster.ranks,
             cluster.nodes,
-            self._groups,
+            cluster.groups if self._respects_groups else 1,
             np.array(cluster.expert_bytes, np.int64),
             history,
             self._limits,

@@ -6,6 +6,7 @@ incremental plan then restores it. And the load is another one, as when another 
 plan from the former load is worth little, so it is made anew at once, from what came since.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,7 +40,8 @@ class Watch:
     planned_from: Floats | None = None
     """``[layers, logical]``: the load of the last plan; None: there was none."""
     reached: float | None = None
-    """Balancedness at the first look after the last plan."""
+    """Balancedness at the first look after the last plan; infinite: that was from a recorded load,
+    and another one may reach more."""
     served: float | None = None
     """Balancedness at the last look."""
 
@@ -56,6 +58,13 @@ class Watch:
         """
         if load.any():
             self.planned_from, self.reached = load, None
+
+    def began(self, load: Floats) -> None:
+        """Take note of a recorded load ``[layers, logical]`` that experts were first placed by.
+
+        Of what is served nobody knows yet how balanced a plan makes it.
+        """
+        self.planned_from, self.reached = load, math.inf
 
     def look(self, load: Floats, placement: Integers, num_ranks: int) -> Reason | None:
         """Look at what was served since the last look.

@@ -3,21 +3,12 @@
 
 from pathlib import Path
 
+from vllm_eplb_plugin.recording.format_names import OWN
 from vllm_eplb_plugin.recording.formats import FORMATS, Held, read_held
-from vllm_eplb_plugin.recording.reader import read_recordings
-from vllm_eplb_plugin.recording.recording import (
-    InForce,
-    Recording,
-    RecordingError,
-    Served,
-    Shape,
-    Window,
-)
+from vllm_eplb_plugin.recording.recording import Recording, RecordingError
 from vllm_eplb_plugin.recording.rotation import Rotation
-from vllm_eplb_plugin.recording.told_events import read_events
+from vllm_eplb_plugin.recording.sources import as_recording, read_ours
 from vllm_eplb_plugin.recording.writer import RecordingWriter
-
-OWN = "recording"
 
 
 def convert_to(
@@ -26,7 +17,7 @@ def convert_to(
     """Write what one file or folder holds as another kind of file.
 
     Args:
-        source: A recording, a folder of events, or a file of `formats.FORMATS`.
+        source: What `sources.read_any` reads.
         target: A folder for `OWN`, else a file.
         to: `OWN`, or a name of `formats.FORMATS`.
         model_index: Which model of a recording.
@@ -42,21 +33,22 @@ def convert_to(
         raise RecordingError(f"{to!r} is none of {', '.join([OWN, *FORMATS])}")
     if target.exists():
         raise RecordingError(f"{target} is there already: name another")
-    if is_of_events(source) or is_recording(source):
-        read = read_events if is_of_events(source) else read_recordings
-        found = [one for one in read(source) if one.served.model_index == model_index]
-        if not found:
-            raise RecordingError(f"{source}: no model {model_index} is in it")
-        last = found[-1]
-    elif to == OWN:
-        last = _as_recording(source, ranks)
-    else:
-        _write_held(_only(source), source, target, to, first_layer)
+    if (ours := read_ours(source)) is None:
+        held = _only(source)
+        if to == OWN:
+            write_recording(_with_load(held, source, ranks), target)
+        else:
+            _write_held(held, source, target, to, first_layer)
         return
-    if to == OWN:
-        write_recording(last, target)
+    found = [one for one in ours if one.served.model_index == model_index]
+    if not found:
+        raise RecordingError(f"{source}: no model {model_index} is in it")
+    if to != OWN:
+        _write_held(_as_held(found[-1]), source, target, to, first_layer)
+    elif not found[-1].windows:
+        raise _without_load(source)
     else:
-        _write_held(_as_held(last), source, target, to, first_layer)
+        write_recording(found[-1], target)
 
 
 def write_recording(recording: Recording, folder: Path) -> None:
@@ -76,22 +68,6 @@ def write_recording(recording: Recording, folder: Path) -> None:
         pass
 
 
-def is_recording(source: Path) -> bool:
-    if source.suffix != ".safetensors":
-        return source.is_dir()
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(source, framework="numpy") as opened:
-            return "schema" in (opened.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise RecordingError(f"{source}: it cannot be read: {error}") from error
-
-
-def is_of_events(source: Path) -> bool:
-    return source.is_dir() and any(source.glob("rank*.jsonl"))
-
-
 def _only(source: Path) -> Held:
     held = read_held(source)
     if len(held) != 1:
@@ -108,22 +84,20 @@ def _write_held(held: Held, source: Path, target: Path, to: str, first_layer: in
 
 
 def _as_held(recording: Recording) -> Held:
-    load = sum(window.load for window in recording.windows[1:]) + recording.windows[0].load
-    placement = recording.placements[-1].physical_to_logical if recording.placements else None
+    windows, placements = recording.windows, recording.placements
+    load = sum(one.load for one in windows[1:]) + windows[0].load if windows else None
+    placement = placements[-1].physical_to_logical if placements else None
     return Held(recording.served.model, load, placement)
 
 
-def _as_recording(source: Path, ranks: int) -> Recording:
-    """One window, of which neither steps nor time are known."""
-    held = _only(source)
+def _with_load(held: Held, source: Path, ranks: int) -> Recording:
     if held.load is None:
-        raise RecordingError(f"{source}: there is no load in it, and a recording needs one")
-    layers, experts = held.load.shape
-    slots = experts if held.placement is None else held.placement.shape[1]
+        raise _without_load(source)
     try:
-        shape = Shape(layers, experts, slots, ranks)
+        return as_recording(held, ranks)
     except ValueError as error:
         raise RecordingError(f"{source}: {error}; say how many with --ranks") from error
-    served = Served(held.model, 0, shape, (0,) * layers, "", None, None)
-    placements = () if held.placement is None else (InForce(0, 0.0, held.placement),)
-    return Recording(served, (Window(1, 0.0, held.load[None]),), placements)
+
+
+def _without_load(source: Path) -> RecordingError:
+    return RecordingError(f"{source}: there is no load in it, and a recording needs one")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loads and placements as other projects write them (docs/recording.md); no pickle is read.
 
-Written from descriptions of these projects. `FORMATS` has their names.
+Written from descriptions of these projects. `format_names` has their names.
 """
 
 import json
@@ -13,7 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vllm_eplb_plugin.recording.reader import refuse_invalid
+from vllm_eplb_plugin.recording.placement_rows import (
+    placement_by_layer,
+    placement_of,
+    refuse_invalid,
+)
 from vllm_eplb_plugin.recording.recording import RecordingError
 
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin")
@@ -46,8 +50,6 @@ class Format(NamedTuple):
     read: Callable[[Path], list[Held]]
     write: Callable[[Held, Path, int], None]
     """The last is the number of the first MoE layer among all layers of the model."""
-    holds: str
-    """For people who choose one."""
 
 
 def read_held(file: Path) -> list[Held]:
@@ -108,28 +110,6 @@ def _loads(numbers: ArrayLike) -> NDArray[np.int64]:
     return np.rint(loads).astype(np.int64)
 
 
-def _placement(rows: Any) -> NDArray[np.int64]:
-    """Check a placement: each expert up to the highest one has a slot in every layer."""
-    try:
-        placement = np.array(rows)
-    except ValueError as error:
-        raise RecordingError("its layers have different numbers of slots") from error
-    if placement.ndim != 2 or 0 in placement.shape or placement.dtype.kind not in "iu":
-        raise RecordingError("its placement is no [layers][slots] of integers")
-    refuse_invalid(placement.astype(np.int64), int(placement.max()) + 1)
-    return placement.astype(np.int64)
-
-
-def _by_layer(rows: Any) -> NDArray[np.int64]:
-    """Check a placement with layers by their numbers, in order."""
-    if not isinstance(rows, dict) or not rows:
-        raise RecordingError("it has no {LAYER: [expert of each slot]}")
-    try:
-        return _placement([slots for _, slots in sorted((int(n), r) for n, r in rows.items())])
-    except (TypeError, ValueError) as error:
-        raise RecordingError(f"it is no {{LAYER: [expert of each slot]}}: {error}") from error
-
-
 def _read_vllm(file: Path) -> list[Held]:
     from safetensors import SafetensorError, safe_open
 
@@ -166,7 +146,7 @@ def _write_sglang(held: Held, file: Path, first_layer: int) -> None:
 
 
 def _read_expert_map(file: Path) -> list[Held]:
-    return [Held("", placement=_by_layer(_json_object(file)))]
+    return [Held("", placement=placement_by_layer(_json_object(file)))]
 
 
 def _write_expert_map(held: Held, file: Path, first_layer: int) -> None:
@@ -181,7 +161,9 @@ def _read_hygon(file: Path) -> list[Held]:
         Held(
             model,
             _loads(one["counts"]) if one.get("counts") is not None else None,
-            _placement(rows) if (rows := one.get("physical_to_logical_map")) is not None else None,
+            placement_of(rows)
+            if (rows := one.get("physical_to_logical_map")) is not None
+            else None,
         )
         for model, one in maps.items()
     ]
@@ -204,7 +186,7 @@ def _read_tensorrt_llm(file: Path) -> list[Held]:
     except yaml.YAMLError as error:
         raise RecordingError(f"it is no YAML: {error}") from error
     rows = content.get("initial_global_assignments") if isinstance(content, dict) else None
-    placement = _by_layer(rows)
+    placement = placement_by_layer(rows)
     if content.get("num_slots") != placement.shape[1]:
         slots = placement.shape[1]
         raise RecordingError(f"num_slots is {content.get('num_slots')}, its layers have {slots}")
@@ -235,9 +217,9 @@ def _write_json(file: Path, content: object) -> None:
 
 
 FORMATS = {
-    "vllm": Format(_read_vllm, _write_vllm, "loads, as vLLM #41141"),
-    "sglang": Format(_read_sglang, _write_sglang, "loads, logical_count of SGLang"),
-    "hygon": Format(_read_hygon, _write_hygon, "loads and placement, as HYGON's plugin (v2)"),
-    "expert-map": Format(_read_expert_map, _write_expert_map, "placement, as vLLM #53022"),
-    "tensorrt-llm": Format(_read_tensorrt_llm, _write_tensorrt_llm, "placement, YAML"),
+    "vllm": Format(_read_vllm, _write_vllm),
+    "sglang": Format(_read_sglang, _write_sglang),
+    "hygon": Format(_read_hygon, _write_hygon),
+    "expert-map": Format(_read_expert_map, _write_expert_map),
+    "tensorrt-llm": Format(_read_tensorrt_llm, _write_tensorrt_llm),
 }

@@ -106,7 +106,7 @@ def initial_for(
         initials: Of all models that were recorded.
         model: The name that vLLM gives the model, or the path of its files.
         model_index: 0: the model that is served; 1 and above: drafters.
-        any_name: Whether only the index counts.
+        any_name: Whether only the index counts, as it has to where the file names no model.
 
     Returns:
         None where nothing was recorded of a drafter, which keeps vLLM's first placement then.
@@ -115,17 +115,17 @@ def initial_for(
         InitialError: It is of other models only, or of several that could be meant.
     """
     of_index = [initial for initial in initials if initial.model_index == model_index]
-    names = (base_name(model), "")  # others may not say it
-    found = [one for one in of_index if any_name or base_name(one.model) in names]
+    found = [one for one in of_index if any_name or base_name(one.model) == base_name(model)]
     if len(found) > 1:
         raise InitialError(f"it has {len(found)} models that {model} may be")
     if found:
         return found[0]
     if of_index or model_index == 0:
-        known = ", ".join(sorted({one.model for one in of_index})) or "drafters only"
+        names = {one.model or "a model that it does not name" for one in of_index}
+        known = ", ".join(sorted(names)) or "drafters only"
         raise InitialError(
-            f"it is of {known}, and {model} is served: if that is the same under another name, "
-            'write {"path": ..., "any_name": true}'
+            f"it is of {known}, and {model} is served: if that is the same model, write "
+            '{"path": ..., "any_name": true}'
         )
     return None
 
@@ -154,7 +154,8 @@ def require_fit(initial: Initial, layers: int, experts: int, slots: int, ranks: 
         if recorded != served:
             kind = "loads are" if initial.windows else "the placement is"
             raise InitialError(
-                f"{initial.model}: {kind} of {recorded} {what}, and {served} are served"
+                f"{initial.model or 'unnamed'}: {kind} of {recorded} {what}, and {served} are "
+                "served"
             )
 
 

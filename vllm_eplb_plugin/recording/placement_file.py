@@ -6,10 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from vllm_eplb_plugin.recording.reader import refuse_invalid
+from vllm_eplb_plugin.recording.placement_rows import placement_of
 from vllm_eplb_plugin.recording.recording import InForce, Recording, RecordingError, Served, Shape
 
 UNKNOWN_RANKS = 1
@@ -67,23 +64,10 @@ def _recording_of(said: dict[str, Any]) -> Recording:
     for key, kind in (("model", str), ("model_index", int), ("num_ranks", int)):
         if key in said and not isinstance(said[key], kind):
             raise RecordingError(f"{key} is {said[key]!r}, no {kind.__name__}")
-    rows = _rows_of(said["physical_to_logical_map"])
+    rows = placement_of(said["physical_to_logical_map"])
     experts, ranks = int(rows.max()) + 1, said.get("num_ranks", UNKNOWN_RANKS)
-    refuse_invalid(rows, experts)
     shape = Shape(len(rows), experts, rows.shape[1], ranks)
     served = Served(
         said["model"], said.get("model_index", 0), shape, (0,) * len(rows), "", None, None
     )
     return Recording(served, (), (InForce(0, 0.0, rows),))
-
-
-def _rows_of(value: Any) -> NDArray[np.int64]:
-    if not isinstance(value, list) or not value or not isinstance(value[0], list) or not value[0]:
-        raise RecordingError("physical_to_logical_map is not a list of each layer's slots")
-    for layer, row in enumerate(value):
-        if not isinstance(row, list) or len(row) != len(value[0]):
-            raise RecordingError(f"layer {layer} has not as many slots as layer 0")
-        for slot, expert in enumerate(row):
-            if type(expert) is not int or not -(2**31) < expert < 2**31:
-                raise RecordingError(f"layer {layer}, slot {slot} has {expert!r}, no expert")
-    return np.array(value, np.int64)

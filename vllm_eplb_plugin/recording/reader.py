@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from vllm_eplb_plugin.recording.layout import outcomes_of, place_of, served_of
+from vllm_eplb_plugin.recording.placement_rows import refuse_invalid
 from vllm_eplb_plugin.recording.recording import Ended, InForce, Recording, Served, Shape, Window
 from vllm_eplb_plugin.recording.recording import RecordingError as RecordingError
 
@@ -41,6 +42,17 @@ def read_recordings(path: Path) -> list[Recording]:
     if not found:
         raise RecordingError(f"{path}: no model<N>-<NUMBER>.safetensors is in it")
     return found
+
+
+def is_recording(path: Path) -> bool:
+    """Say whether `read_recordings` is to read it: a folder, or a file with our schema."""
+    if path.suffix != ".safetensors":
+        return path.is_dir()
+    try:
+        with safe_open(path, framework="numpy") as opened:
+            return "schema" in (opened.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise RecordingError(f"{path}: it cannot be read: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -194,28 +206,6 @@ def _placements(tensors: _Tensors, shape: Shape) -> Iterator[InForce]:
     for step, time, placement in zip(steps, times, placements, strict=True):
         refuse_invalid(placement, shape.experts)
         yield InForce(int(step), float(time), placement)
-
-
-def refuse_invalid(placement: NDArray[np.int64], experts: int) -> None:
-    """Refuse a placement of experts that are not there, or one that leaves an expert out.
-
-    Args:
-        placement: ``[layers, slots]``.
-        experts: Logical experts of a layer.
-
-    Raises:
-        RecordingError: It names the layer.
-    """
-    for layer, slots in enumerate(placement):
-        if slots.min() < 0 or slots.max() >= experts:
-            wrong = slots[(slots < 0) | (slots >= experts)][0]
-            raise RecordingError(
-                f"layer {layer} of a placement names expert {wrong}, of {experts} from 0"
-            )
-        if len(missing := np.setdiff1d(np.arange(experts), slots)):
-            raise RecordingError(
-                f"layer {layer} of a placement has no slot for expert {missing[0]}"
-            )
 
 
 def _count(metadata: dict[str, str], name: str) -> int:

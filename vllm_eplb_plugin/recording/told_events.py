@@ -5,10 +5,11 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from vllm_eplb_plugin.observe.progress import Outcome
 from vllm_eplb_plugin.recording.recording import (
     Ended,
     InForce,
@@ -20,7 +21,11 @@ from vllm_eplb_plugin.recording.recording import (
 )
 
 _SCHEMA = 2
-_OUTCOMES = ("finished", "skipped", "rejected", "drained", "failed", "stalled")
+
+
+def is_of_events(path: Path) -> bool:
+    """Say whether `read_events` is to read it."""
+    return path.is_dir() and any(path.glob("rank*.jsonl"))
 
 
 def read_events(folder: Path) -> list[Recording]:
@@ -96,7 +101,7 @@ def _recording(events: list[dict[str, Any]]) -> list[Recording]:
     outcomes = tuple(
         Ended(started[event["rearrangement"]]["step"], event["time"], outcome)
         for event in events
-        for outcome in _OUTCOMES
+        for outcome in get_args(Outcome)
         if event["event"] == f"rearrangement_{outcome}" and event["rearrangement"] in started
     )
     return [Recording(served, tuple(windows.values()), tuple(placements.values()), outcomes)]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Charts of a simulation: balancedness against bytes moved, and over time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,15 +10,16 @@ from markupsafe import Markup
 from vllm_eplb_plugin.planning.problem import Floats
 from vllm_eplb_plugin.simulation.drawing import (
     Chart,
-    Linear,
-    Logarithmic,
+    Scale,
     Tick,
-    axis_to_one,
     dots,
-    line,
-    marks,
-    rules,
+    number,
+    path,
+    polyline,
+    rule,
+    scale_to_one,
 )
+from vllm_eplb_plugin.simulation.logarithmic import Logarithmic
 from vllm_eplb_plugin.simulation.result import Simulated
 from vllm_eplb_plugin.simulation.summary import Row
 
@@ -52,10 +53,10 @@ def front_chart(rows: Sequence[Row], colours: dict[str, str]) -> FrontChart:
         rows: Of one recording.
         colours: CSS classes by policy.
     """
-    y, x = axis_to_one(row.as_served for row in rows), _bytes_axis(rows)
+    y, x = _balancedness_axis(row.as_served for row in rows), _bytes_axis(rows)
     places = [(x.percent(row.bytes / 1e9), y.percent(row.as_served)) for row in rows]
     front = front_of(rows)
-    parts = [rules(y.ticks(), "grid"), line((places[at] for at in front), "unmoved")]
+    parts = [*_grid(y), polyline((places[at] for at in front), "unmoved")]
     for policy, colour in colours.items():
         mine = (place for place, row in zip(places, rows, strict=True) if row.policy == policy)
         parts.append(Markup('<g class="{}">{}</g>').format(colour, dots(mine, "dot")))
@@ -67,6 +68,10 @@ def front_chart(rows: Sequence[Row], colours: dict[str, str]) -> FrontChart:
         Markup("").join(parts), described, x.ticks(), y.ticks(), "GB moved in all", "balancedness"
     )
     return FrontChart(chart, [(*places[at], at + 1) for at in front])
+
+
+def _balancedness_axis(values: Iterable[float]) -> Scale:
+    return scale_to_one(min(values, default=0.0), room=1.05)
 
 
 def _bytes_axis(rows: Sequence[Row]) -> Logarithmic:
@@ -83,10 +88,10 @@ def time_chart(simulated: Simulated, chosen: Sequence[int], colours: dict[str, s
         colours: CSS classes by policy.
     """
     windows = len(simulated.recording.windows)
-    x = Linear(0, max(windows - 1, 1))
+    x = Scale(0, max(windows - 1, 1))
     of_all = [one.balancedness[1:] for one in simulated.played]
-    y = axis_to_one(float(np.nanmin(one)) for one in of_all if not np.isnan(one).all())
-    parts = [rules(y.ticks(), "grid"), marks(map(x.percent, simulated.changes), "change")]
+    y = _balancedness_axis(float(np.nanmin(one)) for one in of_all if not np.isnan(one).all())
+    parts = [*_grid(y), _verticals(map(x.percent, simulated.changes), "change")]
     for at in chosen:
         policy = simulated.rows[at].policy
         places, values = _thinned(simulated.played[at].balancedness)
@@ -96,7 +101,9 @@ def time_chart(simulated: Simulated, chosen: Sequence[int], colours: dict[str, s
             if not np.isnan(value)
         ]
         if points:
-            parts.append(Markup('<g class="{}">{}</g>').format(colours[policy], line(points, "")))
+            parts.append(
+                Markup('<g class="{}">{}</g>').format(colours[policy], polyline(points, ""))
+            )
     described = "Balancedness of each window. " + "; ".join(
         f"{simulated.rows[at].policy}: mean {simulated.rows[at].as_served:.3f}" for at in chosen
     )
@@ -106,7 +113,16 @@ def time_chart(simulated: Simulated, chosen: Sequence[int], colours: dict[str, s
     )  # fmt: skip
 
 
-def _steps(simulated: Simulated, x: Linear) -> list[Tick]:
+def _grid(y: Scale) -> list[Markup]:
+    return [rule(tick.percent, "grid") for tick in y.ticks()]
+
+
+def _verticals(places: Iterable[float], css_class: str) -> Markup:
+    """Lines over the whole height."""
+    return path("".join(f"M{number(x)} 0V100" for x in places), css_class)
+
+
+def _steps(simulated: Simulated, x: Scale) -> list[Tick]:
     windows = simulated.recording.windows
     places = sorted({round(part * (len(windows) - 1) / 4) for part in range(5)})
     return [Tick(x.percent(place), str(windows[place].step)) for place in places]

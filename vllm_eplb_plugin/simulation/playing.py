@@ -63,7 +63,7 @@ def play(recording: Recording, combination: Combination) -> Played:
     """
     shape = combination.shape_of(recording)
     options, plan = combination.candidate.options, combination.candidate.make()
-    posing = Posing(options, cluster_of(recording, shape))
+    posing, cluster = Posing(options), cluster_of(recording, shape)
     placement, schedule = first_placement(recording, shape), _Schedule(combination)
     served = np.full(len(recording.windows), np.nan)
     done: list[Rearrangement] = []
@@ -81,7 +81,7 @@ def play(recording: Recording, combination: Combination) -> Played:
         if reason == "changed_load":
             posing.forget()
         history = _history(recording, first, number)
-        problem = posing.pose(history, placement)
+        problem = posing.pose_window(history, placement, cluster)
         placement, seconds = _planned(plan, problem, combination, window)
         watch.planned(history.sum(axis=0))
         done.append(_rearrangement(number, reason is not None, problem, placement, seconds))

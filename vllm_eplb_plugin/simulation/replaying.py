@@ -44,10 +44,10 @@ def replay(recording: Recording) -> list[InForce]:
             "were forgotten is not recorded, so it cannot be planned again"
         )
     shape = recording.served.shape
-    posing = Posing(options, cluster_of(recording, shape))
+    posing, cluster = Posing(options), cluster_of(recording, shape)
     placement: Integers = first_placement(recording, shape)
     placements = [InForce(0, 0.0, placement)]
     for window in recording.windows:
-        placement = plan(posing.pose(window.slices.astype(float), placement))
+        placement = plan(posing.pose_window(window.slices.astype(float), placement, cluster))
         placements.append(InForce(window.step, window.time, placement))
     return placements

@@ -16,10 +16,10 @@ from eval.report.charts import (
 )
 from eval.report.page import arm_drawings
 from eval.report.runs import read_runs
-from eval.report.svg import Scale, round_step
 from eval.report.viewing import view_of_runs
 from tests.builders.charts import points, rearrangement
 from tests.builders.runs import Shape, write_run
+from vllm_eplb_plugin.simulation.drawing import Scale, round_step
 
 
 def test_balancedness_goes_from_before_to_expected_at_each_rearrangement() -> None:
