@@ -46,5 +46,5 @@ def advise(
         choice = choose(result.recording, result.rows)
         for number, line in enumerate(advice(result.recording, choice), 1):
             typer.echo(f"{number:2} {line}")
-        if to_copy := options(result.recording, choice):
+        if to_copy := options(result.recording, choice, str(recording)):
             typer.echo(f"\n{to_copy}")

@@ -93,5 +93,6 @@ def _of_server(server: ServerClient) -> Condition:
     raise ServerError(
         f"{server.url} tells nothing of EPLB, on /eplb/status (HTTP {answer.status}: "
         f"{answer.reason}) or on /metrics (HTTP {page.status}): it is not asked for there "
-        "(--enable-eplb), its plugin is turned off, or its ranks are on other hosts"
+        "(--enable-eplb), its plugin is turned off, it has served nothing since it started, or its "
+        "ranks are on other hosts"
     )

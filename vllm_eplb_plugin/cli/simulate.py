@@ -69,7 +69,7 @@ def simulate(
         from vllm_eplb_plugin.simulation.combination import Grid
         from vllm_eplb_plugin.simulation.page import render_page
         from vllm_eplb_plugin.simulation.result import write_csv, write_json
-        from vllm_eplb_plugin.simulation.tables import EXPLANATION, headline, settings, tables
+        from vllm_eplb_plugin.simulation.tables import EXPLANATION, headline, notes, tables
 
         names = policy or ["none", "default", "incremental"]
         grid = Grid(
@@ -83,7 +83,7 @@ def simulate(
             console.print(headline(one), markup=False)
             for table in tables(one):
                 console.print(table)
-            for line in settings(one):
+            for line in notes(one):
                 console.print(line, markup=False, soft_wrap=True)
         if ran.results:
             console.print(EXPLANATION, markup=False)

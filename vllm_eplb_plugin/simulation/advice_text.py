@@ -43,8 +43,14 @@ def advice(recording: Recording, choice: Choice) -> list[str]:
     ]
 
 
-def options(recording: Recording, choice: Choice) -> str | None:
-    """What to give to ``vllm serve``; None: nothing, or it cannot be told."""
+def options(recording: Recording, choice: Choice, begin: str) -> str | None:
+    """What to give to ``vllm serve``; None: nothing, or it cannot be told.
+
+    Args:
+        recording: The one.
+        choice: What was chosen from it.
+        begin: Its path, by which experts are placed at first.
+    """
     if choice.verdict not in ("worth it", "still"):
         return None
     chosen, served = choice.chosen, recording.served
@@ -53,7 +59,7 @@ def options(recording: Recording, choice: Choice) -> str | None:
         config["step_interval"] = served.interval_steps * chosen.interval
     if served.window_steps is not None:
         config["window_size"] = served.window_steps
-    plugin = {"eplb_plugin": {"planning": {"policy": chosen.policy}}}
+    plugin = {"eplb_plugin": {"planning": {"policy": chosen.policy, "initial": begin}}}
     return (
         f"--enable-eplb --eplb-config '{json.dumps(config)}' "
         f"--additional-config '{json.dumps(plugin)}'"

@@ -12,6 +12,7 @@ from typing import Any
 from vllm_eplb_plugin.planning.problem import Floats
 from vllm_eplb_plugin.recording.recording import Recording
 from vllm_eplb_plugin.simulation.changes import CHANGED, changed_shares, changes_of
+from vllm_eplb_plugin.simulation.mixing import mixing_of
 from vllm_eplb_plugin.simulation.playing import Played
 from vllm_eplb_plugin.simulation.summary import Row, name_of, row_of
 
@@ -72,6 +73,7 @@ def write_csv(file: Path, results: Sequence[Simulated]) -> None:
 
 def _recording(one: Simulated) -> dict[str, Any]:
     served, windows = one.recording.served, one.recording.windows
+    mixing = mixing_of(one.recording)
     return {
         "name": name_of(one.recording),
         "shape": asdict(served.shape),
@@ -80,6 +82,7 @@ def _recording(one: Simulated) -> dict[str, Any]:
         "window_steps": served.window_steps,
         "steps": [window.step for window in windows],
         "changes": [windows[change].step for change in one.changes],
+        "mixing": None if mixing is None else asdict(mixing),
         "combinations": [
             asdict(row)
             | {"balancedness": [None if math.isnan(value) else value for value in served_as]}

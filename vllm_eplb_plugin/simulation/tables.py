@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vllm_eplb_plugin.simulation.changes import BALANCED
+from vllm_eplb_plugin.simulation.mixing import mixing_of
 from vllm_eplb_plugin.simulation.result import Simulated
 from vllm_eplb_plugin.simulation.summary import Row, labels_of
 
@@ -24,6 +25,7 @@ EXPLANATION = (
 
 _SETTINGS: dict[str, Cell] = {
     "redundant": lambda row: str(row.redundant),
+    "kept": lambda row: _gigabytes(row.redundant_bytes),
     "ranks": lambda row: str(row.ranks),
     "nodes": lambda row: str(row.nodes),
     "every": lambda row: str(row.interval),
@@ -45,7 +47,9 @@ def headline(simulated: Simulated) -> str:
     where = f"{shape.layers} layers of {shape.experts} experts"
     if len(clusters) == 1:
         [(redundant, ranks, nodes)] = clusters
-        where += f"+{redundant}, {ranks} ranks on {nodes} node{'s' if nodes > 1 else ''}"
+        kept = _gigabytes(simulated.rows[0].redundant_bytes)
+        where += f"+{redundant} (on a rank {kept} GB), {ranks} ranks"
+        where += f" on {nodes} node{'s' if nodes > 1 else ''}"
     changes = len(simulated.changes)
     return (
         f"{simulated.rows[0].recording}: {where}; {len(windows)} windows, "
@@ -53,10 +57,19 @@ def headline(simulated: Simulated) -> str:
     )
 
 
-def settings(simulated: Simulated) -> list[str]:
-    """What numbered policies stand for."""
+def notes(simulated: Simulated) -> list[str]:
+    """What numbered policies stand for, and what async mode served otherwise."""
     labels = labels_of(simulated.rows)
-    return [f"{label}: {policy}" for policy, label in labels.items() if label != policy]
+    named = [f"{label}: {policy}" for policy, label in labels.items() if label != policy]
+    mixing = mixing_of(simulated.recording)
+    if mixing is None:
+        return named
+    return [
+        *named,
+        f"As recorded, rearrangements were under way {mixing.share:.0%} of the time. If that was "
+        f"in async mode, its windows were served with {mixing.at_least:.3f} to "
+        f"{mixing.at_once:.3f}.",
+    ]
 
 
 def _varying(rows: Sequence[Row]) -> dict[str, Cell]:
@@ -103,7 +116,6 @@ _COSTS: dict[str, Cell] = {
     "GB": lambda row: _gigabytes(row.bytes),
     "each": lambda row: _gigabytes(row.bytes_per_plan),
     "busiest": lambda row: _gigabytes(row.busiest_bytes),
-    "kept": lambda row: _gigabytes(row.redundant_bytes),
     "ms": lambda row: "-" if row.plan_ms is None else f"{row.plan_ms:.1f}",
 }
 _LINK: dict[str, Cell] = {
