@@ -148,6 +148,8 @@ def main(arguments: list[str] | None = None) -> int:
         options = chosen_options(MidOptions, chosen)
         chosen["work"].mkdir(parents=True, exist_ok=True)
         torch.use_deterministic_algorithms(True)
+        # It shows reads of memory that nobody wrote, and writes all memory twice for that.
+        torch.utils.deterministic.fill_uninitialized_memory = False
         texts = read_texts()
         source = ThreeDomains(options, texts)
         # Workers that are started from here on tokenize by themselves.

@@ -31,6 +31,7 @@ def script() -> Iterator[ModuleType]:
         patch.setattr(module, "read_texts", lambda: texts_of(module))
         yield module
     torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True
 
 
 def texts_of(script: ModuleType, of: str = "this") -> dict[str, list[Any]]:
