@@ -2,6 +2,7 @@
 """Training sequences: solved problems one after another, as in a few-shot prompt."""
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -29,13 +30,15 @@ class Example(NamedTuple):
     """Which answer the label belongs to, counted from 0, or -1."""
 
 
+def problem_texts() -> Iterator[str]:
+    """What a tokenizer learns from word problems; equal at each call."""
+    for problem in islice(problems("train", 0), _TOKENIZER_TEXTS):
+        yield f"Question: {problem.question}\nAnswer: {problem.answer}\n\n"
+
+
 def tokenizer_for_problems() -> Tokenizer:
     """The tokenizer of gsm-tiny; equal at each call. Digits are single tokens."""
-    texts = (
-        f"Question: {problem.question}\nAnswer: {problem.answer}\n\n"
-        for problem, _ in zip(problems("train", 0), range(_TOKENIZER_TEXTS), strict=False)
-    )
-    return build_tokenizer(VOCABULARY_SIZE, texts)
+    return build_tokenizer(VOCABULARY_SIZE, problem_texts())
 
 
 class Sequences(Dataset[Example]):

@@ -71,18 +71,21 @@ def _training_words() -> Iterator[str]:
         yield from symbols * frequency
 
 
-def build_tokenizer(size: int = VOCABULARY_SIZE, texts: Iterable[str] = ()) -> Tokenizer:
+def build_tokenizer(
+    size: int = VOCABULARY_SIZE, texts: Iterable[str] = (), pieces: str = PIECES
+) -> Tokenizer:
     """Make the tokenizer; equal at each call.
 
     Args:
         size: Tokens at most.
         texts: More to learn tokens from than the word list.
+        pieces: What no token goes beyond, as a regular expression.
 
     Returns:
         The special tokens have the first numbers. No token is put in front of a text.
     """
     tokenizer = Tokenizer(BPE(unk_token=UNKNOWN_TOKEN, fuse_unk=True))
-    tokenizer.pre_tokenizer = Split(Regex(PIECES), "isolated")
+    tokenizer.pre_tokenizer = Split(Regex(pieces), "isolated")
     tokenizer.decoder = Fuse()
     trainer = BpeTrainer(
         vocab_size=size,

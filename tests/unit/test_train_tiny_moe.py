@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The training of gsm-tiny: what it learns from, and that it can be stopped and repeated."""
 
+import hashlib
 import importlib
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
@@ -103,7 +105,8 @@ def test_sequences_differ_by_index_seed_and_split(script: ModuleType, tokenizer:
 
 
 @pytest.mark.usefixtures("script")
-def test_running_every_expert_gives_what_running_the_chosen_ones_does() -> None:
+@pytest.mark.parametrize("way", ["dense_experts", "grouped_experts"])
+def test_experts_give_what_those_of_transformers_do(way: str) -> None:
     config = transformers.DeepseekV2Config(
         hidden_size=32, moe_intermediate_size=24, n_routed_experts=6, num_experts_per_tok=2
     )
@@ -113,12 +116,24 @@ def test_running_every_expert_gives_what_running_the_chosen_ones_does() -> None:
     experts = implementation.DeepseekV2Experts(config)
     for parameter in experts.parameters():
         torch.nn.init.normal_(parameter)
-    hidden = torch.randn(40, 32)
-    weights, indices = torch.rand(40, 6).topk(2)
+    hidden = torch.randn(40, 32, requires_grad=True)
+    weights, indices = torch.rand(40, 6).index_fill(1, torch.tensor(4), 0).topk(2)
+    assert 4 not in indices, "one expert should have no token"
+    learned = (hidden, *experts.parameters())
     expected = experts(hidden, indices, weights)
-    dense_experts = importlib.import_module("gsm_tiny_model").dense_experts
-    found = dense_experts(experts, hidden, indices, weights)
+    gradients = torch.autograd.grad(expected.square().mean(), learned)
+    run = getattr(importlib.import_module("training_model"), way)
+    found = run(experts, hidden, indices, weights)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
+    for one, other in zip(
+        torch.autograd.grad(found.square().mean(), learned), gradients, strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+
+
+def test_the_options_are_those_that_the_model_was_trained_with(script: ModuleType) -> None:
+    record = json.loads((MODEL / "training.json").read_text(encoding="utf-8"))
+    assert asdict(script.Options()) == record["options"]
 
 
 def test_the_checkpoint_is_the_trained_model_in_bfloat16(script: ModuleType, trained: Path) -> None:
@@ -134,6 +149,8 @@ def test_the_checkpoint_is_the_trained_model_in_bfloat16(script: ModuleType, tra
     assert transformers.AutoTokenizer.from_pretrained(trained).eos_token == "<eos>"
     record = json.loads((trained / "training.json").read_text(encoding="utf-8"))
     assert record["options"]["steps"] == 4
+    digest = hashlib.sha256((trained / "model.safetensors").read_bytes()).hexdigest()
+    assert record["model.safetensors"] == digest
     assert (trained / "training.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -148,7 +165,8 @@ def test_a_stopped_training_goes_on_to_the_same_weights(
     script: ModuleType, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[float] = []
-    original = script.training_step
+    module = importlib.import_module("training_steps")
+    original = module.training_step
 
     def stop_at_the_fourth(*arguments: Any) -> Any:
         steps.append(0)
@@ -156,7 +174,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(
             raise KeyboardInterrupt
         return original(*arguments)
 
-    monkeypatch.setattr(script, "training_step", stop_at_the_fourth)
+    monkeypatch.setattr(module, "training_step", stop_at_the_fourth)
     with pytest.raises(KeyboardInterrupt):
         train(script, tmp_path)
     steps.clear()

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""gsm-tiny while it is trained: transformers' DeepSeek-V2 with experts that a GPU runs fast."""
+"""A model while it is trained: transformers' DeepSeek-V2 with experts run in one of two ways."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from torch.nn.functional import linear
 from transformers import DeepseekV2Config, DeepseekV2ForCausalLM
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+
+Experts = Literal["dense", "grouped"]
 
 
 def dense_experts(
@@ -34,21 +37,51 @@ def dense_experts(
     return (inner.flatten(1) @ experts.down_proj.transpose(1, 2).flatten(0, 1)).to(hidden.dtype)
 
 
+def grouped_experts(
+    experts: Any, hidden: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
+    """Run each expert on the tokens that chose it: what a CPU does, where products are the cost.
+
+    The arguments are those of `dense_experts`.
+    """
+    copies = indices.shape[1]
+    by_expert = indices.flatten().argsort(stable=True)
+    counts = torch.bincount(indices.flatten(), minlength=experts.num_experts).tolist()
+    tokens = by_expert // copies
+    outputs = []
+    for rows, shares, gate_up, down in zip(
+        hidden.index_select(0, tokens).split(counts),
+        weights.flatten().index_select(0, by_expert).unsqueeze(1).split(counts),
+        # The gradient of all slices is then put together once, not added up expert by expert.
+        experts.gate_up_proj.unbind(),
+        experts.down_proj.unbind(),
+        strict=True,
+    ):
+        gate, up = linear(rows, gate_up).chunk(2, dim=-1)
+        outputs.append(linear(experts.act_fn(gate) * up * shares, down))
+    chosen = torch.cat(outputs).to(hidden.dtype)
+    return torch.zeros_like(hidden).index_add(0, tokens, chosen)
+
+
 ALL_EXPERTS_FUNCTIONS.register("dense", dense_experts)
+ALL_EXPERTS_FUNCTIONS.register("grouped", grouped_experts)
 
 
-def build_model(values: Mapping[str, Any], seed: int, device: str) -> Any:
+def build_model(
+    values: Mapping[str, Any], seed: int, device: str, experts: Experts = "dense"
+) -> Any:
     """A model with fresh weights, float32.
 
     Args:
         values: As in `config.json`.
         seed: Of the weights.
         device: Where they go after they were drawn.
+        experts: How they are run.
     """
     config = DeepseekV2Config(**values)
     # Deterministic, and the only one for heads whose keys and values differ in size.
     config._attn_implementation = "eager"
-    config._experts_implementation = "dense"
+    config._experts_implementation = experts
     torch.manual_seed(seed)
     return DeepseekV2ForCausalLM(config).float().to(device)
 
