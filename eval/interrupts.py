@@ -34,10 +34,13 @@ def interrupts_change_nothing() -> None:
     """Each of Ctrl-C, SIGTERM and a closed terminal is ignored: the exit code is decided.
 
     Python gives them back their default while it ends, which with torch takes seconds on a busy
-    machine: they would kill a process that has its verdict.
+    machine: they would kill a process that has its verdict. So would one that was raised in a text
+    that a library executes, such as dataclasses' methods: CPython (`run_eval_code_obj`) remembers
+    it until the next text is executed, and kills a process in which it is remembered at its end.
     """
     for one in _taken():
         signal.signal(one, signal.SIG_IGN)
+    exec("")
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Interrupted at any moment, the harness ends with exit code 2 and leaves no process behind."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -129,3 +130,28 @@ def test_while_python_ends_nothing_is_changed(harness: Harness, number: signal.S
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2, errors
     assert "interrupted" not in errors
+
+
+IN_A_TEXT = """
+import sys
+from eval.interrupts import interrupts_change_nothing, interrupts_raise
+
+with interrupts_raise():
+    try:
+        exec("import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(60)")
+    except KeyboardInterrupt:
+        pass
+interrupts_change_nothing()
+sys.exit(2)
+"""
+
+
+def test_in_a_text_that_a_library_executes_which_python_remembers(tmp_path: Path) -> None:
+    (tmp_path / "interrupted.py").write_text(IN_A_TEXT)
+    ended = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        timeout=50,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert ended.returncode == 2
