@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server whose events find no room, and then no folder."""
+"""A server whose events and recording find no room, and then no folder."""
 
 import json
 import shutil
@@ -10,12 +10,15 @@ from typing import Any
 
 import httpx
 import pytest
+from safetensors import safe_open
 
 from eval.serving.server import Server
 from tests.e2e.conftest import serving
+from vllm_eplb_plugin.recording.reader import read_recordings
 
 ASYNC = {"name": "async", "eplb": {"use_async": True, "window_size": 10, "step_interval": 10}}
 DROPPED = "EPLB events are dropped, and counted where they can be written again"
+LOST = "EPLB load windows are lost, and counted in the recording where it can be written again"
 REARRANGING = "Rearranging experts (async mode)"
 
 
@@ -49,6 +52,14 @@ def events_of(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
+def lost_windows(recording: Path) -> int:
+    """What the newest file of a recording says; 0: there is none yet."""
+    for file in sorted(recording.glob("*/*.safetensors"))[-1:]:
+        with safe_open(file, "numpy") as opened:
+            return int(opened.metadata()["lost"])
+    return 0
+
+
 def ask(server: Server) -> str:
     question = {"prompt": "Tom has 3 apples and buys 4 more.", "max_tokens": 48, "ignore_eos": True}
     response = httpx.post(
@@ -64,9 +75,10 @@ def ask(server: Server) -> str:
 def test_answers_and_rearrangements_go_on_and_the_log_says_it_once(
     small_disk: Path, tmp_path: Path
 ) -> None:
-    folder = small_disk / "events"
+    folder, recording = small_disk / "events", small_disk / "recording"
     files = [folder / f"rank{rank}.jsonl" for rank in range(2)]
-    with serving(tmp_path, ASYNC, folder) as server:
+    plugin = {"recording": {"dir": str(recording)}}
+    with serving(tmp_path, {**ASYNC, "plugin": plugin}, folder) as server:
         answers = {ask(server)}
 
         def ask_until(condition: Callable[[], bool]) -> None:
@@ -81,7 +93,7 @@ def test_answers_and_rearrangements_go_on_and_the_log_says_it_once(
 
         ask_until(lambda: all(map(events_of, files)))
         ballast = fill(small_disk)
-        ask_until(lambda: count(DROPPED) == 2)
+        ask_until(lambda: count(DROPPED) == 2 and count(LOST) == 1)
         begun = count(REARRANGING)
         ask_until(lambda: count(REARRANGING) >= begun + 10)
         # Out of the way first: the server may make the folder again while it is being emptied.
@@ -90,9 +102,13 @@ def test_answers_and_rearrangements_go_on_and_the_log_says_it_once(
         ballast.unlink()
         kinds = ("events_dropped", "rearrangement_finished", "weights_checked")
         ask_until(lambda: all({e["event"] for e in events_of(file)} >= {*kinds} for file in files))
-        assert count(DROPPED) == 2
-        assert count("No space left on device") == 2
+        ask_until(lambda: lost_windows(recording) > 0)
+        assert (count(DROPPED), count(LOST)) == (2, 1)
+        assert count("No space left on device") == 3
     assert len(answers) == 1
+    [recorded] = read_recordings(recording)
+    [warning] = recorded.warnings
+    assert recorded.windows and "windows could not be written until then" in warning
     for file in files:
         first, *later = events_of(file)
         assert first["event"] == "events_dropped"
