@@ -134,6 +134,7 @@ class Sleeps:
 """
 
 
+@pytest.mark.usefixtures("default_signals")
 def test_an_interrupt_ends_it_at_once_with_what_is_done(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "sleeping.py").write_text(_SLEEPS)
     root = Path(__file__).parents[2]
