@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions of two kinds in turns, as docs/offline.md asks them."""
+"""Questions of several kinds in turns, as docs/offline.md asks them."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from scripts.two_kinds import columns_of_sums, main, word_problems
+from scripts.ask_in_turns import columns_of_sums, main, passages, word_problems
 
 _ASKED: list[dict[str, Any]] = []
 
@@ -46,7 +46,11 @@ def url() -> Iterator[str]:
         thread.join()
 
 
-@pytest.mark.parametrize("kind", [word_problems, columns_of_sums])
+def _passages(seed: int) -> Iterator[str]:
+    return passages(["".join(f"line {number}\n" for number in range(2000))], seed)
+
+
+@pytest.mark.parametrize("kind", [word_problems, columns_of_sums, _passages])
 def test_prompts_differ_and_are_the_same_each_time(kind: Any) -> None:
     prompts = list(islice(kind(3), 20))
     assert len(set(prompts)) == 20
@@ -58,6 +62,13 @@ def test_sums_are_right() -> None:
         for left, right, inside, result in re.findall(r"(\d+)\+(\d+)=<<(.*)=(\d+)>>", column):
             assert int(left) + int(right) == int(result)
             assert inside == f"{left}+{right}"
+
+
+@pytest.mark.parametrize("text", ["def f():\n    return 1\n", "one line\n", "x\n" * 900])
+def test_a_passage_is_of_whole_lines_and_never_empty(text: str) -> None:
+    for passage in islice(passages([text], 0), 50):
+        assert passage and passage in text
+        assert text.startswith(passage) or text[text.index(passage) - 1] == "\n"
 
 
 def test_kinds_are_asked_in_turns_of_the_served_model(
