@@ -367,10 +367,8 @@ def test_loopback_names_the_releases_it_serves_with() -> None:
     )
 
 
-@pytest.mark.parametrize(("loopback", "methods"), [(True, "fork spawn"), (False, "spawn spawn")])
-def test_only_loopbacks_coordinator_is_a_fork_and_its_ranks_are_not(
-    loopback: bool, methods: str
-) -> None:
+@pytest.mark.parametrize(("loopback", "methods"), [(True, "fork fork"), (False, "spawn spawn")])
+def test_processes_are_forks_in_loopback_only(loopback: bool, methods: str) -> None:
     arguments = (
         "model='eval/models/gsm-tiny', enforce_eager=True, "
         f"additional_config={{'eplb_plugin': {{'loopback': {loopback}}}}}"
@@ -381,6 +379,7 @@ def test_only_loopbacks_coordinator_is_a_fork_and_its_ranks_are_not(
         "from vllm.v1.engine import coordinator, utils; "
         "print(*(m.get_mp_context().get_start_method() for m in (coordinator, utils)))",
         VLLM_WORKER_MULTIPROC_METHOD="spawn",
+        OMP_NUM_THREADS="1",
     )
     assert done.stdout.splitlines()[-1] == methods, done.stderr
 

@@ -25,10 +25,16 @@ watches, ends_its_worker, stays = sys.argv[1:]
 worker = start("VLLM::Worker", watches)
 engine = start("VLLM::EngineCore", ends_its_worker.replace("WORKER", str(worker.pid)))
 mine = start("mine", stays)
-if not (coordinator := os.fork()):
-    setproctitle.setproctitle("VLLM::DPCoordinator")
+ours, theirs = os.pipe()
+if not (forked_engine := os.fork()):
+    if not (forked_worker := os.fork()):
+        setproctitle.setproctitle("VLLM::Worker")
+        exec(stays)
+    setproctitle.setproctitle("VLLM::EngineCore")
+    os.write(theirs, str(forked_worker).encode())
     exec(stays)
-print(worker.pid, engine.pid, coordinator, mine.pid, flush=True)
+forked_worker = int(os.read(ours, 20))
+print(worker.pid, engine.pid, forked_engine, forked_worker, mine.pid, flush=True)
 time.sleep(600)
 """
 STAYS = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
@@ -46,7 +52,7 @@ from vllm_eplb_plugin.observe.front_end_process import (
     VARIABLE, end_server, has_ended, started_by
 )
 told, started = os.environ[VARIABLE], []
-while len(started) < 4:
+while len(started) < 5:
     started = started_by(told)
 print("looked", flush=True)
 while not has_ended(told):

@@ -7,11 +7,12 @@ from typing import Any
 from vllm_eplb_plugin.compatibility import installed_support
 from vllm_eplb_plugin.loopback.coordinator import FORK_COORDINATOR
 from vllm_eplb_plugin.loopback.cpu import preparation as cpu
+from vllm_eplb_plugin.loopback.cpu.forked_ranks import FORK_RANKS, may_fork
 from vllm_eplb_plugin.loopback.one_gpu import preparation as one_gpu
 from vllm_eplb_plugin.loopback.one_gpu.device import RELEASES as ON_ONE_GPU
 from vllm_eplb_plugin.loopback.refusals import LoopbackError
 from vllm_eplb_plugin.overrides.binding import bind
-from vllm_eplb_plugin.overrides.override import Override, is_among
+from vllm_eplb_plugin.overrides.override import Override, is_among, select
 
 
 class _PlatformAllowedEplb:
@@ -53,6 +54,8 @@ def create_loopback_config(arguments: Any, create: Callable[[], Any]) -> Any:
         bind([ALLOW_EPLB, FORK_COORDINATOR])
         use_async = arguments.eplb_config.use_async
         cpu.prepare_arguments(arguments)
+        if may_fork():
+            bind(select(FORK_RANKS, installed_support().release))
         config = create()
         cpu.prepare_config(config, use_async)
     elif current_platform.is_cuda():

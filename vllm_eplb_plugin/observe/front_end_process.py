@@ -48,15 +48,20 @@ def has_ended(told: str) -> bool:
 
 
 def started_by(told: str) -> list[str]:
-    """Find the children of a front end that lives: those that it forked inherit no variable that
-    could be read from outside, as vLLM's coordinator.
+    """Find the children of a front end that lives, and theirs: those that it forked inherit no
+    variable that could be read from outside, as vLLM's coordinator, and loopback's ranks.
 
     Returns:
         What `end_server` needs to know of them.
     """
-    parent = told.partition(" ")[0]
-    processes = (int(one.name) for one in Path("/proc").iterdir() if one.name.isdigit())
-    return [one for pid in processes if (one := _identity(pid)) and _parent(pid) == parent]
+    processes = [int(one.name) for one in Path("/proc").iterdir() if one.name.isdigit()]
+    parents = {pid: _parent(pid) for pid in processes}
+    found: list[int] = []
+    generation = [pid for pid in processes if str(parents[pid]) == told.partition(" ")[0]]
+    while generation:
+        found += generation
+        generation = [pid for pid in processes if parents[pid] in generation]
+    return [one for pid in found if (one := _identity(pid))]
 
 
 def end_server(told: str, started: Iterable[str] = ()) -> None:
@@ -97,10 +102,10 @@ def _identity(pid: int) -> str | None:
     return None
 
 
-def _parent(pid: int) -> str:
+def _parent(pid: int) -> int | None:
     with contextlib.suppress(OSError, IndexError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
-    return ""
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return None
 
 
 def _others(told: str, started: Collection[str]) -> Iterator[int]:

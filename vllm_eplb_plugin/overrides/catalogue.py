@@ -82,6 +82,7 @@ _WHERE = {
     "loopback": ("front_end.loopback_config:ALLOW_EPLB", "loopback.cpu.device:OVERRIDES"),
     "loopback_serving": (
         "loopback.coordinator:FORK_COORDINATOR",
+        "loopback.cpu.forked_ranks:FORK_RANKS",
         "loopback.cpu.model_runner:OVERRIDES",
         "loopback.cpu.v018:OVERRIDES",
         "loopback.cpu.v032:OVERRIDES",
