@@ -15,6 +15,7 @@ context = fork_instead(lambda: None)()  # type: ignore[arg-type, return-value]
 
 def _what_is_left(listener: socket.socket, other: socket.socket, answer: int) -> None:
     try:
+        listener.settimeout(1)
         listener.accept()
     except OSError as error:
         other.sendall(errno.errorcode[error.errno or 0].encode())
@@ -34,8 +35,12 @@ def test_a_fork_lets_go_of_the_port_and_keeps_all_else() -> None:
     socket.create_connection(listener.getsockname()).close()
 
 
-def test_a_port_is_free_while_a_fork_lives() -> None:
-    listener = socket.create_server(("127.0.0.1", 0))
+@pytest.mark.parametrize("listens_before", [True, False])
+def test_a_port_is_free_while_a_fork_lives(listens_before: bool) -> None:
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    if listens_before:
+        listener.listen()
     reader, writer = os.pipe()
     ready, said = os.pipe()
 
@@ -47,6 +52,7 @@ def test_a_port_is_free_while_a_fork_lives() -> None:
     process.start()
     assert os.read(ready, 10) == b"here"
     address = listener.getsockname()
+    listener.listen()
     listener.close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)

@@ -26,12 +26,22 @@ class _Context(multiprocessing.context.ForkContext):
 
 def _listeners() -> Iterator[int]:
     for name in [entry.name for entry in Path("/proc/self/fd").iterdir()]:
-        with contextlib.suppress(OSError):  # it is no socket, or was that of this loop
-            one = socket.socket(fileno=os.dup(int(name)))
-            with one:
-                listens = one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-                if listens and one.family in (socket.AF_INET, socket.AF_INET6):
-                    yield int(name)
+        # It may be no socket, or was that of this loop.
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as one:
+            if _waits_for_connections(one):
+                yield int(name)
+
+
+def _waits_for_connections(one: socket.socket) -> bool:
+    """Whether it does, or will: vLLM's front end binds its port before it starts ranks, and listens
+    only when they are ready."""
+    if one.family not in (socket.AF_INET, socket.AF_INET6) or one.type != socket.SOCK_STREAM:
+        return False
+    try:
+        one.getpeername()
+    except OSError:
+        return bool(one.getsockname()[1])
+    return False
 
 
 def fork_instead(
