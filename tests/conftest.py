@@ -23,6 +23,20 @@ _ENVIRONMENT = (
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let tests of vLLM's releases run on all of them."""
+    parser.addoption(
+        "--every-release",
+        action="store_true",
+        help="run every test of tests/releases on every release, not on one of each kind",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the mark of tests that run on every release always."""
+    config.addinivalue_line("markers", "every_release: also without --every-release")
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Nothing depends on the user's terminal, settings or home, which may not be there."""
     for name in _ENVIRONMENT:

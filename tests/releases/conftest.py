@@ -1,15 +1,73 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ranks of the installed vLLM, and of every release in the table, one after another."""
+"""Ranks of the installed vLLM, and of releases in the table: of every one, or one of each kind."""
 
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.releases.ranks import ROOT, Ranks
 from vllm_eplb_plugin.releases import RELEASES, Release
+
+OLDEST_MIDDLE_NEWEST = ("0.18.0", "0.26.0", "0.33.0")
+OF_EACH_HANDSHAKE = ("0.18.0", "0.19.1", "0.22.1", "0.26.0", "0.33.0")
+"""One for each way in which vLLM's async worker and the thread that runs the model take turns."""
+
+RanksOf = Callable[[Release], Ranks]
+
+_KEPT = 2
+"""Releases that stay imported: tests of a release follow each other, and some need another."""
+
+
+def releases(*versions: str) -> list[Release]:
+    """The releases of these names, as in the table."""
+    return [release for release in RELEASES if release.version in versions]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what runs on one release of each kind only."""
+    if config.getoption("--every-release"):
+        return
+    left_out = [item for item in items if _is_of_another_release(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
+
+
+def _is_of_another_release(item: pytest.Item) -> bool:
+    if not isinstance(item, pytest.Function) or item.get_closest_marker("every_release"):
+        return False
+    release = item.callspec.params.get("release") if hasattr(item, "callspec") else None
+    return isinstance(release, Release) and release.version not in OF_EACH_HANDSHAKE
+
+
+@pytest.fixture(scope="session")
+def ranks_of(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RanksOf]:
+    """Ranks of a release, imported once from its own sources for all tests that follow."""
+    kept: dict[Release, Ranks] = {}
+    capture = request.config.pluginmanager.get_plugin("capturemanager")
+    folder = tmp_path_factory.mktemp("ranks")
+
+    def stop(release: Release) -> None:
+        ranks = kept.pop(release)
+        ranks.stop()
+        seconds = time.monotonic() - ranks.started
+        with capture.global_and_fixture_disabled():
+            print(f" vLLM {release.version}: {ranks.jobs} jobs in {seconds:.0f} s")
+
+    def ranks_of(release: Release) -> Ranks:
+        if release not in kept:
+            while len(kept) >= _KEPT:
+                stop(next(iter(kept)))
+            kept[release] = Ranks(folder / f"{release.version}.log", fetch(release))
+        return kept[release]
+
+    yield ranks_of
+    for release in list(kept):
+        stop(release)
 
 
 @pytest.fixture(scope="module")
@@ -20,49 +78,34 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
     ranks.stop()
 
 
-@pytest.fixture(scope="module", params=RELEASES, ids=lambda release: release.version)
+@pytest.fixture(scope="session", params=RELEASES, ids=lambda release: release.version)
 def release(request: pytest.FixtureRequest) -> Release:
-    """Every supported release."""
+    """Every supported release, or one of each kind."""
     found: Release = request.param
     return found
 
 
-@pytest.fixture(scope="module")
-def ranks(
-    release: Release, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Ranks]:
-    """Ranks of that release, from its own sources."""
-    started = time.monotonic()
-    ranks = Ranks(tmp_path_factory.mktemp("ranks") / f"{release.version}.log", fetch(release))
-    yield ranks
-    ranks.stop()
-    seconds = time.monotonic() - started
-    with request.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
-        print(f" vLLM {release.version}: {ranks.jobs} jobs in {seconds:.0f} s")
+@pytest.fixture
+def ranks(release: Release, ranks_of: RanksOf) -> Ranks:
+    """Ranks of that release."""
+    return ranks_of(release)
 
 
-_MIDDLE = next(release for release in RELEASES if release.version == "0.26.0")
-OLDEST_MIDDLE_NEWEST = (RELEASES[0], _MIDDLE, RELEASES[-1])
-
-
-@pytest.fixture(scope="session", params=OLDEST_MIDDLE_NEWEST, ids=lambda release: release.version)
+@pytest.fixture(
+    scope="session",
+    params=releases(*OLDEST_MIDDLE_NEWEST),
+    ids=lambda release: release.version,
+)
 def some_release(request: pytest.FixtureRequest) -> Release:
     """The oldest supported release, one in the middle and the newest."""
     found: Release = request.param
     return found
 
 
-@pytest.fixture(scope="session")
-def some_ranks(some_release: Release, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
+@pytest.fixture
+def some_ranks(some_release: Release, ranks_of: RanksOf) -> Ranks:
     """Ranks of that release."""
-    yield from ranks_of(some_release, tmp_path_factory)
-
-
-def ranks_of(release: Release, folders: pytest.TempPathFactory) -> Iterator[Ranks]:
-    """Ranks of a release, for a fixture, which ends them."""
-    ranks = Ranks(folders.mktemp("ranks") / f"{release.version}.log", fetch(release))
-    yield ranks
-    ranks.stop()
+    return ranks_of(some_release)
 
 
 def fetch(release: Release) -> Path:

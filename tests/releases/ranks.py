@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class Ranks:
             source: Folder with the package ``vllm``; None: the one that is installed.
         """
         self.log = log
+        self.started = time.monotonic()
         environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "VLLM_HOST_IP": "127.0.0.1"}
         if source is not None:
             environment["PYTHONPATH"] = str(source)

@@ -11,29 +11,21 @@ from vllm.lora.request import LoRARequest
 from vllm.v1.engine.input_processor import InputProcessor
 
 from tests.builders.adapters import ATTENTION, EXPERT, write_adapter
-from tests.releases.conftest import ranks_of
+from tests.releases.conftest import RanksOf, releases
 from tests.releases.ranks import Ranks
 from vllm_eplb_plugin.adapter_files import ExpertAdapterError
 from vllm_eplb_plugin.front_end.engine_config import _guard_adapters
 from vllm_eplb_plugin.overrides.binding import unbind
 from vllm_eplb_plugin.overrides.catalogue import places
-from vllm_eplb_plugin.releases import RELEASES, Release
-
-
-@pytest.fixture(scope="module")
-def oldest_with_lora(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
-    """Ranks of the first release that serves LoRA on experts with expert parallelism."""
-    release = next(release for release in RELEASES if release.version == "0.21.0")
-    yield from ranks_of(release, tmp_path_factory)
+from vllm_eplb_plugin.releases import Release
 
 
 @pytest.fixture
-def lora_ranks(some_release: Release, some_ranks: Ranks, request: pytest.FixtureRequest) -> Ranks:
+def lora_ranks(some_release: Release, ranks_of: RanksOf) -> Ranks:
     """Ranks of the oldest release with LoRA on experts, one in the middle and the newest."""
     if some_release.version.startswith("0.18."):  # asserts that there is no expert parallelism
-        oldest: Ranks = request.getfixturevalue("oldest_with_lora")
-        return oldest
-    return some_ranks
+        [some_release] = releases("0.21.0")
+    return ranks_of(some_release)
 
 
 Load = Callable[..., list[object]]

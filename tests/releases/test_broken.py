@@ -4,18 +4,16 @@
 One release of each hand-shake between the async worker and the thread that runs the model.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.releases.broken_ranks import PROMISES, STRUCK_IN, Broken, assert_promise_is_kept
-from tests.releases.conftest import ranks_of
+from tests.releases.conftest import OF_EACH_HANDSHAKE, RanksOf, releases
 from tests.releases.ranks import Ranks
 from vllm_eplb_plugin.observe.events import LayerCommitted, Placement
-from vllm_eplb_plugin.releases import RELEASES, Release
+from vllm_eplb_plugin.releases import Release
 
-_HANDSHAKES = ("0.19.1", "0.22.1", "0.26.0", "0.33.0")
 OF_THE_WORKER = {"worker_raises", "worker_hangs", "worker_slow"}
 CASES = [
     pytest.param(fault, use_async, id=f"{fault}-{'async' if use_async else 'sync'}")
@@ -27,7 +25,7 @@ CASES = [
 
 @pytest.fixture(
     scope="module",
-    params=[release for release in RELEASES if release.version in _HANDSHAKES],
+    params=releases(*OF_EACH_HANDSHAKE[1:]),
     ids=lambda release: release.version,
 )
 def handshake(request: pytest.FixtureRequest) -> Release:
@@ -35,9 +33,9 @@ def handshake(request: pytest.FixtureRequest) -> Release:
     return found
 
 
-@pytest.fixture(scope="module")
-def ranks(handshake: Release, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
-    yield from ranks_of(handshake, tmp_path_factory)
+@pytest.fixture
+def ranks(handshake: Release, ranks_of: RanksOf) -> Ranks:
+    return ranks_of(handshake)
 
 
 @pytest.mark.parametrize(("fault", "use_async"), CASES)

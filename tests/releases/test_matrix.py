@@ -36,6 +36,7 @@ def assert_placed_as_by_stock(reports: Reports, stock: Reports, release: Release
     assert report["l2p"] == expected["l2p"]
 
 
+@pytest.mark.every_release
 def test_every_override_fits(release: Release, ranks: Ranks) -> None:
     assert ranks.examined["release"] == release.version
     assert ranks.examined["mismatches"] == []
@@ -48,6 +49,7 @@ def test_every_override_fits(release: Release, ranks: Ranks) -> None:
     assert overrides["loopback_cuda"] == 1 + (2 if on_one_gpu else 0)
 
 
+@pytest.mark.every_release
 @pytest.mark.parametrize("use_async", [False, True], ids=["sync", "async"])
 @pytest.mark.parametrize(
     "job", [{"models": 2}, {"redundant": 0}], ids=["target and drafter", "none redundant"]
@@ -100,6 +102,7 @@ def test_elastic_ep_gives_experts_to_a_rank_and_takes_them_back(
     assert all(-1 not in layer for layer in reports[0]["placements"][0][0])
 
 
+@pytest.mark.every_release
 @pytest.mark.parametrize("use_async", [False, True], ids=["sync", "async"])
 def test_model_runner_v2_s_controller_gets_the_same(
     use_async: bool, release: Release, ranks: Ranks

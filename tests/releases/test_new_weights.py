@@ -132,6 +132,7 @@ def read_events(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "rank0.jsonl").open()]
 
 
+@pytest.mark.every_release
 def test_every_runner_that_reloads_weights_puts_experts_back_first(release: Release) -> None:
     overridden = {one.module: one for one in select(OVERRIDES, release.version)}
     for module in ("vllm.v1.worker.gpu_model_runner", "vllm.v1.worker.gpu.model_runner"):

@@ -1,29 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pipeline parallelism: every stage balances its own experts, and needs not have any."""
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.releases.conftest import ranks_of
+from tests.releases.conftest import RanksOf, releases
 from tests.releases.ranks import RankFailure, Ranks, assert_nothing_wrong
-from vllm_eplb_plugin.releases import RELEASES, Release
-
-
-@pytest.fixture(scope="module")
-def oldest_with_v2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
-    """Ranks of the first release whose model runner V2 knows EPLB."""
-    release = next(release for release in RELEASES if release.version == "0.19.0")
-    yield from ranks_of(release, tmp_path_factory)
+from vllm_eplb_plugin.releases import Release
 
 
 @pytest.fixture
-def v2_ranks(some_release: Release, some_ranks: Ranks, request: pytest.FixtureRequest) -> Ranks:
+def v2_ranks(some_release: Release, ranks_of: RanksOf) -> Ranks:
     """Ranks of the oldest release with EPLB in model runner V2, one in the middle, the newest."""
     if some_release.version.startswith("0.18."):
-        oldest: Ranks = request.getfixturevalue("oldest_with_v2")
-        return oldest
-    return some_ranks
+        [some_release] = releases("0.19.0")
+    return ranks_of(some_release)
 
 
 SERVING = {"scenario": "stage_steps", "rearrangements": 3, "steps": 60}

@@ -1,26 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """A layer that does not change costs nothing, on two gloo ranks of releases of each kind."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.releases.conftest import OLDEST_MIDDLE_NEWEST, ranks_of
+from tests.releases.conftest import OLDEST_MIDDLE_NEWEST, RanksOf, releases
 from tests.releases.ranks import Ranks, Reports, assert_nothing_wrong
 from tests.releases.test_two_ranks import read_kind
-from vllm_eplb_plugin.releases import RELEASES, Release
+from vllm_eplb_plugin.releases import Release
 
 LAYERS = 6
 CHANGES = [[2], [], [0, 3], [LAYERS - 1], [1, 2, LAYERS - 1], [0], list(range(LAYERS))]
 """For each of the rearrangements; each begins with what the one before it left."""
 
-_KINDS = {"0.19.1", "0.20.0", "0.23.0", "0.24.0", "0.31.0", "0.32.0"}
+_KINDS = ("0.19.1", "0.20.0", "0.23.0", "0.24.0", "0.31.0", "0.32.0")
 """The first of each loop of vLLM's async worker, beside `OLDEST_MIDDLE_NEWEST`."""
-_OF_EACH_KIND = [
-    release for release in RELEASES if release in OLDEST_MIDDLE_NEWEST or release.version in _KINDS
-]
+_OF_EACH_KIND = releases(*OLDEST_MIDDLE_NEWEST, *_KINDS)
 
 
 @pytest.fixture(scope="module", params=_OF_EACH_KIND, ids=lambda release: release.version)
@@ -29,9 +26,9 @@ def kind(request: pytest.FixtureRequest) -> Release:
     return found
 
 
-@pytest.fixture(scope="module")
-def ranks(kind: Release, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
-    yield from ranks_of(kind, tmp_path_factory)
+@pytest.fixture
+def ranks(kind: Release, ranks_of: RanksOf) -> Ranks:
+    return ranks_of(kind)
 
 
 def rearrange(ranks: Ranks, use_async: bool, **arguments: Any) -> Reports:

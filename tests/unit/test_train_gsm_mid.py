@@ -121,6 +121,13 @@ def test_a_copy_that_misses_an_accuracy_is_refused_and_not_written(
     assert (copied / "model" / "model.safetensors").exists()
 
 
+def test_a_whole_training_has_to_reach_what_the_first_did(script: ModuleType) -> None:
+    whole, shorter = script.MidOptions(seed=3), script.MidOptions(steps=2)
+    assert script.to_reach(whole, {}) == script.REACH
+    assert script.to_reach(whole, {"code": 0.9}) == {**script.REACH, "code": 0.9}
+    assert script.to_reach(shorter, {"code": 0.9}) == {"code": 0.9}
+
+
 @pytest.mark.parametrize(
     ("reach", "told"),
     [
