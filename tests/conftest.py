@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 LONGER = (
-    "Only longer runs show accuracy, broken EPLB that is noticed, and what minutes under load do:\n"
-    "scripts/eval-cpu, scripts/eval-controls, and python -m eval stress (docs/stress.md)"
+    "Only longer runs show accuracy, broken EPLB that is noticed, what minutes under load do, and\n"
+    "each test of vLLM's releases on every one: scripts/eval-cpu, scripts/eval-controls,\n"
+    "python -m eval stress (docs/stress.md), and scripts/test --every-release"
 )
 
 # Terminals and their colours, as rich and typer read them; the plugin's switch; a user's caches.

@@ -21,8 +21,10 @@ from vllm.distributed.eplb.eplb_state import EplbState
 from vllm.engine.arg_utils import EngineArgs
 
 import vllm_eplb_plugin
+from tests.builders.forked import run_forked
 from tests.releases.conftest import fetch
 from vllm_eplb_plugin.activation import deactivate
+from vllm_eplb_plugin.cli.main import main
 from vllm_eplb_plugin.compatibility import support_for
 from vllm_eplb_plugin.front_end import engine_config
 from vllm_eplb_plugin.overrides.binding import OverrideError, UnbindError, bind, unbind
@@ -45,8 +47,24 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def doctor(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What `vllm-eplb doctor` says where vLLM has been imported."""
+
+    def command() -> None:
+        support_for.cache_clear()
+        sys.argv = ["vllm-eplb", "doctor", *options]
+        main()
+
+    return run_forked(command, **environment)
+
+
+def forked(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What code prints where vLLM has been imported."""
+    return run_forked(lambda: exec(code, {"__name__": "__main__"}), **environment)
+
+
+def doctor_anew(**environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "vllm_eplb_plugin.cli", "doctor", *options],
+        [sys.executable, "-m", "vllm_eplb_plugin.cli", "doctor"],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -137,7 +155,7 @@ def test_all_that_eplb_gets_when_it_starts_can_be_taken_back(
 
 
 def test_a_worker_s_settings_hold_wherever_it_makes_its_state() -> None:
-    done = python(
+    done = forked(
         REGISTER + "from types import SimpleNamespace as S\n"
         "from vllm.v1.worker.worker_base import WorkerBase\n"
         "def work(eplb, **settings):\n"
@@ -210,7 +228,7 @@ def test_turned_off_by_the_variable_nothing_is_bound_and_the_log_says_so_if_eplb
 
 
 def test_settings_of_the_variable_go_where_vllm_hands_them_to_every_worker() -> None:
-    done = python(
+    done = forked(
         REGISTER + "from vllm.engine.arg_utils import EngineArgs\n"
         "class Own:\n"
         "    def compute_hash(self): return 'own'\n"
@@ -336,7 +354,7 @@ def test_a_build_that_looks_like_a_neighbour_is_used_and_called_untested_once(
 
 
 def test_the_doctor_is_content_with_this_environment() -> None:
-    done = doctor()
+    done = doctor_anew()
     assert done.returncode == 0, done.stdout
     assert done.stdout.splitlines()[-1] == "works"
     assert "EplbState.add_model" in done.stdout
@@ -373,7 +391,7 @@ def test_processes_are_forks_in_loopback_only(loopback: bool, methods: str) -> N
         "model='eval/models/gsm-tiny', enforce_eager=True, "
         f"additional_config={{'eplb_plugin': {{'loopback': {loopback}}}}}"
     )
-    done = python(
+    done = forked(
         REGISTER + "from vllm.engine.arg_utils import EngineArgs; "
         f"EngineArgs({arguments}).create_engine_config(); "
         "from vllm.v1.engine import coordinator, utils; "
@@ -413,7 +431,7 @@ def test_the_doctor_refuses_an_unsupported_release(tmp_path: Path) -> None:
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "version.py").write_text("__version__ = '0.17.1'\n")
-    done = doctor(PYTHONPATH=str(tmp_path))
+    done = doctor_anew(PYTHONPATH=str(tmp_path))
     assert done.returncode == 2
     assert "vLLM 0.17.1 is not supported" in done.stdout
 
