@@ -5,11 +5,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from tests.builders.imported import Imported
 
 REPOSITORY = Path(__file__).parents[2]
 FAKE_VLLM = Path(__file__).parent / "fake_vllm.py"
@@ -85,8 +88,15 @@ def small_config(**changes: Any) -> dict[str, Any]:
 class Harness:
     """``python -m eval`` in a folder of its own, with the stand-in for vLLM."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, imported: Imported | None = None) -> None:
+        """Lay out what a run needs.
+
+        Args:
+            folder: Where.
+            imported: Of which runs that are waited for are forks; None: none is.
+        """
         self.folder = folder
+        self.imported = imported
         self.executable = folder / "vllm"
         self.executable.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE_VLLM} "$@"\n')
         self.executable.chmod(0o755)
@@ -114,9 +124,7 @@ class Harness:
         **behaviour: Any,
     ) -> "subprocess.Popen[str]":
         """Start ``python -m eval``; ``behaviour`` is that of the stand-in."""
-        values = config or small_config()
-        values["serve"] = {"executable": str(self.executable), **values["serve"]}
-        (self.folder / "config.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+        self._write(config)
         return subprocess.Popen(
             [sys.executable, "-m", "eval", command, "config.yaml", *arguments],
             cwd=self.folder,
@@ -126,15 +134,32 @@ class Harness:
             text=True,
         )
 
+    def _write(self, config: dict[str, Any] | None) -> None:
+        values = config or small_config()
+        values["serve"] = {"executable": str(self.executable), **values["serve"]}
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+
     def run(
-        self, *arguments: str, config: dict[str, Any] | None = None, **settings: Any
+        self,
+        *arguments: str,
+        config: dict[str, Any] | None = None,
+        command: str = "run",
+        **behaviour: Any,
     ) -> "subprocess.CompletedProcess[str]":
-        process = self.start(*arguments, config=config, **settings)
+        """Run ``python -m eval`` to its end."""
+        if self.imported is not None:
+            self._write(config)
+            environment = {**self.environment, "FAKE_VLLM": json.dumps(behaviour)}
+            arguments = (command, "config.yaml", *arguments)
+            return self.imported.run(*arguments, folder=self.folder, environment=environment)
+        process = self.start(*arguments, config=config, command=command, **behaviour)
         output, errors = process.communicate(timeout=300)
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
     def evaluate(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """``python -m eval`` with another command than run."""
+        if self.imported is not None:
+            return self.imported.run(*arguments, folder=self.folder, environment=self.environment)
         return subprocess.run(
             [sys.executable, "-m", "eval", *arguments],
             cwd=self.folder,
@@ -169,6 +194,26 @@ def alive(process: int) -> bool:
 @pytest.fixture
 def harness(tmp_path: Path) -> Harness:
     return Harness(tmp_path)
+
+
+_IMPORTED_BY_A_RUN = (
+    *("eval.commands.accuracy", "eval.judging.controls", "eval.judging.kept", "eval.report.files"),
+    *("eval.report.junit", "eval.report.terminal", "lm_eval.evaluator", "torch", "transformers"),
+)
+
+
+@pytest.fixture(scope="session")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Imported]:
+    """The harness, imported once."""
+    imported = Imported(tmp_path_factory.mktemp("imported"), "eval", _IMPORTED_BY_A_RUN)
+    yield imported
+    imported.stop()
+
+
+@pytest.fixture
+def forked_harness(tmp_path: Path, imported: Imported) -> Harness:
+    """One whose runs are quicker, and come to their end by themselves."""
+    return Harness(tmp_path, imported)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What starts processes of the harness."""
 
-from tests.builders.harness import harness, tiny_llama
+from tests.builders.harness import forked_harness, harness, imported, tiny_llama
 
-__all__ = ["harness", "tiny_llama"]
+__all__ = ["forked_harness", "harness", "imported", "tiny_llama"]

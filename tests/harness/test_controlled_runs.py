@@ -7,6 +7,13 @@ import pytest
 
 from tests.builders.harness import Harness, small_config
 
+
+@pytest.fixture
+def harness(forked_harness: Harness) -> Harness:
+    """Its runs come to their end by themselves."""
+    return forked_harness
+
+
 LOOPBACK = {"loopback": True, "check_weights": True}
 CONTROL = "control-weights_not_moved"
 FAULTY: dict[str, Any] = {

@@ -14,6 +14,12 @@ import pytest
 from tests.builders.harness import Harness
 
 
+@pytest.fixture
+def harness(forked_harness: Harness) -> Harness:
+    """Its runs come to their end by themselves."""
+    return forked_harness
+
+
 def could_not_run(harness: Harness, ended: "subprocess.CompletedProcess[str]") -> str:
     """The reason, which is the same in all that a run leaves."""
     assert ended.returncode == 2, ended.stdout + ended.stderr
@@ -61,6 +67,7 @@ def test_a_cut_line_of_questions_is_told_before_anything_starts(harness: Harness
 
 
 def test_no_cache_of_datasets_is_needed_for_questions_in_files(harness: Harness) -> None:
+    harness.imported = None  # it counts when it is imported
     harness.environment["HF_DATASETS_CACHE"] = "/dev/null/cache"
     ended = harness.run("--only", "sync")
 

@@ -14,6 +14,12 @@ import pytest
 from tests.builders.harness import Harness, gsm8k_task, small_config
 
 
+@pytest.fixture
+def harness(forked_harness: Harness) -> Harness:
+    """Its runs come to their end by themselves."""
+    return forked_harness
+
+
 def test_equal_answers_with_all_evidence_are_the_same(harness: Harness) -> None:
     ended = harness.run()
 
