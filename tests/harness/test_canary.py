@@ -25,14 +25,14 @@ TELLING = {"tells_all": True}
 
 
 @pytest.fixture
-def secretive(harness: Harness) -> Harness:
+def secretive(forked_harness: Harness) -> Harness:
     """With secrets in its environment."""
-    harness.environment |= {
+    forked_harness.environment |= {
         "OPENAI_API_KEY": CANARY,
         "HF_TOKEN": CANARY,
         "https_proxy": f"http://me:{PROXY}@127.0.0.1:9",
     }
-    return harness
+    return forked_harness
 
 
 def config(**changes: Any) -> dict[str, Any]:

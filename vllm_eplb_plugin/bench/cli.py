@@ -36,8 +36,8 @@ def commit(
     """Make a placement visible: one layer, and a whole map."""
 
     def prepare() -> Callable[[Shape], list[Row]]:
-        require_vllm("vllm.distributed.eplb.eplb_state")
         require_device(device)
+        require_vllm("vllm.distributed.eplb.eplb_state")
         import torch
 
         from vllm_eplb_plugin.bench.commit import bench_commit
@@ -58,8 +58,8 @@ def step(
     """Go through a step in which nothing is rearranged: what every token waits for."""
 
     def prepare() -> Callable[[Shape], list[Row]]:
-        require_vllm("vllm.distributed.eplb.eplb_state")
         require_device(device)
+        require_vllm("vllm.distributed.eplb.eplb_state")
         import torch
 
         from vllm_eplb_plugin.bench.step import bench_step

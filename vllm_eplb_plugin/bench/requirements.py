@@ -41,15 +41,17 @@ def require_compiled_policy() -> None:
 
 
 def require_device(name: str) -> None:
-    """Require a CPU or a CUDA device that torch has.
+    """Require a CPU or a CUDA device that torch has; vLLM, which brings torch, may be missing.
 
     Raises:
         BenchError: It has not.
     """
-    import torch
-
     if name.partition(":")[0] not in ("cpu", "cuda"):
         raise BenchError(f"--device {name}: EPLB runs on cpu or cuda")
+    if import_problem("torch"):
+        return
+    import torch
+
     try:
         torch.empty(0, device=name)
     except Exception as error:  # by device and build of torch: RuntimeError, AssertionError, ...

@@ -71,9 +71,9 @@ def transfer(
         shapes = [parse_expert_sizes(name) for name in shape] if shape else list(MODELS)
         ways = _known(way or list(WAYS))
         require_files(json, plot)
+        require_device(device)
         require_vllm("vllm.version")
         vllm = _require_release()
-        require_device(device)
         task = Task(
             ranks=ranks,
             device=device,
