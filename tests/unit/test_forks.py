@@ -4,6 +4,7 @@
 import errno
 import os
 import socket
+from multiprocessing import resource_tracker
 
 import pytest
 
@@ -33,6 +34,20 @@ def test_a_fork_lets_go_of_the_port_and_keeps_all_else() -> None:
     process.join()
     assert process.exitcode == 0
     socket.create_connection(listener.getsockname()).close()
+
+
+def _tracker() -> int | None:
+    resource_tracker.ensure_running()
+    pid: int | None = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
+    return pid
+
+
+def test_one_process_removes_the_shared_memory_of_all_forks() -> None:
+    reader, writer = os.pipe()
+    process = context.Process(target=lambda: os.write(writer, str(_tracker()).encode()))
+    process.start()
+    assert os.read(reader, 20).decode() == str(_tracker())
+    process.join()
 
 
 @pytest.mark.parametrize("listens_before", [True, False])

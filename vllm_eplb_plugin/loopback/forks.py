@@ -6,6 +6,7 @@ import multiprocessing.context
 import os
 import socket
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 
@@ -50,6 +51,9 @@ def fork_instead(
     """Replace ``get_mp_context``, where vLLM asks how to start a process."""
 
     def get_mp_context() -> multiprocessing.context.BaseContext:
+        # One for all, as new interpreters get it: it removes shared memory whose users were killed,
+        # and one of a fork's own would be killed with it.
+        resource_tracker.ensure_running()
         return _Context()
 
     return get_mp_context
