@@ -2,6 +2,7 @@
 """Code and commands in a fork of this process, which has imported what takes long."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ def _run(do: Callable[[], object], environment: dict[str, str]) -> NoReturn:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
         os.environ.update(environment)
+        signal.alarm(300)  # ends what hangs
         do()
         code = 0
     except SystemExit as end:

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).parents[2]
+_SECONDS = 300
+"""After which a run that hangs is ended."""
 
 
 class Imported:
@@ -107,6 +109,7 @@ def _become(request: dict[str, Any]) -> None:
         file = os.open(name, flags)
         os.dup2(file, number)
         os.close(file)
+    signal.alarm(_SECONDS)
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
