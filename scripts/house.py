@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "overrides": "",
     "placement": "",
     "advice": "releases",
+    "combine": "overrides",
     "planning": "placement",
     "observe": "placement",
     "recording": "observe.progress placement",
@@ -48,7 +49,7 @@ MAY_IMPORT = {
 """Rooms, and modules beside them, with what of the package each may import besides itself."""
 
 MAY_IMPORT_FROM_OUTSIDE = {
-    "vllm": {"bench", "cli", "engine", "faults", "front_end", "loopback"},
+    "vllm": {"bench", "cli", "combine", "engine", "faults", "front_end", "loopback"},
     "torch.distributed": {"bench.transfer", "engine", "loopback", "planning.guard"},
 }
 """What is tied to a server, with who may import it. Pure rooms can be tested, simulated and

@@ -64,6 +64,9 @@ class Settings(BaseModel):
     check_weights: Annotated[bool, COMMON] = Field(False, strict=True)
     """After every commit, prove that each local slot holds the weights the map names, and that
     what the router reads is derived right."""
+    exact_combine: Annotated[bool, COMMON] = Field(False, strict=True)
+    """Add experts' outputs so that where experts live changes no bit, to test it (docs/exact.md);
+    also without EPLB."""
     events_dir: Annotated[Folder | None, OF_ONE_PROCESS] = None
     """Folder for one file of JSON lines a rank (docs/events.md); none: no events."""
     recording: Annotated[RecordingOptions | None, OF_ONE_PROCESS] = None

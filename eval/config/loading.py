@@ -10,7 +10,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from eval.config.schema import BASELINE, CONTROL_PREFIX, Config, Gate
+from eval.config.gate_section import Gate
+from eval.config.schema import BASELINE, CONTROL_PREFIX, Config
 from eval.config.yaml_files import parse_yaml, read_yaml
 from eval.errors import ConfigError
 from eval.secrets import SECRETS

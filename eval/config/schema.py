@@ -10,14 +10,13 @@ from pydantic import (
     AfterValidator,
     Field,
     JsonValue,
-    NonNegativeFloat,
     NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
     field_validator,
     model_validator,
 )
 
+from eval.config.gate_section import Gate
 from eval.config.section import Section
 from eval.config.serve_section import Environment, Serve
 from eval.secrets import SECRETS
@@ -44,6 +43,8 @@ class Task(Section):
     concurrency: PositiveInt = 8
     request_timeout: PositiveInt = 120
     """Seconds for one answer."""
+    logprobs: bool = False
+    """Ask for every token and its log-probability, too, which ``gate.exact`` compares."""
     scored: bool = True
     """False: the model was not made for it, so answers are compared as text only."""
 
@@ -83,42 +84,6 @@ class Arm(Section):
     """Added to that of its server alone."""
     default: bool = True
     """False: only asked where it is named, or all arms are wanted."""
-
-
-class Gate(Section):
-    """What a run has to show to pass (docs/gates.md)."""
-
-    identical: bool = False
-    """Every answer must be, character for character, that of arm ``off``."""
-    different_answers: NonNegativeInt = 0
-    """With ``identical``: so many may differ, of questions that ``off`` answers in two ways."""
-    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
-    """Share of runs without a loss that the paired test may fail, over all arms and tasks."""
-    margin_points: PositiveFloat | None = 3.0
-    """A loss of so many points must be excluded at 95 %; none: no loss has to be."""
-    noise_floor: bool = True
-    """An arm must repeat ``off``, unless answers must be identical anyway."""
-    excess_flips_points: NonNegativeFloat = 5.0
-    """An arm's answers may flip so much more often than those of an arm that repeats ``off``."""
-    recorded_accuracy: bool = False
-    """Every scored task is compared with the accuracy recorded for the model."""
-    rearrangements: NonNegativeInt = 1
-    """Finished while the questions were asked, in every arm with EPLB."""
-    moe_layers: NonNegativeInt = 0
-    """At least so many MoE layers, each with changed slots."""
-    experts_received: NonNegativeInt = 1
-    """By some rank from another one, where a policy of the plugin's planned: so many at least."""
-    share_of_bytes: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Such an arm receives less than one that plans as vLLM does, a rearrangement so much of it."""
-
-    @model_validator(mode="after")
-    def _different_of_identical(self) -> "Gate":
-        if self.different_answers and not self.identical:
-            raise ValueError(
-                f"different_answers {self.different_answers} belongs to identical: set identical "
-                "to true, or leave different_answers out"
-            )
-        return self
 
 
 class Controls(Section):
@@ -196,6 +161,16 @@ class Config(Section):
             raise ValueError(
                 "EPLB moves experts between ranks and there is only one: serve.options has "
                 f"data-parallel-size {data} x tensor-parallel-size {tensor}, make it 2 or more"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _tokens_are_asked_for(self) -> "Config":
+        without = next((task.name for task in self.tasks if not task.logprobs), None)
+        if self.gate.exact and without is not None:
+            raise ValueError(
+                f"gate.exact compares tokens, which task {without} does not ask for: set its "
+                "logprobs to true"
             )
         return self
 

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from eval.config.schema import Gate
+from eval.config.gate_section import Gate
 from eval.judging.arms import ArmToJudge, outcome, plural
 from eval.judging.check_rules import maps, weights
 from eval.judging.command_line import eplb_options

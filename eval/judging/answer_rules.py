@@ -4,7 +4,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from eval.config.schema import Gate, Task
+from eval.config.gate_section import Gate
+from eval.config.schema import Task
 from eval.judging.arms import ArmToJudge, outcome, plural
 from eval.judging.comparison import Accuracy, PairedAnswers, accuracy, compare
 from eval.judging.power import Model, PairedTest, detectable_loss
@@ -18,7 +19,7 @@ from eval.judging.statistics import (
     smallest_loss,
     smallest_share,
 )
-from eval.results.schema import OracleResult, RuleResult
+from eval.results.schema import RuleResult
 
 _POWER = 0.8
 
@@ -197,21 +198,6 @@ def recorded_accuracy(
         f"{1 - recorded.beta:g} (beta {recorded.beta:g}), as if the recorded run had had other "
         f"questions; it had the same, so with {100 * flips:.1f} % of answers flipping "
         f"alpha is {_small(paired.alpha)} and {paired.detectable:.2f} points less are detected",
-    )
-
-
-def oracle_answers(found: OracleResult | None, prompts: int) -> RuleResult:
-    """The first answers of arm ``off`` are those of greedy decoding by transformers."""
-    compared = found.prompts if found else 0
-    different = compared - found.identical if found else 0
-    return outcome(
-        "oracle_answers",
-        False if different else True if compared >= prompts else None,
-        f"{different} of {plural(compared, 'answer')} of arm off differ from greedy decoding by "
-        "transformers in float32",
-        limit=f"none of {prompts}",
-        detectable="a single different answer",
-        arm="off",
     )
 
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from eval.config.schema import CONTROL_PREFIX, Arm, Config, Gate
+from eval.config.gate_section import Gate
+from eval.config.schema import CONTROL_PREFIX, Arm, Config
 from eval.errors import GateError
 from eval.judging.arms import ArmToJudge, without_tasks
 from eval.judging.comparison import arm_results

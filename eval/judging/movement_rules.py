@@ -3,7 +3,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from eval.config.schema import Gate
+from eval.config.gate_section import Gate
 from eval.judging.arms import ArmToJudge, outcome, plural
 from eval.judging.planning import differ_in_planning_only, planned_by
 from eval.results.schema import RuleResult

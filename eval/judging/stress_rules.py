@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 
 from eval.config.faults import PROMISES, FaultName
-from eval.config.schema import Gate
+from eval.config.gate_section import Gate
 from eval.judging.activity_rules import evidence
 from eval.judging.arms import ArmToJudge, outcome
 from eval.judging.check_rules import maps, weights

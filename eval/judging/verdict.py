@@ -13,6 +13,7 @@ from eval.judging import answer_rules as accuracy
 from eval.judging import question_rules as asked_rules
 from eval.judging.answer_rules import Comparison
 from eval.judging.arms import ArmToJudge
+from eval.judging.equality_rules import exact_answers, oracle_answers
 from eval.judging.movement_rules import fewer_bytes
 from eval.judging.recorded import RecordedAccuracy
 from eval.results.schema import OracleResult, RuleResult, Verdict
@@ -42,7 +43,7 @@ def judge_run(
         results.append(asked_rules.no_eplb())
     prompts = min(config.oracle.prompts, off.run.tasks[0].questions)
     if prompts:
-        results.append(accuracy.oracle_answers(found, prompts))
+        results.append(oracle_answers(found, prompts))
     repeats = [
         repeat
         for repeat in repeats_of_off(arms)
@@ -130,6 +131,8 @@ def _answer_rules(
     alpha = alpha_of_one_comparison(config)
     if gate.identical:
         yield accuracy.identical_answers(comparison, gate.different_answers)
+    if gate.exact:
+        yield exact_answers(comparison)
     if comparison.arm.name in [repeat.name for repeat in repeats]:
         yield accuracy.noise_of_repeat(comparison, alpha)
         return

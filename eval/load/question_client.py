@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from eval.errors import EvaluationError
+from eval.results.samples import Tokens
 from eval.secrets import SECRETS
 from eval.serving.failure.refusals import STOPPED_ANSWERING, happened_with, status_in_words
 
@@ -32,9 +33,20 @@ class RequestError(EvaluationError):
         """In general, such as that the server stopped answering."""
 
 
+class _Logprobs(BaseModel):
+    tokens: list[str]
+    token_logprobs: list[float]
+
+    def as_tokens(self) -> Tokens:
+        """Each is written as ``token_id:17``."""
+        ids = [int(token.removeprefix("token_id:")) for token in self.tokens]
+        return Tokens(ids=ids, logprobs=self.token_logprobs)
+
+
 class _Choice(BaseModel):
     text: str
     finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
 
 
 class _Completion(BaseModel):
@@ -58,6 +70,7 @@ class Completions(LocalCompletionsAPI):  # type: ignore[misc]  # lm-eval has no 
         concurrency: int,
         timeout: float,
         seed: int,
+        logprobs: bool = False,
     ) -> None:
         """Prepare, without asking.
 
@@ -68,6 +81,7 @@ class Completions(LocalCompletionsAPI):  # type: ignore[misc]  # lm-eval has no 
             concurrency: Questions at the same time.
             timeout: Seconds for one answer.
             seed: Of every request.
+            logprobs: Ask for every token of an answer and its log-probability, too.
         """
         # Without a tokenizer backend the prompts go as text and the server adds what its own
         # tokenizer adds; lm-eval's default would ask the server for one, or load one itself.
@@ -75,6 +89,10 @@ class Completions(LocalCompletionsAPI):  # type: ignore[misc]  # lm-eval has no 
         self._headers = dict(headers)
         self._at_once = concurrency
         self._seconds = timeout
+        # None beside the one that was chosen.
+        self._asked_too = {"logprobs": 0, "return_tokens_as_token_ids": True} if logprobs else {}
+        self.tokens: dict[int, Tokens] = {}
+        """Of each question (``doc_id``), where they are asked for."""
         self.started = 0.0
         self.finished = 0.0
 
@@ -109,6 +127,7 @@ class Completions(LocalCompletionsAPI):  # type: ignore[misc]  # lm-eval has no 
         payload = self._create_payload(
             prompt, generate=True, gen_kwargs=copy.deepcopy(settings), seed=self._seed
         )
+        payload.update(self._asked_too)
         question = f"question {instance.doc_id}"
         try:
             status, body = await asyncio.wait_for(
@@ -124,7 +143,10 @@ class Completions(LocalCompletionsAPI):  # type: ignore[misc]  # lm-eval has no 
             raise RequestError(
                 STOPPED_ANSWERING, f"{question}: the request failed ({text})"
             ) from error
-        return _text_of(question, status, body)
+        choice = _choice_of(question, status, body)
+        if self._asked_too:
+            self.tokens[instance.doc_id] = _tokens_of(question, choice)
+        return choice.text
 
 
 async def _until_done_or_failed(asking: Sequence[Any]) -> None:
@@ -148,7 +170,7 @@ async def _post(client: httpx.AsyncClient, url: str, payload: Any) -> tuple[int,
         return response.status_code, bytes(body)
 
 
-def _text_of(question: str, status: int, body: bytes) -> str:
+def _choice_of(question: str, status: int, body: bytes) -> _Choice:
     """The answer in what a server sent.
 
     Raises:
@@ -178,7 +200,17 @@ def _text_of(question: str, status: int, body: bytes) -> str:
         raise RequestError(
             _UNREADABLE, f"{question}: the answer has a secret in it, it is not kept"
         )
-    return choice.text
+    return choice
+
+
+def _tokens_of(question: str, choice: _Choice) -> Tokens:
+    try:
+        if choice.logprobs is not None:
+            return choice.logprobs.as_tokens()
+        problem = "no logprobs"
+    except ValueError as error:
+        problem = str(error)
+    raise RequestError(_UNREADABLE, f"{question}: {problem}, and tasks.logprobs asks for them")
 
 
 def _beginning(body: bytes) -> str:

@@ -19,7 +19,7 @@ from eval.load.lm_eval_tasks import task_definition, task_manager
 from eval.load.question_client import Completions, RequestError
 from eval.preflight.hub import first_line
 from eval.preflight.question_files import Files
-from eval.results.samples import Sample
+from eval.results.samples import Sample, Tokens
 from eval.results.schema import TaskRun
 from eval.results.surroundings import Seeds
 from eval.secrets import SECRETS
@@ -64,7 +64,13 @@ def ask(
         DatasetError: The questions cannot be read.
     """
     completions = Completions(
-        name, url, headers, task.concurrency, task.request_timeout, SEEDS.request
+        name,
+        url,
+        headers,
+        task.concurrency,
+        task.request_timeout,
+        SEEDS.request,
+        logprobs=task.logprobs,
     )
     manager = task_manager()
     with _log_to(log), TemporaryDirectory() as cache:
@@ -87,7 +93,7 @@ def ask(
         except RequestError as error:
             raise RequestError(error.happened, f"{task.name}, {error}") from error
     return Answers(
-        samples=_samples(task.name, output["samples"][task.name]),
+        samples=_samples(task.name, output["samples"][task.name], completions.tokens),
         summary=_summary(task, output),
         started=completions.started,
         finished=completions.finished,
@@ -142,14 +148,18 @@ def _summary(task: Task, output: Mapping[str, Any]) -> TaskRun:
     )
 
 
-def _samples(task: TaskName, rows: Sequence[Mapping[str, Any]]) -> list[Sample]:
+def _samples(
+    task: TaskName, rows: Sequence[Mapping[str, Any]], tokens: Mapping[int, Tokens]
+) -> list[Sample]:
     """lm-eval has one row for each question and filter; here a question is one sample."""
     by_filter = {
         name: sorted((row for row in rows if row["filter"] == name), key=_doc_id)
         for name in (_STRICT, _FLEXIBLE)
     }
     pairs = zip(by_filter[_STRICT], by_filter[_FLEXIBLE], strict=True)
-    return [_sample(task, strict, flexible) for strict, flexible in pairs]
+    return [
+        _sample(task, strict, flexible, tokens.get(_doc_id(strict))) for strict, flexible in pairs
+    ]
 
 
 def _doc_id(row: Mapping[str, Any]) -> int:
@@ -157,7 +167,9 @@ def _doc_id(row: Mapping[str, Any]) -> int:
     return doc_id
 
 
-def _sample(task: TaskName, strict: Mapping[str, Any], flexible: Mapping[str, Any]) -> Sample:
+def _sample(
+    task: TaskName, strict: Mapping[str, Any], flexible: Mapping[str, Any], tokens: Tokens | None
+) -> Sample:
     prompt, generation = strict["arguments"][0]
     return Sample(
         task=task,
@@ -168,6 +180,7 @@ def _sample(task: TaskName, strict: Mapping[str, Any], flexible: Mapping[str, An
         prompt=prompt,
         stop=generation["until"],
         text=strict["resps"][0][0],
+        tokens=tokens,
         target=strict["target"],
         strict_match=strict["filtered_resps"][0],
         strict_correct=bool(strict["exact_match"]),

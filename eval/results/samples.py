@@ -6,6 +6,15 @@ from pydantic import BaseModel
 from eval.config.schema import TaskName
 
 
+class Tokens(BaseModel):
+    """The tokens of an answer, as the server sampled them."""
+
+    ids: list[int]
+    """In the model's vocabulary; the one that ended the answer, too."""
+    logprobs: list[float]
+    """Natural logarithm of each one's probability, as the server computed it in float32."""
+
+
 class Sample(BaseModel):
     """One question and its answer: a line of ``samples.jsonl``."""
 
@@ -25,6 +34,8 @@ class Sample(BaseModel):
     """An answer ends before the first of these."""
     text: str
     """The answer, as the server gave it."""
+    tokens: Tokens | None = None
+    """Those of ``text``, where ``tasks.logprobs`` asks for them."""
     target: str
     """The right answer with its explanation."""
     strict_match: str

@@ -35,8 +35,8 @@ from vllm_eplb_plugin.settings import (
     turned_off_by,
 )
 
-_ON_CPU = ("loopback", "loopback_serving")
-_ON_GPU = ("loopback_cuda",)
+_ON_CPU = ("loopback", "loopback_serving", "exact_on_cpu")
+_ON_GPU = ("loopback_cuda", "exact_on_gpu")
 
 
 def examine(additional_configs: Sequence[str] = ()) -> Report:
@@ -185,8 +185,9 @@ def _examine_overrides(report: Report, overrides: Overrides) -> None:
         for override in () if moment in elsewhere else getattr(overrides, moment):
             mismatches = find_mismatches([override])
             report.overrides.append(OverrideReport(override.target, bound_when, not mismatches))
-            # A server needs loopback's only if it asks for it.
-            notes = report.hints if moment.startswith("loopback") else report.problems
+            # A server needs those of a setting only if it asks for it.
+            asked_for = moment.startswith(("loopback", "exact"))
+            notes = report.hints if asked_for else report.problems
             notes.extend(mismatches)
 
 

@@ -5,9 +5,11 @@ Bound when vLLM's module is imported, also without EPLB: nothing else is importe
 """
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
+from vllm_eplb_plugin import ENVIRONMENT_VARIABLE
 from vllm_eplb_plugin.overrides.override import Override
 
 
@@ -23,9 +25,17 @@ def _override_init(original: Callable[..., None]) -> Callable[..., None]:
 
                 # What vLLM's `collective_rpc` calls by that name (`front_end.control_routes`).
                 self.eplb_command = note
+        if _has_settings(vllm_config.additional_config):
+            from vllm_eplb_plugin.engine.exact_combine import add_exactly_if_asked
+
+            add_exactly_if_asked(vllm_config)
         original(self, vllm_config, *args, **kwargs)
 
     return __init__
+
+
+def _has_settings(additional_config: object) -> bool:
+    return bool(os.environ.get(ENVIRONMENT_VARIABLE)) or "eplb_plugin" in str(additional_config)
 
 
 OVERRIDES = (

@@ -49,8 +49,14 @@ def _override(original: Callable[..., Any]) -> Callable[..., Any]:
 
             create = functools.partial(original, self, *args, **kwargs)
             config = create_loopback_config(self, create)
-        if getattr(self, "enable_eplb", False) and off is None:
-            _tell_metrics(load_settings(additional_config), config)
+        if off is None:
+            settings = load_settings(additional_config)
+            if settings.exact_combine:
+                from vllm_eplb_plugin.front_end.exact_combine import check_exact_combine
+
+                check_exact_combine(config)
+            if getattr(self, "enable_eplb", False):
+                _tell_metrics(settings, config)
         return config
 
     return create_engine_config

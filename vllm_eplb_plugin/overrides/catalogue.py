@@ -37,6 +37,10 @@ class Overrides:
     """Also when a loopback worker is made: what serves a model with EP on a CPU."""
     loopback_cuda: tuple[Override, ...]
     """When a loopback worker on a GPU is made: what lets ranks share it."""
+    exact_on_cpu: tuple[Override, ...]
+    """When a worker on a CPU is made with the setting ``exact_combine``, also without EPLB."""
+    exact_on_gpu: tuple[Override, ...]
+    """The same on a GPU."""
 
     def for_release(self, release: str) -> "Overrides":
         """Select the overrides that one release needs."""
@@ -91,6 +95,8 @@ _WHERE = {
         "loopback.coordinator:FORK_COORDINATOR",
         "loopback.one_gpu.device:OVERRIDES",
     ),
+    "exact_on_cpu": ("combine.cpu_experts:OVERRIDES",),
+    "exact_on_gpu": ("combine.triton_experts:OVERRIDES",),
 }
 
 

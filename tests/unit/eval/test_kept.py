@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from eval.config.schema import Config, Gate
+from eval.config.gate_section import Gate
+from eval.config.schema import Config
 from eval.errors import EvaluationError
 from eval.judging.kept import judge_kept
 from tests.builders.arms import sample

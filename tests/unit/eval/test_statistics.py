@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binom, multinomial
 
-from eval.config.schema import Config, Gate
+from eval.config.gate_section import Gate
+from eval.config.schema import Config
 from eval.judging.power import (
     Model,
     PairedTest,
