@@ -79,8 +79,8 @@ def _told(differences: list[_Difference]) -> str:
         return ""
     first = differences[0]
     others = sum(difference.logprob is None for difference in differences)
-    what = "is another" if first.logprob is None else f"is {first.logprob:.2g} more or less likely"
+    what = "another" if first.logprob is None else f"off by {first.logprob:.2g} in its logarithm"
     return (
-        f": question {first.doc_id} first, whose token {first.token} {what} (logarithm); {others} "
-        "differ in a token before they do in a probability"
+        f": question {first.doc_id} first, whose token {first.token} is {what}; {others} differ in "
+        "a token before they do in a probability"
     )

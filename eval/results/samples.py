@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Questions and answers, as they are kept."""
 
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 
 from eval.config.schema import TaskName
 
@@ -13,6 +13,12 @@ class Tokens(BaseModel):
     """In the model's vocabulary; the one that ended the answer, too."""
     logprobs: list[float]
     """Natural logarithm of each one's probability, as the server computed it in float32."""
+
+    @model_validator(mode="after")
+    def _as_many_of_both(self) -> "Tokens":
+        if len(self.ids) != len(self.logprobs):
+            raise ValueError(f"{len(self.ids)} tokens and {len(self.logprobs)} probabilities")
+        return self
 
 
 class Sample(BaseModel):

@@ -181,7 +181,16 @@ class Handler(BaseHTTPRequestHandler):
             self.stream(request["max_tokens"])
             return
         text = self.server.answer(request["prompt"])
-        self.reply(json.dumps({"choices": [{"index": 0, "text": text}]}))
+        choice = {"index": 0, "text": text}
+        if request.get("logprobs") is not None:
+            choice["logprobs"] = self.logprobs(text, request["return_tokens_as_token_ids"])
+        self.reply(json.dumps({"choices": [choice]}))
+
+    def logprobs(self, text: str, as_ids: bool) -> dict[str, Any]:
+        """One token a character; a rounded one is a little less likely."""
+        rounded = self.server.behaviour.get("rounded", 0.0)
+        tokens = [f"token_id:{ord(one)}" if as_ids else one for one in text]
+        return {"tokens": tokens, "token_logprobs": [-ord(one) / 512 - rounded for one in text]}
 
     def stream(self, tokens: int) -> None:
         self.send_response(200)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from eval.load.question_client import Completions, RequestError
+from eval.results.samples import Tokens
 from tests.builders.http_server import Request, answering, response
 
 
@@ -51,6 +52,38 @@ def test_answers_are_in_the_order_of_the_questions(concurrency: int) -> None:
     if concurrency == 1:
         # As lm-eval does: what needs most memory comes first.
         assert [len(one["prompt"]) for one in sent] == [30, 24, 18, 12, 6]
+
+
+def with_logprobs(**of_tokens: object) -> bytes:
+    return completion({"text": "ab", "logprobs": {"top_logprobs": [None, None], **of_tokens}})
+
+
+def test_tokens_are_kept_with_all_the_bits_of_their_probabilities() -> None:
+    logprobs = [-0.1234567873716354, -9999.0]
+    sent = with_logprobs(tokens=["token_id:7", "token_id:0"], token_logprobs=logprobs)
+    with answering(sent) as server:
+        client = Completions("mine", server.url, {}, 1, timeout=5, seed=1, logprobs=True)
+        assert client.generate_until(instances(2), disable_tqdm=True) == ["ab", "ab"]
+
+    asked = json.loads(server.requests[0].body)
+    assert (asked["logprobs"], asked["return_tokens_as_token_ids"]) == (0, True)
+    assert client.tokens == {n: Tokens(ids=[7, 0], logprobs=logprobs) for n in (0, 1)}
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (completion({"text": "ab"}), "no logprobs, and tasks.logprobs asks for them"),
+        (with_logprobs(tokens=["a"], token_logprobs=[-1.0]), "invalid literal for int()"),
+        (with_logprobs(tokens=["token_id:7"], token_logprobs=[]), "1 tokens and 0 probabilities"),
+        (with_logprobs(tokens=["token_id:7"], token_logprobs=[None]), "token_logprobs.0: "),
+    ],
+)
+def test_an_answer_without_its_tokens_is_none(answer: bytes, said: str) -> None:
+    with answering(answer) as server, pytest.raises(RequestError) as raised:
+        client = Completions("mine", server.url, {}, 1, timeout=5, seed=1, logprobs=True)
+        client.generate_until(instances(1), disable_tqdm=True)
+    assert said in str(raised.value)
 
 
 def test_an_empty_answer_is_kept_as_it_is() -> None:

@@ -53,6 +53,21 @@ def test_equal_answers_with_all_evidence_are_the_same(harness: Harness) -> None:
     assert harness.workers_alive() == []
 
 
+@pytest.mark.parametrize(("rounded", "verdict"), [(0.0, "passed"), (2**-20, "failed")])
+def test_where_every_bit_counts_a_text_that_is_the_same_is_not_enough(
+    rounded: float, verdict: str, harness: Harness
+) -> None:
+    gate = {**small_config()["gate"], "exact": True}
+    config = small_config(tasks=[gsm8k_task(logprobs=True)], gate=gate)
+    harness.run(config=config, sync={"rounded": rounded})
+
+    result = harness.result()
+    assert result["verdict"] == verdict, result["reasons"]
+    assert [arm["tasks"][0]["identical_to_off"] for arm in result["arms"]] == [12, 12, 12]
+    found = {rule["arm"]: rule["verdict"] for rule in result["rules"] if "exact" in rule["rule"]}
+    assert found == {"sync": verdict, "async": "passed"}
+
+
 def arms_of_two_policies() -> list[dict[str, Any]]:
     off, sync, _ = small_config()["arms"]
     planning = {"plugin": {"planning": {"policy": "incremental"}}, "eplb": sync["eplb"]}

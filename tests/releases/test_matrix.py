@@ -47,6 +47,9 @@ def test_every_override_fits(release: Release, ranks: Ranks) -> None:
     on_one_gpu = not release.version.startswith(("0.18.", "0.19."))
     # That of the coordinator fits every release.
     assert overrides["loopback_cuda"] == 1 + (2 if on_one_gpu else 0)
+    exact, exact_on_cpu = (Version(release.version) >= Version(one) for one in ("0.21", "0.32"))
+    assert overrides["exact"] == overrides["exact_on_gpu"] == exact
+    assert overrides["exact_on_cpu"] == exact_on_cpu
 
 
 @pytest.mark.every_release

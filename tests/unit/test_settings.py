@@ -87,6 +87,7 @@ def test_each_setting_says_whether_ranks_have_to_have_the_same() -> None:
         "loopback": False,
         "fault": None,
         "check_weights": True,
+        "exact_combine": False,
         "fault_when": {"rank": 1, "rearrangement": 2, "seconds": 3600.0},
         "control": False,
         "planning": None,

@@ -20,6 +20,7 @@ MOMENTS = {
     "loopback": "loopback starts on a CPU",
     "loopback_serving": "loopback starts on a CPU",
     "loopback_cuda": "loopback starts on a GPU",
+    "exact": "exact_combine is asked for (also without EPLB)",
     "exact_on_cpu": "exact_combine is asked for on a CPU (also without EPLB)",
     "exact_on_gpu": "exact_combine is asked for on a GPU (also without EPLB)",
 }

@@ -4,14 +4,11 @@
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from vllm_eplb_plugin.combine.finalize import FINALIZE
 from vllm_eplb_plugin.combine.terms import keep_sum
 from vllm_eplb_plugin.overrides.override import Override
-
-_RELEASES = ">=0.32"
 
 
 def _override_cpu_fused_moe(original: Callable[..., None]) -> Callable[..., None]:
@@ -38,16 +35,13 @@ def _override_cpu_fused_moe(original: Callable[..., None]) -> Callable[..., None
     return cpu_fused_moe
 
 
-OVERRIDES = (
-    replace(FINALIZE, releases=_RELEASES),
-    Override(
-        target="vllm.model_executor.layers.fused_moe.experts.cpu_moe:cpu_fused_moe",
-        signature="(out, input, w13, w2, w13_bias, w2_bias, topk_weights, topk_ids, act, isa, "
-        "skip_weighted=False)",
-        kind="replace",
-        replace=_override_cpu_fused_moe,
-        fixes="A rank's sum over its experts is rounded to the model's dtype.",
-        delete_when=FINALIZE.delete_when,
-        releases=_RELEASES,
-    ),
+CPU_FUSED_MOE = Override(
+    target="vllm.model_executor.layers.fused_moe.experts.cpu_moe:cpu_fused_moe",
+    signature="(out, input, w13, w2, w13_bias, w2_bias, topk_weights, topk_ids, act, isa, "
+    "skip_weighted=False)",
+    kind="replace",
+    replace=_override_cpu_fused_moe,
+    fixes="A rank's sum over its experts is rounded to the model's dtype.",
+    delete_when=FINALIZE.delete_when,
+    releases=">=0.32",
 )

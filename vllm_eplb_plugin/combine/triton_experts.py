@@ -32,8 +32,7 @@ def _override_moe_sum(_: Callable[..., None]) -> Callable[..., None]:
     return moe_sum
 
 
-OVERRIDES = (
-    FINALIZE,
+MOE_SUM = (
     Override(
         target=_TARGET,
         signature="(self, input, output)",

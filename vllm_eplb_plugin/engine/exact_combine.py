@@ -22,5 +22,5 @@ def add_exactly_if_asked(vllm_config: Any) -> None:
     settings = load_settings(vllm_config.additional_config)
     if not (settings.enabled and settings.exact_combine):
         return
-    on_cpu = vllm_config.device_config.device_type == "cpu"
-    bind(overrides_at(installed_support().release, "exact_on_cpu" if on_cpu else "exact_on_gpu"))
+    device = "cpu" if vllm_config.device_config.device_type == "cpu" else "gpu"
+    bind(overrides_at(installed_support().release, "exact", f"exact_on_{device}"))

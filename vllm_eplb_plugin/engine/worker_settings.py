@@ -25,17 +25,13 @@ def _override_init(original: Callable[..., None]) -> Callable[..., None]:
 
                 # What vLLM's `collective_rpc` calls by that name (`front_end.control_routes`).
                 self.eplb_command = note
-        if _has_settings(vllm_config.additional_config):
+        if vllm_config.additional_config or os.environ.get(ENVIRONMENT_VARIABLE):
             from vllm_eplb_plugin.engine.exact_combine import add_exactly_if_asked
 
             add_exactly_if_asked(vllm_config)
         original(self, vllm_config, *args, **kwargs)
 
     return __init__
-
-
-def _has_settings(additional_config: object) -> bool:
-    return bool(os.environ.get(ENVIRONMENT_VARIABLE)) or "eplb_plugin" in str(additional_config)
 
 
 OVERRIDES = (

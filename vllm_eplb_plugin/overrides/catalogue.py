@@ -37,8 +37,10 @@ class Overrides:
     """Also when a loopback worker is made: what serves a model with EP on a CPU."""
     loopback_cuda: tuple[Override, ...]
     """When a loopback worker on a GPU is made: what lets ranks share it."""
+    exact: tuple[Override, ...]
+    """When a worker is made with the setting ``exact_combine``, also without EPLB."""
     exact_on_cpu: tuple[Override, ...]
-    """When a worker on a CPU is made with the setting ``exact_combine``, also without EPLB."""
+    """The same on a CPU."""
     exact_on_gpu: tuple[Override, ...]
     """The same on a GPU."""
 
@@ -95,8 +97,9 @@ _WHERE = {
         "loopback.coordinator:FORK_COORDINATOR",
         "loopback.one_gpu.device:OVERRIDES",
     ),
-    "exact_on_cpu": ("combine.cpu_experts:OVERRIDES",),
-    "exact_on_gpu": ("combine.triton_experts:OVERRIDES",),
+    "exact": ("combine.finalize:FINALIZE",),
+    "exact_on_cpu": ("combine.cpu_experts:CPU_FUSED_MOE",),
+    "exact_on_gpu": ("combine.triton_experts:MOE_SUM",),
 }
 
 

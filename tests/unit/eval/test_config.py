@@ -69,6 +69,15 @@ def test_an_unquoted_off_is_the_name_of_an_arm(tmp_path: Path) -> None:
         ({"serve": {"options": {"enable_eplb": True}}}, "'enable_eplb' is set by the harness"),
         ({"gate": {"rearangements": 5}}, "gate.rearangements: unknown key, the nearest is 'rearr"),
         ({"gate": {"different_answers": 2}}, "different_answers 2 belongs to identical"),
+        ({"gate": {"exact": True}}, "exact allows no other token, so no other answer"),
+        (
+            {"gate": {"exact": True, "identical": True, "different_answers": 1}},
+            "set identical to true and leave different_answers out",
+        ),
+        (
+            {"gate": {"exact": True, "identical": True}},
+            "compares tokens, which task gsm8k does not ask for: set its logprobs to true",
+        ),
         ({"gate": {"alpha": 0.5}}, "gate.alpha: Input should be less than 0.5"),
         ({"gate": {"margin_points": 0}}, "gate.margin_points: Input should be greater than 0"),
         ({"plugin": {"events_dir": "here"}}, "'events_dir' is set by the harness"),
