@@ -24,7 +24,7 @@ from eval.activity.moves import Moves
 from eval.activity.totals import ModelActivity
 from eval.results.latency import Distribution, LatencyTimes, LatencyWorkload
 from eval.results.memory import MemorySample, MemoryUse
-from eval.results.samples import Sample
+from eval.results.samples import Sample, Tokens
 from eval.results.schema import (
     ArmResult,
     ControlResult,
@@ -43,9 +43,9 @@ MODELS: dict[str, type[BaseModel]] = {
     model.__name__: model
     for model in (
         Result, RuleResult, ControlResult, ArmResult, ModelActivity, Moves, TaskResult,
-        OracleResult, Versions, Machine, Seeds, Sample, LatencyWorkload, LatencyTimes, Distribution,
-        StressWorkload, LoadResult, MemoryUse, MemorySample, Trial, FaultSeen, SameAnswers,
-        Happening,
+        OracleResult, Versions, Machine, Seeds, Sample, Tokens, LatencyWorkload, LatencyTimes,
+        Distribution, StressWorkload, LoadResult, MemoryUse, MemorySample, Trial, FaultSeen,
+        SameAnswers, Happening,
     )
 }  # fmt: skip
 

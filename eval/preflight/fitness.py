@@ -113,13 +113,13 @@ def _judge_least_memory(config: Config, number: int, gpu: Gpu) -> Iterator[Findi
 
 
 def _judge_deep_ep(backend: str, installation: Installation) -> Finding:
-    if installation.deep_ep is None:
+    problem = installation.deep_ep_v2 if backend == "deepep_v2" else installation.deep_ep
+    if problem is None:
         return Finding("DeepEP", "found", f"for {backend}")
     return Finding(
         "DeepEP",
         "missing",
-        f"{installation.deep_ep}, and serve.options.all2all-backend is {backend}. It is not on "
-        "the package index, where deep-ep is a placeholder that does not build: build "
-        "github.com/deepseek-ai/DeepEP (docs/gpu-evaluation.md), or do without: "
-        "--set serve.options.all2all-backend=allgather_reducescatter",
+        f"{problem}; and serve.options.all2all-backend is {backend}. docs/gpu-evaluation.md says "
+        "which package fits which torch (deep-ep is none of them), or do without: --set "
+        "serve.options.all2all-backend=allgather_reducescatter",
     )

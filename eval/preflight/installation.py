@@ -48,6 +48,8 @@ class Installation(BaseModel):
     gpus: list[Gpu]
     deep_ep: str | None
     """Why DeepEP cannot be used; none: it can."""
+    deep_ep_v2: str | None = None
+    """The same of its second interface."""
 
 
 def find_doctor(executable: str) -> Path | None:

@@ -124,14 +124,20 @@ def test_gpus_are_counted_for_this_machine(look: Looking) -> None:
 
 def test_deep_ep_is_asked_for_by_the_backends_that_need_it(look: Looking) -> None:
     message = look.missing(serve={"options": DEEPEP})["DeepEP"]
-    assert "deep_ep is not installed, and serve.options.all2all-backend is deepep_low_l" in message
-    assert "github.com/deepseek-ai/DeepEP" in message
+    assert "deep_ep is not installed; and serve.options.all2all-backend is deepep_low_l" in message
+    assert "docs/gpu-evaluation.md says which package fits which torch" in message
     assert "--set serve.options.all2all-backend=allgather_reducescatter" in message
 
     without = {**DEEPEP, "all2all-backend": "allgather_reducescatter"}
     assert look.missing(serve={"options": without}) == {}
     look.harness.install(deep_ep=None)
     assert look.missing(serve={"options": DEEPEP}) == {}
+
+    second = {**DEEPEP, "all2all-backend": "deepep_v2"}
+    look.harness.install(deep_ep=None, deep_ep_v2="no class ElasticBuffer")
+    assert "no class ElasticBuffer; and" in look.missing(serve={"options": second})["DeepEP"]
+    look.harness.install(deep_ep="no class Buffer")
+    assert look.missing(serve={"options": second}) == {}
 
 
 def test_a_backend_in_the_environment_would_be_ignored(look: Looking) -> None:

@@ -10,6 +10,7 @@ from vllm_eplb_plugin.advice import how_to_install
 from vllm_eplb_plugin.cli.acceleration import fast_ways
 from vllm_eplb_plugin.cli.caches import cache_hints
 from vllm_eplb_plugin.cli.communication import route_between_gpus, route_on_cpu
+from vllm_eplb_plugin.cli.deep_ep import deep_ep_problem, deep_ep_v2_problem
 from vllm_eplb_plugin.cli.environment import (
     ENTRY_POINT,
     not_loaded_problem,
@@ -17,7 +18,7 @@ from vllm_eplb_plugin.cli.environment import (
     unreadable_variables,
 )
 from vllm_eplb_plugin.cli.explain import MOMENTS
-from vllm_eplb_plugin.cli.hardware import deep_ep_problem, visible_gpus
+from vllm_eplb_plugin.cli.hardware import visible_gpus
 from vllm_eplb_plugin.cli.report import OverrideReport, Report
 from vllm_eplb_plugin.compatibility import Support, installed_support
 from vllm_eplb_plugin.overrides.binding import find_mismatches
@@ -45,7 +46,7 @@ def examine(additional_configs: Sequence[str] = ()) -> Report:
     Args:
         additional_configs: Values of ``--additional-config`` that servers are to get.
     """
-    report = Report(deep_ep=deep_ep_problem())
+    report = Report(deep_ep=deep_ep_problem(), deep_ep_v2=deep_ep_v2_problem())
     settings = _examine_settings(report)
     for text in additional_configs if settings is not None else ():
         _examine_additional_config(report, text)

@@ -134,6 +134,8 @@ def _show(report: Report) -> None:
         console.print(f"GPU: {escape(gpu.name)}, {memory}")
     if not report.on_cpu:
         console.print(f"DeepEP: {escape(report.deep_ep or 'can be used')}", soft_wrap=True)
+        if report.deep_ep is None and report.deep_ep_v2 is not None:
+            console.print(f"DeepEP, deepep_v2: {escape(report.deep_ep_v2)}", soft_wrap=True)
     if report.expert_weights is not None:
         console.print(f"expert weights: {escape(report.expert_weights)}", soft_wrap=True)
     for moment in dict.fromkeys(row.bound_when for row in report.overrides):

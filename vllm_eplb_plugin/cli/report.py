@@ -37,6 +37,8 @@ class Report:
     """Those that a server would see."""
     deep_ep: str | None = None
     """Why DeepEP's all2all backends cannot be used; None: they can."""
+    deep_ep_v2: str | None = None
+    """Why ``deepep_v2`` cannot, which needs a later DeepEP than the others."""
     expert_weights: str | None = None
     """How they would get from rank to rank; None: nothing to run on was found."""
     overrides: list[OverrideReport] = field(default_factory=list)
