@@ -135,6 +135,6 @@ def telling(shape: Shapes = None, rounds: Rounds = 20) -> None:
     console.print(
         "handed over: what a rearrangement's calls take of the model's thread, and with events "
         "off; longest wait: for which it could not run while they are written, and without any; "
-        "recording: what one adds to all calls, with that of a plan; "
+        "recording: in calls of one, with that of a plan; "
         f"{processor_name()}"
     )

@@ -19,6 +19,7 @@ import torch
 from vllm_eplb_plugin.bench.shapes import Shape
 from vllm_eplb_plugin.bench.stand_in import group_of, model_state
 from vllm_eplb_plugin.compatibility import installed_support
+from vllm_eplb_plugin.engine.followed import Followed
 from vllm_eplb_plugin.engine.load_recorder import LoadRecorder, Serving
 from vllm_eplb_plugin.engine.plan_events import Finished, Moment, layers_committed
 from vllm_eplb_plugin.engine.session import Session
@@ -50,8 +51,7 @@ class Telling:
     longest_wait_without: float
     """The same while nothing is written: the machine's own."""
     recording: float
-    """What recording adds: all calls with a recording on, the plan's too, which sync mode makes on
-    that thread, minus the same calls without."""
+    """In calls of the recording, that of the plan, too, which sync mode makes on that thread."""
 
 
 def bench_telling(shape: Shape, rounds: int) -> Telling:
@@ -75,7 +75,7 @@ def bench_telling(shape: Shape, rounds: int) -> Telling:
             times.append((at_once, handed_over, without_events, wait, without))
         flush_all(60)
         recording = [
-            _more(recorded, untold, _plan(shape, number), number) for number in range(rounds)
+            _recording(recorded, recorder, _plan(shape, number)) for number in range(rounds)
         ]
         recorder.close()
     columns = (*zip(*times, strict=True), recording)
@@ -83,14 +83,24 @@ def bench_telling(shape: Shape, rounds: int) -> Telling:
     return Telling(str(shape), *medians)
 
 
-def _more(one: "_Followed", other: "_Followed", plan: Plan, number: int) -> float:
-    """Seconds that one takes more, the plan's call with them; which goes first, takes turns."""
-    seconds = {}
-    for followed in (one, other)[:: 1 if number % 2 else -1]:
-        calls = followed.rearrange(plan)
-        seconds[followed] = calls + followed.planning
+def _recording(followed: "_Followed", recorder: "_TimedRecorder", plan: Plan) -> float:
+    """Seconds in calls of the recording during one rearrangement."""
+    before = recorder.seconds
+    followed.rearrange(plan)
     flush_all(60)
-    return seconds[one] - seconds[other]
+    return recorder.seconds - before
+
+
+class _TimedRecorder(LoadRecorder):
+    """Adds up what its callers wait for: a difference of whole rearrangements would be noise."""
+
+    seconds = 0.0
+
+    def planned(self, followed: Followed, plan: Plan) -> None:
+        self.seconds += _seconds(partial(super().planned, followed, plan))
+
+    def ended(self, followed: Followed) -> None:
+        self.seconds += _seconds(partial(super().ended, followed))
 
 
 class _Followed:
@@ -99,8 +109,6 @@ class _Followed:
     def __init__(
         self, state: Any, shape: Shape, settings: Settings, recorder: LoadRecorder | None = None
     ) -> None:
-        self.planning = 0.0
-        """Seconds that it took last to take notice of a plan."""
         self._state = copy.copy(state)
         self._session = Session(settings, Source(0, 0, 0))
         self._session.rearrangements.recorder = recorder
@@ -114,17 +122,17 @@ class _Followed:
         session.rearrangements.step += 1
         seconds = _seconds(partial(session.rearrangements.start, "async", [self._moved]))
         # vLLM's async worker does this, on its own thread.
-        self.planning = _seconds(partial(session.rearrangements.planned, plan, "async"))
+        session.rearrangements.planned(plan, "async")
         return seconds + sum(
             _seconds(partial(session.committed, self._state, range(layer, layer + 1)))
             for layer in range(self._layers)
         )
 
 
-def _recorder(folder: Path, shape: Shape) -> LoadRecorder:
+def _recorder(folder: Path, shape: Shape) -> _TimedRecorder:
     sink = RecordingSink(folder / "recording", _MAX_BYTES, 0)
     release = installed_support().release
-    return LoadRecorder(sink, Serving(shape.ranks, shape.nodes, release, 1, 1), None)
+    return _TimedRecorder(sink, Serving(shape.ranks, shape.nodes, release, 1, 1), None)
 
 
 @contextmanager

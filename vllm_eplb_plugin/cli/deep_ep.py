@@ -10,7 +10,7 @@ _PREBUILT = {
     "2.11": "tokenspeed-deepep==1.2.1.post20251110",
     "2.14": "sgl-deep-ep==0.1.2.post1",
 }
-"""By the release of torch: what was installed and served with, by Python 3.12 and CUDA 13 on H200."""
+"""By the release of torch: what was served with, on H200 by Python 3.12 and CUDA 13."""
 
 _BUILD = "build github.com/deepseek-ai/DeepEP against this torch (docs/gpu-evaluation.md)"
 
