@@ -20,6 +20,7 @@ OF_VLLM = {
     "_allreduce_list",
     "_node_count_with_rank_mapping",
     "all_gatherv",
+    "combine",
     "eplb_step",
     "rearrange",
     "rearrange_expert_weights_inplace",

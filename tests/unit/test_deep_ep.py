@@ -3,11 +3,19 @@
 
 import importlib.metadata
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from vllm_eplb_plugin.cli.deep_ep import deep_ep_problem, deep_ep_v2_problem
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    """What one test imports by that name, the next one does not find."""
+    yield
+    sys.modules.pop("deep_ep", None)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +39,7 @@ def test_each_interface_is_looked_for(
         (tmp_path / "deep_ep.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     for expected, look in ((problem, deep_ep_problem), (problem_of_v2, deep_ep_v2_problem)):
-        monkeypatch.delitem(sys.modules, "deep_ep", raising=False)
+        sys.modules.pop("deep_ep", None)
         found = look()
         assert found is None if expected is None else expected in (found or "")
 
