@@ -58,7 +58,7 @@ INSTALLATION = {
 
 def gsm8k_task(**changes: Any) -> dict[str, Any]:
     """12 questions of the made-up GSM8K."""
-    task = {"questions": 12, "fewshot": 2, "concurrency": 4, "request_timeout": 2}
+    task = {"questions": 12, "fewshot": 2, "concurrency": 4, "request_timeout": 60}
     return {"name": "gsm8k", **task, **changes}
 
 
@@ -70,7 +70,7 @@ def small_config(**changes: Any) -> dict[str, Any]:
         "model": "someone/some-moe",
         "tasks": [gsm8k_task()],
         "serve": {
-            "start_timeout": 20,
+            "start_timeout": 120,
             "options": {"data-parallel-size": 2, "enable-expert-parallel": True},
         },
         "plugin": {"check_weights": True},

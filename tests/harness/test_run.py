@@ -238,11 +238,11 @@ def test_a_server_that_never_gets_healthy_is_given_up(harness: Harness) -> None:
 
 
 def test_a_server_that_hangs_keeps_earlier_arms(harness: Harness) -> None:
-    ended = harness.run(sync={"hang_after": 5})
+    ended = harness.run("--set", "tasks.gsm8k.request_timeout=5", sync={"hang_after": 5})
 
     assert ended.returncode == 2
     assert "arm sync: the server stopped answering" in ended.stdout
-    assert re.search(r"gsm8k, question \d+: no answer within request_timeout, 2 s", ended.stdout)
+    assert re.search(r"gsm8k, question \d+: no answer within request_timeout, 5 s", ended.stdout)
     assert "Traceback" not in ended.stdout + ended.stderr
     assert [arm["name"] for arm in harness.result()["arms"]] == ["off"]
     assert harness.workers_alive() == []
@@ -259,7 +259,9 @@ def test_a_server_that_crashes_while_asked_shows_the_end_of_its_log(harness: Har
 
 
 def test_one_question_at_a_time_hangs_no_longer_than_many(harness: Harness) -> None:
-    ended = harness.run("--set", "tasks.gsm8k.concurrency=1", off={"hang_after": 2})
+    hangs = {"hang_after": 2}
+    limits = ["tasks.gsm8k.concurrency=1", "tasks.gsm8k.request_timeout=2"]
+    ended = harness.run(*(part for one in limits for part in ("--set", one)), off=hangs)
 
     assert ended.returncode == 2
     assert "arm off: the server stopped answering" in ended.stdout
