@@ -52,6 +52,7 @@ _Junit = Annotated[
         metavar="FILE", help="Write the rules as JUnit XML; FOLDER: NAME.xml.", show_default=False
     ),
 ]
+_Verbose = Annotated[bool, typer.Option("--verbose", help="Show rules that passed, too.")]
 
 
 class _Commands(TyperGroup):
@@ -105,6 +106,7 @@ def run_command(
     gate: _Gate = None,
     junit: _Junit = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Never resume.")] = False,
+    verbose: _Verbose = False,
     servers_at_once: Annotated[
         int, typer.Option(min=1, help="Started together, asked one after another.")
     ] = 1,
@@ -135,7 +137,7 @@ def run_command(
         raise
     if junit is not None:
         write_junit(result, junit)
-    print_report(result, console)
+    print_report(result, console, verbose)
     write_reports([folder], folder / "report.md", folder / "report.html")
     console.print(
         f"report: {folder / 'report.html'}; everything is in {folder}",
@@ -150,6 +152,7 @@ def gate_command(
     folders: Annotated[list[Path], typer.Argument(metavar="runs/NAME...")],
     gate: _Gate = None,
     junit: _Junit = None,
+    verbose: _Verbose = False,
 ) -> None:
     """Judge a run again, with the arms of further runs beside its arm off. Writes nothing."""
     require_file(junit, "--junit", "gate.xml")
@@ -160,7 +163,7 @@ def gate_command(
     from eval.results.schema import EXIT_CODES
 
     result = judge_kept(folders, own_gate)
-    print_report(result, PlainConsole())
+    print_report(result, PlainConsole(), verbose)
     if junit is not None:
         write_junit(result, junit)
     raise typer.Exit(EXIT_CODES[result.verdict])
@@ -209,6 +212,7 @@ def report_command(
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write it as one page for a browser.")
     ] = None,
+    verbose: _Verbose = False,
 ) -> None:
     """Report runs again: to the terminal, or several in one file. Exit code 2: cannot be read."""
     require_file(markdown, "--markdown")
@@ -223,7 +227,7 @@ def report_command(
 
                 print_earlier(folder, PlainConsole())
             else:
-                print_report(read_result(folder), PlainConsole())
+                print_report(read_result(folder), PlainConsole(), verbose)
         return
     from eval.report.files import write_reports
 

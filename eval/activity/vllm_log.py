@@ -35,6 +35,24 @@ def read_log(log: Path) -> LogSays | None:
     return LogSays(_SPEAKS.search(text) is not None, len(_BEGINS.findall(text)), on is not None)
 
 
+class LogTail:
+    """Counts in a log that is still being written, reading each line once."""
+
+    def __init__(self, log: Path, start: int) -> None:
+        """Begin at byte ``start``, where a line does."""
+        self._log, self._read = log, start
+        self._rearrangements = 0
+
+    def rearrangements(self) -> int:
+        """Those that have begun until now."""
+        with self._log.open("rb") as file:
+            file.seek(self._read)
+            whole, newline, _ = file.read().rpartition(b"\n")
+        self._read += len(whole) + len(newline)
+        self._rearrangements += len(_BEGINS.findall(whole))
+        return self._rearrangements
+
+
 def count_rearrangements(log: Path, start: int = 0, end: int | None = None) -> int:
     """Rearrangements that began, in what was written from byte ``start`` to byte ``end``."""
     with log.open("rb") as file:

@@ -9,9 +9,10 @@ from rich.console import Console
 from eval.activity.counts import read_activity
 from eval.activity.events import DELIVERY_SECONDS
 from eval.activity.totals import Activity
-from eval.activity.vllm_log import count_rearrangements
-from eval.config.schema import Arm, Config, TaskName
-from eval.load.question_client import RequestError
+from eval.activity.vllm_log import LogTail, count_rearrangements
+from eval.config.schema import Arm, Config, Task, TaskName
+from eval.judging.arms import plural
+from eval.load.question_client import Progress, RequestError
 from eval.load.questions import Answers, ask
 from eval.preflight.question_files import Files
 from eval.report.arm_counts import rearrangements
@@ -64,6 +65,7 @@ def _ask(
                 server.headers,
                 files[task.name],
                 one.folder / "ask.log",
+                _progress(one, task),
             )
             for task in config.tasks_of(arm)
         ]
@@ -86,6 +88,14 @@ def _ask(
         f"arm {arm.name}: {len(samples)} questions in {finished.seconds:.1f} s, "
         f"{rearrangements(config, arm, finished)}"
     )
+
+
+def _progress(one: ServedArm, task: Task) -> Progress:
+    label = f"{one.label}, {task.name}"
+    if one.arm.eplb is None:
+        return Progress(label, lambda: "")
+    seen = LogTail(one.server.log, one.server.log.stat().st_size)
+    return Progress(label, lambda: plural(seen.rearrangements(), "rearrangement"))
 
 
 def _summary(

@@ -6,7 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 from lm_eval.models.openai_completions import LocalCompletionsAPI
@@ -22,6 +22,18 @@ _MOST_BYTES = 2**24
 _SHOWN = 200
 _UNREADABLE = "the server gave an answer that cannot be read"
 _CUT_OFF = ("abort", "error")
+
+
+class Progress(NamedTuple):
+    """What stands beside the bar while questions are asked."""
+
+    label: str
+    """Of the bar."""
+    says: Callable[[], str]
+    """After each answer: what else is worth knowing."""
+
+
+_SILENT = Progress("questions", lambda: "")
 
 
 class RequestError(EvaluationError):
@@ -71,6 +83,7 @@ class Completions(LocalCompletionsAPI):  # type: ignore[misc]  # lm-eval has no 
         timeout: float,
         seed: int,
         logprobs: bool = False,
+        progress: Progress = _SILENT,
     ) -> None:
         """Prepare, without asking.
 
@@ -82,6 +95,7 @@ class Completions(LocalCompletionsAPI):  # type: ignore[misc]  # lm-eval has no 
             timeout: Seconds for one answer.
             seed: Of every request.
             logprobs: Ask for every token of an answer and its log-probability, too.
+            progress: Shown while questions are asked.
         """
         # Without a tokenizer backend the prompts go as text and the server adds what its own
         # tokenizer adds; lm-eval's default would ask the server for one, or load one itself.
@@ -89,6 +103,7 @@ class Completions(LocalCompletionsAPI):  # type: ignore[misc]  # lm-eval has no 
         self._headers = dict(headers)
         self._at_once = concurrency
         self._seconds = timeout
+        self._progress = progress
         # None beside the one that was chosen.
         self._asked_too = {"logprobs": 0, "return_tokens_as_token_ids": True} if logprobs else {}
         self.tokens: dict[int, Tokens] = {}
@@ -101,8 +116,13 @@ class Completions(LocalCompletionsAPI):  # type: ignore[misc]  # lm-eval has no 
         self.started = time.time()
         # What is not given is read from the environment.
         settings = {"disable": True} if disable_tqdm else {}
-        with tqdm(total=len(instances), desc="Requesting API", **settings) as bar:
-            answers = asyncio.run(self._ask_all(instances, bar.update))
+        with tqdm(total=len(instances), desc=self._progress.label, **settings) as bar:
+
+            def answered() -> None:
+                bar.set_postfix_str(self._progress.says(), refresh=False)
+                bar.update()
+
+            answers = asyncio.run(self._ask_all(instances, answered))
         self.finished = time.time()
         return answers
 

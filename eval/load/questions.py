@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from eval.config.schema import Task, TaskName
 from eval.errors import DatasetError
 from eval.load.lm_eval_tasks import task_definition, task_manager
-from eval.load.question_client import Completions, RequestError
+from eval.load.question_client import Completions, Progress, RequestError
 from eval.preflight.hub import first_line
 from eval.preflight.question_files import Files
 from eval.results.samples import Sample, Tokens
@@ -48,6 +48,7 @@ def ask(
     headers: Mapping[str, str],
     files: Files | None,
     log: Path,
+    progress: Progress,
 ) -> Answers:
     """Ask all questions of one task.
 
@@ -58,6 +59,7 @@ def ask(
         headers: Of every request.
         files: Of this task, from `eval.preflight.question_files.find_questions`.
         log: Gets what lm-eval has to say.
+        progress: What the bar says beside its count.
 
     Raises:
         RequestError: A question got no answer, or not within ``task.request_timeout``.
@@ -70,7 +72,8 @@ def ask(
         task.concurrency,
         task.request_timeout,
         SEEDS.request,
-        logprobs=task.logprobs,
+        task.logprobs,
+        progress,
     )
     manager = task_manager()
     with _log_to(log), TemporaryDirectory() as cache:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A result as people read it: accuracies, counts, rules, controls, the verdict."""
+"""A result as people read it: the verdict, accuracies, counts, what did not pass, controls."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console, RenderableType
@@ -21,19 +22,23 @@ _COLUMNS_OF_RULES = 150
 _COLOURS = {"passed": "green", "failed": "red"}
 
 
-def print_report(result: Result, console: Console) -> None:
-    """Print everything but the answers themselves.
+def print_report(result: Result, console: Console, verbose: bool = False) -> None:
+    """Print everything but the answers themselves, what decides first.
 
     Args:
         result: Of a run, or of judging one again.
         console: One that takes strings as they are (`eval.report.console`).
+        verbose: Rules that passed are told in full, too.
     """
     run = view_of_result(result)
+    console.print(summary(run), soft_wrap=True)
     if result.kind != "accuracy":
         print_figures(result, console)
-    for table in _tables(run, console.width):
+    for table in _tables(run, console.width, verbose):
         console.print(table)
-    console.print(summary(run), soft_wrap=True)
+    passed = [rule.rule for rule in run.rules if rule.verdict == "passed"]
+    if passed and not verbose:
+        console.print(shown(passed_rules(passed)), highlight=False)
 
 
 def print_figures(result: Result, console: Console) -> None:
@@ -48,16 +53,17 @@ def print_figures(result: Result, console: Console) -> None:
             console.print(load_table(arm))
 
 
-def _tables(run: RunView, width: int) -> Iterator[RenderableType]:
+def _tables(run: RunView, width: int, verbose: bool) -> Iterator[RenderableType]:
     if run.accuracies:
         yield accuracy_table(run.accuracies)
     if run.counts:
         yield counts_table(run.counts)
     if run.policies:
         yield policies_table(run.policies)
-    if run.rules:
+    rules = [rule for rule in run.rules if verbose or rule.verdict != "passed"]
+    if rules:
         wide = width >= _COLUMNS_OF_RULES
-        yield rules_table(run.rules) if wide else rules_list(run.rules)
+        yield rules_table(rules) if wide else rules_list(rules)
     if run.controls:
         yield controls_table(run.controls)
 
@@ -120,6 +126,13 @@ def rules_table(rules: Sequence[RuleResult]) -> Table:
         about = (rule.rule, rule.arm or "", rule.task or "")
         table.add_row(_verdict(rule.verdict), *about, rule.saw, rule.limit, rule.detectable)
     return table
+
+
+def passed_rules(names: Sequence[str]) -> str:
+    """How often each rule passed, in the order of the rules."""
+    counts = Counter(names)
+    times = (name if count == 1 else f"{name} ({count})" for name, count in counts.items())
+    return f"{len(names)} passed, shown by --verbose: {', '.join(times)}"
 
 
 def controls_table(controls: Sequence[ControlResult]) -> Table:

@@ -32,6 +32,13 @@ def test_compiled_models_are_refused_in_loopback(tmp_path: Path) -> None:
     assert "loopback needs --enforce-eager" in log
 
 
+def test_sums_that_cannot_be_exact_are_refused_without_eplb_too(tmp_path: Path) -> None:
+    plugin = {**LOOPBACK, "exact_combine": True}
+    serve = {"options": {"enforce-eager": True}}
+    log = refusal(tmp_path, {"name": "off"}, plugin=plugin, serve=serve)
+    assert "exact_combine cannot work: it needs --enable-expert-parallel and a --data-par" in log
+
+
 @pytest.fixture
 def olmoe(tmp_path: Path) -> Path:
     """A random model with experts, of a class that vLLM cannot rearrange."""

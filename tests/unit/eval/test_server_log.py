@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from eval.activity.vllm_log import count_rearrangements
+from eval.activity.vllm_log import LogTail, count_rearrangements
 
 # As 0.18.0 to 0.33.0 print them.
 BEFORE = (
@@ -26,3 +26,15 @@ def test_beginnings_after_a_position_count_and_profiling_does_not(tmp_path: Path
 
     assert count_rearrangements(log) == 3
     assert count_rearrangements(log, len(BEFORE)) == 2
+
+
+def test_a_log_that_is_being_written_is_counted_line_by_line(tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    log.write_text(BEFORE)
+    tail = LogTail(log, log.stat().st_size)
+    assert tail.rearrangements() == 0
+
+    for piece, count in ((AFTER[:70], 1), (AFTER[70:150], 1), (AFTER[150:], 2), ("", 2)):
+        with log.open("a") as file:
+            file.write(piece)
+        assert tail.rearrangements() == count

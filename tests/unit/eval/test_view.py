@@ -26,10 +26,26 @@ from tests.builders.runs import Shape, write_run
 HOSTILE = "<img src=x onerror=alert(1)> </details> [/red] `x` | \x1b[2J\x07 @someone\uffff"
 
 
-def printed(result: Result, width: int = 400) -> str:
+def printed(result: Result, width: int = 400, verbose: bool = False) -> str:
     file = io.StringIO()
-    print_report(result, PlainConsole(file=file, width=width))
+    print_report(result, PlainConsole(file=file, width=width), verbose)
     return file.getvalue()
+
+
+def test_the_verdict_comes_first_and_rules_that_passed_are_only_named(tmp_path: Path) -> None:
+    result = read_result(write_run(tmp_path / "run", Shape(verdict="failed")))
+    limit_of_failed, limit_of_passed = "no loss at p < 0.01", "at least 5"
+
+    text = printed(result)
+    assert text.startswith("run: failed\n- 0 lost")
+    assert limit_of_failed in text
+    assert limit_of_passed not in text
+    assert text.endswith("\n3 passed, shown by --verbose: paired_accuracy, rearrangements (2)\n")
+
+    whole = printed(result, verbose=True)
+    assert whole.startswith("run: failed\n")
+    assert limit_of_passed in whole
+    assert "shown by --verbose" not in whole
 
 
 def stock(folder: Path, **plugin: Any) -> Result:
