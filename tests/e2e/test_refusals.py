@@ -35,7 +35,7 @@ def test_compiled_models_are_refused_in_loopback(tmp_path: Path) -> None:
 def test_sums_that_cannot_be_exact_are_refused_without_eplb_too(tmp_path: Path) -> None:
     plugin = {**LOOPBACK, "exact_combine": True}
     serve = {"options": {"enforce-eager": True}}
-    log = refusal(tmp_path, {"name": "off"}, plugin=plugin, serve=serve)
+    log = refusal(tmp_path, {"name": "off-again"}, plugin=plugin, serve=serve)
     assert "exact_combine cannot work: it needs --enable-expert-parallel and a --data-par" in log
 
 
