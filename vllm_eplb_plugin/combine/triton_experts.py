@@ -40,7 +40,7 @@ MOE_SUM = (
         replace=_override_moe_sum,
         fixes=_FIXES,
         delete_when=_DELETE_WHEN,
-        releases=">=0.21,<0.32",
+        releases=">=0.21,<0.31",
     ),
     Override(
         target=_TARGET,
@@ -49,6 +49,6 @@ MOE_SUM = (
         replace=_override_moe_sum,
         fixes=_FIXES,
         delete_when=_DELETE_WHEN,
-        releases=">=0.32",
+        releases=">=0.31",
     ),
 )

@@ -25,13 +25,19 @@ def _override_init(original: Callable[..., None]) -> Callable[..., None]:
 
                 # What vLLM's `collective_rpc` calls by that name (`front_end.control_routes`).
                 self.eplb_command = note
-        if vllm_config.additional_config or os.environ.get(ENVIRONMENT_VARIABLE):
+        if _names_exact_combine(vllm_config.additional_config):
             from vllm_eplb_plugin.engine.exact_combine import add_exactly_if_asked
 
             add_exactly_if_asked(vllm_config)
         original(self, vllm_config, *args, **kwargs)
 
     return __init__
+
+
+def _names_exact_combine(additional_config: object) -> bool:
+    """Without EPLB, whoever does not name this setting is served as if there were no plugin."""
+    told = os.environ.get(ENVIRONMENT_VARIABLE, "") + str(additional_config)
+    return "exact_combine" in told
 
 
 OVERRIDES = (
