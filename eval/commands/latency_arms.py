@@ -3,7 +3,6 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 from rich.console import Console
 
@@ -11,9 +10,9 @@ from eval.activity.counts import read_activity
 from eval.activity.events import DELIVERY_SECONDS
 from eval.activity.totals import Activity
 from eval.activity.vllm_log import count_rearrangements
+from eval.commands.answering import told_why
 from eval.commands.latency_times import FIRST_TOKENS, times_of_steady, times_of_turns
 from eval.config.schema import Arm, Config
-from eval.load.completions import CompletionError
 from eval.load.domains import prompts_in_turns
 from eval.load.streams import Stream, stream_together
 from eval.load.turns import stream_in_turns
@@ -101,7 +100,7 @@ def _measure(one: ServedArm, workload: LatencyWorkload, others_mib: int | None) 
 
 def _stream(one: ServedArm, streams: int, tokens: int) -> list[Stream]:
     server = one.server
-    with _told_why(one):
+    with told_why(one):
         return stream_together(server.url, server.model_name, streams, tokens, server.headers)
 
 
@@ -109,7 +108,7 @@ def _ask_in_turns(
     one: ServedArm, workload: LatencyWorkload, completions: int, tokens: int
 ) -> list[Stream]:
     server = one.server
-    with _told_why(one):
+    with told_why(one):
         return stream_in_turns(
             server.url,
             server.model_name,
@@ -120,15 +119,6 @@ def _ask_in_turns(
             workload.most_seconds,
             server.headers,
         )
-
-
-@contextmanager
-def _told_why(one: ServedArm) -> Iterator[None]:
-    try:
-        yield
-    except CompletionError as error:
-        stopped = f"{one.label}: the server stopped answering"
-        raise one.server.stopped_answering(stopped, str(error)) from error
 
 
 def _gpu_memory_mib(server: Server, others_mib: int | None) -> int | None:

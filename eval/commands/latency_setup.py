@@ -8,11 +8,19 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
+from eval.commands.arm_names import ServedName
 from eval.commands.latency_gpus import RANKS
+from eval.commands.served_alike import (
+    BY_CHANCE,
+    KV_BYTES_A_TOKEN,
+    LEAST_KV_CACHE_BYTES,
+    environment_of,
+    graphs_or_none,
+    share_of_memory,
+)
 from eval.config.schema import Arm, Config, Eplb
 from eval.config.serve_section import Serve
 from eval.results.latency import ModelShape
-from eval.serving.command import HOST
 
 _STEP_INTERVAL = {
     # Shorter than a rearrangement takes: the next begins as soon as one has ended.
@@ -28,29 +36,9 @@ _KV_CACHE_BYTES = 2 * 2**30
 _KV_CACHE_BYTES_A_STREAM = _KV_CACHE_BYTES // 8
 _SWITCHING_LENGTH = 192
 """Of a sequence, beside its tokens."""
-_KV_BYTES_A_TOKEN = 2 * (512 + 64)
-"""Of a layer of latent attention, in bfloat16."""
-_LEAST_KV_CACHE_BYTES = 2**28
-_SHARE_OF_ALL = 0.4
-"""Of the memory, over all servers."""
-_CPU_ENVIRONMENT = {
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "OMP_NUM_THREADS": "1",
-}
-_ENVIRONMENT = {
-    "HF_HUB_OFFLINE": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "GLOO_SOCKET_IFNAME": "lo",
-    "VLLM_HOST_IP": HOST,
-}
 
 
-_BY_CHANCE = {"VLLM_MOE_ROUTING_SIMULATION_STRATEGY": "uniform_random"}
-"""vLLM's own, in every release of the table."""
-
-
-class ArmName(str, Enum):
+class ArmName(ServedName, Enum):
     """Which servers there are, named as those of an evaluation."""
 
     off = "off"
@@ -62,26 +50,6 @@ class ArmName(str, Enum):
     stock_async = "stock-async"
     async_ = "async"
     async_incremental = "async-incremental"
-
-    @property
-    def stock(self) -> bool:
-        """Whether its EPLB is vLLM's own."""
-        return self.value.startswith("stock-")
-
-    @property
-    def plugin(self) -> bool:
-        """Whether its EPLB is the plugin's."""
-        return self not in (ArmName.off, ArmName.balanced) and not self.stock
-
-    @property
-    def incremental(self) -> bool:
-        """Whether it plans by the plugin's policy of that name, not as vLLM does."""
-        return self.value.endswith("-incremental")
-
-    @property
-    def mode(self) -> str:
-        """Of its EPLB."""
-        return self.value.removeprefix("stock-").removesuffix("-incremental")
 
 
 class Checks(str, Enum):
@@ -136,8 +104,7 @@ class Setup(NamedTuple):
 
     def environment(self) -> dict[str, str]:
         """Of every server."""
-        visible = {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)}
-        return {**_ENVIRONMENT, **visible, **({} if self.gpus else _CPU_ENVIRONMENT)}
+        return environment_of(self.gpus)
 
 
 def latency_config(name: str, setup: Setup, arms: Sequence[ArmName], arms_folder: Path) -> Config:
@@ -182,28 +149,19 @@ def _options(setup: Setup) -> dict[str, JsonValue]:
         options["all2all-backend"] = setup.all2all
     if setup.gpus:
         options |= _memory(setup)
-    if not setup.graphs:
-        return {**options, "enforce-eager": True}
-    # Graphs of decoding without torch.compile, whose minutes this benchmark does not need.
-    sizes: list[JsonValue] = [size for size in (1, 2, 4, 8, 16, 32) if size <= setup.streams]
-    graphs: dict[str, JsonValue] = {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}
-    return {**options, "compilation-config": {**graphs, "cudagraph_capture_sizes": sizes}}
+    return options | graphs_or_none(setup.graphs, setup.streams)
 
 
 def _memory(setup: Setup) -> dict[str, JsonValue]:
-    """A cache of one size in every arm: what else differs in memory is EPLB's.
-
-    Of the share, vLLM then only checks that it is free when a server starts; of servers that start
-    together, the last has to find it, too.
-    """
-    share = min(0.1, round(_SHARE_OF_ALL / setup.servers_at_once, 3))
+    """A cache of one size in every arm: what else differs in memory is EPLB's."""
+    share = share_of_memory(setup.servers_at_once)
     if setup.switching is None:
         cache = max(_KV_CACHE_BYTES, setup.streams * _KV_CACHE_BYTES_A_STREAM)
         return {"kv-cache-memory-bytes": cache, "gpu-memory-utilization": share}
     length = _SWITCHING_LENGTH + setup.tokens
-    needed = setup.streams * length * (1 + setup.shape.moe_layers) * _KV_BYTES_A_TOKEN
+    needed = setup.streams * length * (1 + setup.shape.moe_layers) * KV_BYTES_A_TOKEN
     return {
-        "kv-cache-memory-bytes": max(_LEAST_KV_CACHE_BYTES, needed),
+        "kv-cache-memory-bytes": max(LEAST_KV_CACHE_BYTES, needed),
         "gpu-memory-utilization": share,
         # Its activations are in memory as long as the server runs.
         "max-num-batched-tokens": max(1024, setup.streams),
@@ -214,7 +172,7 @@ def _arm(name: ArmName, setup: Setup, arms_folder: Path, checks: bool = False) -
     if name is ArmName.off:
         return Arm(name=name.value)
     if name is ArmName.balanced:
-        return Arm(name=name.value, environment=_BY_CHANCE)
+        return Arm(name=name.value, environment=BY_CHANCE)
     called = f"{name.value}{CHECKED}" if checks else name.value
     usual = _SWITCHING_INTERVAL if setup.switching else _STEP_INTERVAL[name.mode]
     interval = setup.interval or usual

@@ -113,10 +113,10 @@ async def stream_completions(
             "temperature": 1.0,
             "seed": choose.randrange(2**31),
         }
-        generated = await stream_completion(client, request, arrived)
-        require_tokens(generated, tokens)
+        usage = await stream_completion(client, request, arrived)
+        require_tokens(usage.completion_tokens, tokens)
         load.requests += 1
-        load.tokens += generated
+        load.tokens += usage.completion_tokens
 
 
 async def until_silent(hang_seconds: float, watch: Callable[[Load], None], load: Load) -> None:

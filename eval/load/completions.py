@@ -24,15 +24,20 @@ class _Choice(BaseModel):
     text: str | None = None
 
 
-class _Usage(BaseModel):
+class Usage(BaseModel):
+    """What a server says of one completion."""
+
     completion_tokens: int
+    """That it generated."""
+    prompt_tokens: int = 0
+    """That it read; vLLM always says so."""
 
 
 class _Chunk(BaseModel):
     """One event of a stream, as vLLM writes it; what is not used here is not looked at."""
 
     choices: list[_Choice]
-    usage: _Usage | None = None
+    usage: Usage | None = None
 
 
 def new_client(
@@ -59,7 +64,7 @@ def new_client(
 
 async def stream_completion(
     client: httpx.AsyncClient, request: Mapping[str, JsonValue], arrived: Callable[[], None]
-) -> int:
+) -> Usage:
     """Ask for one completion of ``max_tokens`` tokens, whatever the model would end it with.
 
     Args:
@@ -68,7 +73,7 @@ async def stream_completion(
         arrived: Called for each piece of text, of one token or of those that came together.
 
     Returns:
-        The tokens that the server says it generated.
+        The tokens that the server says it read and generated.
 
     Raises:
         CompletionError: What came is no stream of a completion, or nothing came.
@@ -123,14 +128,14 @@ async def until_all_are_done(
         await asyncio.gather(*waiting, return_exceptions=True)
 
 
-async def _read(source: EventSource, arrived: Callable[[], None]) -> int:
+async def _read(source: EventSource, arrived: Callable[[], None]) -> Usage:
     response = source.response
     if not response.is_success:
         await response.aread()
         raise CompletionError(
             f"a request failed with {response.status_code}: {_short(response.text)}"
         )
-    usage: _Usage | None = None
+    usage: Usage | None = None
     chunks = 0
     try:
         async for event in source.aiter_sse():
@@ -147,7 +152,7 @@ async def _read(source: EventSource, arrived: Callable[[], None]) -> int:
         raise CompletionError(
             f"a stream was cut after {chunks} pieces: how many tokens it has was not told"
         )
-    return usage.completion_tokens
+    return usage
 
 
 def _parse(data: str) -> _Chunk:

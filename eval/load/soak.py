@@ -148,13 +148,13 @@ class _Soaking:
             "seed": choose.randrange(2**31),
         }
         try:
-            generated = await stream_completion(client, request, arrived)
+            usage = await stream_completion(client, request, arrived)
         except _EnoughError:
             self.trial.aborted += 1
             return
-        require_tokens(generated, tokens)
+        require_tokens(usage.completion_tokens, tokens)
         self.load.requests += 1
-        self.load.tokens += generated
+        self.load.tokens += usage.completion_tokens
 
     async def _happen(self) -> None:
         choose = random.Random(1)

@@ -26,6 +26,8 @@ class Stream:
     process is late, count as one."""
     generated: int = 0
     """Tokens that the server says it has."""
+    prompt_tokens: int = field(default=0, kw_only=True)
+    """Tokens that the server says its prompt has."""
     asked: float = 0.0
     ended: float = 0.0
 
@@ -83,9 +85,10 @@ async def ask_for(
 
     prompt: JsonValue = stream.prompt if isinstance(stream.prompt, str) else list(stream.prompt)
     stream.asked = time.time()
-    stream.generated = await stream_completion(
+    usage = await stream_completion(
         client,
         {"model": model, "prompt": prompt, "max_tokens": tokens, "temperature": temperature},
         note,
     )
+    stream.generated, stream.prompt_tokens = usage.completion_tokens, usage.prompt_tokens
     stream.ended = time.time()

@@ -18,7 +18,7 @@ class _Turns:
     """What all streams take their prompts from."""
 
     model: str
-    prompts: Iterator[Sequence[int]]
+    prompts: Iterator[str | Sequence[int]]
     tokens: int
     ends: float
     """By the monotonic clock: no completion is begun after it."""
@@ -44,7 +44,7 @@ class _Turns:
 def stream_in_turns(
     url: str,
     model: str,
-    prompts: Iterator[Sequence[int]],
+    prompts: Iterator[str | Sequence[int]],
     completions: int,
     streams: int,
     tokens: int,
@@ -59,7 +59,7 @@ def stream_in_turns(
     Args:
         url: Of the server.
         model: Its name there.
-        prompts: Token ids; asked in this order.
+        prompts: Texts or token ids; asked in this order.
         completions: So many at most.
         streams: At the same time.
         tokens: Of each.
