@@ -25,6 +25,7 @@ _RUNS = Path("runs")
 
 _ELSEWHERE = {
     "latency": ("eval.commands.latency", "latency"),
+    "throughput": ("eval.commands.throughput", "throughput"),
     "stress": ("eval.commands.stress", "stress_command"),
     "faults": ("eval.commands.fault_table", "faults_command"),
 }

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands that start servers do: run, latency, stress."""
+"""What the commands that start servers do: run, latency, stress, throughput."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What latency and stress do alike: a folder, an end with a verdict, and a kept result."""
+"""What latency, stress and throughput do alike: a folder, an end with a verdict, a kept result."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
@@ -17,6 +17,7 @@ from eval.results.latency import LatencyWorkload
 from eval.results.machine import this_machine
 from eval.results.schema import ArmResult, ArmRun, Result, RuleResult, RunKind
 from eval.results.stress import StressWorkload
+from eval.results.throughput import ThroughputWorkload
 from eval.results.writing import write_atomically, write_named
 from eval.secrets import SECRETS
 
@@ -132,6 +133,7 @@ def kept_result(
     ended: Ended | None,
     latency: LatencyWorkload | None = None,
     stress: StressWorkload | None = None,
+    throughput: ThroughputWorkload | None = None,
 ) -> Result:
     """Make the result and keep it in the run's folder.
 
@@ -144,6 +146,7 @@ def kept_result(
         ended: Why a run did not get to its end.
         latency: What a latency run asked.
         stress: What a stress run asked.
+        throughput: What a throughput run asked.
     """
     rules = [] if ended else list(rules)
     result = Result(
@@ -160,6 +163,7 @@ def kept_result(
         config_sha256=config.sha256(),
         latency=latency,
         stress=stress,
+        throughput=throughput,
         arms=[ArmResult.model_validate(dict(arm)) for arm in arms],
     )
     result = SECRETS.hide_in_model(result)

@@ -9,11 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
+from eval.commands.impossible import (
+    require_each_once,
+    require_even_slots,
+    require_graphs_possible,
+)
 from eval.commands.keeping import copy_result, place, require_numbers, require_writable
 from eval.commands.latency_gpus import RANKS, choose_gpus
-from eval.commands.latency_model import SHAPES, ShapeName
+from eval.commands.latency_model import ShapeName, shape_of
 from eval.commands.latency_run import measure
-from eval.commands.latency_setup import ArmName, Checks, Setup, Switching
+from eval.commands.latency_setup import ArmName, Checks, Setup, Switching, Transfer
 from eval.commands.latency_times import FIRST_TOKENS
 from eval.config.schema import BASELINE
 from eval.errors import ConfigError
@@ -28,9 +33,7 @@ from eval.serving.command import find_executable
 
 _DEFAULT_ARMS = (ArmName.off, ArmName.stock_async, ArmName.async_)
 
-_SHAPE_HELP = (
-    "wide: many layers and experts, hardly any arithmetic; or DeepSeek's real sizes, 31 GB."
-)
+_SHAPE_HELP = "wide: many layers and experts, hardly any arithmetic; or real sizes, of 31 or 61 GB."
 
 
 _LOAD_HELP = (
@@ -50,14 +53,6 @@ class LoadChoice(str, Enum):
 
     steady = "steady"
     switching = "switching"
-
-
-class Transfer(str, Enum):
-    """Of ``--transfer``."""
-
-    auto = "auto"
-    peer = "peer"
-    vllm = "vllm"
 
 
 def _switching(kind: type[int] | type[float], what: str, default: str) -> Any:
@@ -112,9 +107,9 @@ def latency(
         str | None, typer.Option(help="Of vLLM.", show_default="vLLM's")
     ] = None,
     ranks: Annotated[int, typer.Option(min=2, help="Of each server.")] = RANKS,
-    moe_layers: Annotated[int | None, _instead(1, "58 or 26")] = None,
-    experts: Annotated[int | None, _instead(8, "256 or 64")] = None,
-    redundant: Annotated[int | None, _instead(1, "32 or 16")] = None,
+    moe_layers: Annotated[int | None, _instead(1, "58, 26 or 48")] = None,
+    experts: Annotated[int | None, _instead(8, "256, 64 or 128")] = None,
+    redundant: Annotated[int | None, _instead(1, "32, 16 or 16")] = None,
     gpus: Annotated[
         int | None,
         typer.Option(
@@ -155,9 +150,7 @@ def latency(
     Exit code 0: passed; 1: failed; 2: could not run; 3: not tested.
     """
     changes = {"moe_layers": moe_layers, "experts": experts, "redundant": redundant}
-    sizes = SHAPES[shape].model_copy(
-        update={what: value for what, value in changes.items() if value is not None}
-    )
+    sizes = shape_of(shape, changes)
     machine = this_machine()
     runs, name = place("latency", name, folder)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -219,25 +212,12 @@ def _refuse_without_switching(given: Mapping[str, float | None], checks: Checks)
 def _refuse_what_cannot_be_measured(
     setup: Setup, names: Sequence[ArmName], most_p99: float | None
 ) -> None:
-    if len(set(names)) < len(names):
-        given = ", ".join(name.value for name in names)
-        raise ConfigError(f"--arm {given}: each has one folder. Give each once")
+    require_each_once(names)
     if most_p99 is not None and ArmName.off not in names:
         raise ConfigError(
             f"--most-p99 {most_p99:g} compares with arm {BASELINE}: add --arm {BASELINE}"
         )
     if setup.checks is Checks.only and not any(name.plugin for name in names):
         raise ConfigError("--checks only: none of these arms is the plugin's. Add --arm sync")
-    shape = setup.shape
-    slots = shape.experts + shape.redundant
-    if slots % setup.ranks:
-        raise ConfigError(
-            f"{shape.experts} experts and {shape.redundant} redundant are {slots} slots, which "
-            f"{setup.ranks} ranks cannot share evenly: make them a multiple of it together"
-        )
-    if setup.graphs and setup.loopback:
-        raise ConfigError(
-            "--graphs: CUDA graphs cannot capture loopback's collectives, and with "
-            f"{len(setup.gpus)} of {setup.ranks} GPUs it is loopback. Use {setup.ranks}, or leave "
-            "--graphs out"
-        )
+    require_even_slots(setup.shape.experts, setup.shape.redundant, setup.ranks)
+    require_graphs_possible(setup.graphs, len(setup.gpus), setup.ranks)

@@ -12,7 +12,6 @@ from eval.commands.arm_names import ServedName
 from eval.commands.latency_gpus import RANKS
 from eval.commands.served_alike import (
     BY_CHANCE,
-    KV_BYTES_A_TOKEN,
     LEAST_KV_CACHE_BYTES,
     environment_of,
     graphs_or_none,
@@ -60,6 +59,14 @@ class Checks(str, Enum):
     """After all arms that are timed."""
     only = "only"
     """And nothing is timed."""
+
+
+class Transfer(str, Enum):
+    """Of ``--transfer``."""
+
+    auto = "auto"
+    peer = "peer"
+    vllm = "vllm"
 
 
 class Switching(NamedTuple):
@@ -159,7 +166,7 @@ def _memory(setup: Setup) -> dict[str, JsonValue]:
         cache = max(_KV_CACHE_BYTES, setup.streams * _KV_CACHE_BYTES_A_STREAM)
         return {"kv-cache-memory-bytes": cache, "gpu-memory-utilization": share}
     length = _SWITCHING_LENGTH + setup.tokens
-    needed = setup.streams * length * (1 + setup.shape.moe_layers) * KV_BYTES_A_TOKEN
+    needed = setup.streams * length * setup.shape.cache_bytes_a_token
     return {
         "kv-cache-memory-bytes": max(LEAST_KV_CACHE_BYTES, needed),
         "gpu-memory-utilization": share,

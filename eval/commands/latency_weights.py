@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random weights of a DeepSeek-V2 in which every domain of tokens has experts of its own.
+"""Random weights of a model in which every domain of tokens has experts of its own.
 
 One hidden channel a domain says which one a token is of. No layer writes into these channels, so
 that every gate reads them as a bias of each expert, as training skews a router, and the head keeps
@@ -26,8 +26,8 @@ HEAD_SIZE = 128
 
 _DOMAIN_SIGNAL = 4.0
 """Of a token's own channel, where the others have about 1."""
-_GATE_BIAS = 0.5
-"""Times the signal, the deviation of a domain's bias of an expert; 1 is that of a token's."""
+SKEW = 0.5
+"""Of a router, unless another one is given (`write_weights`)."""
 _HEAD_BIAS = 4.0
 """Times the signal: tokens of other domains are out of reach."""
 _OUTPUT_GAIN = 0.1
@@ -58,11 +58,17 @@ class _Tensor(NamedTuple):
         return 2 * math.prod(self.shape)
 
 
-def write_weights(shape: ModelShape, file: Path) -> None:
-    """Write ``model.safetensors`` in bfloat16, the same bytes for the same shape.
+def write_weights(shape: ModelShape, file: Path, skew: float = SKEW) -> None:
+    """Write ``model.safetensors`` in bfloat16, the same bytes for the same shape and skew.
 
     A tensor is cut from one pool of random numbers, each at a place of its own: gigabytes are
     written as fast as they are copied.
+
+    Args:
+        shape: Of the model.
+        file: To write.
+        skew: Times the signal, the deviation of a domain's bias of an expert; 1 is that of a
+            token's, and with 0 every domain goes to all experts alike.
     """
     tensors = list(_tensors(shape))
     ends = np.cumsum([one.bytes for one in tensors]).tolist()
@@ -79,33 +85,43 @@ def write_weights(shape: ModelShape, file: Path) -> None:
         out.write(text)
         scaled: dict[float, _Bfloat16] = {}
         for one in tensors:
-            _write(one, shape, pool, scaled, random, out)
+            _write(one, shape, skew, pool, scaled, random, out)
 
 
 def _tensors(shape: ModelShape) -> Iterator[_Tensor]:
     hidden = shape.hidden_size
     yield _Tensor("model.embed_tokens.weight", shape.vocabulary, hidden, 1, "embedding")
-    for layer in range(1 + shape.moe_layers):
+    for layer in range(shape.dense_layers + shape.moe_layers):
         prefix = f"model.layers.{layer}"
         yield _Tensor(f"{prefix}.input_layernorm.weight", hidden, 0, 1)
         yield from _attention(f"{prefix}.self_attn", shape)
         yield _Tensor(f"{prefix}.post_attention_layernorm.weight", hidden, 0, 1)
-        if layer == 0:
+        if layer < shape.dense_layers:
             yield from _feed_forward(f"{prefix}.mlp", hidden, shape.intermediate_size)
             continue
         size = shape.moe_intermediate_size
         yield _Tensor(f"{prefix}.mlp.gate.weight", shape.experts, hidden, 1, "gate")
         for expert in range(shape.experts):
             yield from _feed_forward(f"{prefix}.mlp.experts.{expert}", hidden, size)
-        yield from _feed_forward(
-            f"{prefix}.mlp.shared_experts", hidden, size * shape.shared_experts
-        )
+        if shape.shared_experts:
+            yield from _feed_forward(
+                f"{prefix}.mlp.shared_experts", hidden, size * shape.shared_experts
+            )
     yield _Tensor("model.norm.weight", hidden, 0, 1)
     yield _Tensor("lm_head.weight", shape.vocabulary, hidden, 1, "head")
 
 
 def _attention(prefix: str, shape: ModelShape) -> Iterator[_Tensor]:
     hidden, heads = shape.hidden_size, shape.attention_heads
+    if shape.architecture == "qwen3_moe":
+        keys = shape.key_value_heads * HEAD_SIZE
+        yield _Tensor(f"{prefix}.q_proj.weight", heads * HEAD_SIZE, hidden, 1)
+        yield _Tensor(f"{prefix}.k_proj.weight", keys, hidden, 1)
+        yield _Tensor(f"{prefix}.v_proj.weight", keys, hidden, 1)
+        yield _Tensor(f"{prefix}.q_norm.weight", HEAD_SIZE, 0, 1)
+        yield _Tensor(f"{prefix}.k_norm.weight", HEAD_SIZE, 0, 1)
+        yield _Tensor(f"{prefix}.o_proj.weight", hidden, heads * HEAD_SIZE, _OUTPUT_GAIN, "writes")
+        return
     yield _Tensor(f"{prefix}.q_proj.weight", heads * (HEAD_SIZE + ROPE_HEAD_SIZE), hidden, 1)
     low_rank = KV_LORA_RANK + ROPE_HEAD_SIZE
     yield _Tensor(f"{prefix}.kv_a_proj_with_mqa.weight", low_rank, hidden, 1)
@@ -123,6 +139,7 @@ def _feed_forward(prefix: str, hidden: int, size: int) -> Iterator[_Tensor]:
 def _write(
     one: _Tensor,
     shape: ModelShape,
+    skew: float,
     pool: NDArray[np.float32],
     scaled: dict[float, _Bfloat16],
     random: np.random.Generator,
@@ -139,7 +156,7 @@ def _write(
         drawn = _cut(scaled[deviation], len(rows) * one.columns, random)
         part = drawn.reshape(len(rows), one.columns)
         if one.kind:
-            _set_domains(part, rows, one.kind, shape.vocabulary, random)
+            _set_domains(part, rows, one.kind, shape.vocabulary, skew, random)
         out.write(part.tobytes())
 
 
@@ -155,7 +172,12 @@ def _cut(pool: _Bfloat16, size: int, random: np.random.Generator) -> _Bfloat16:
 
 
 def _set_domains(
-    part: _Bfloat16, rows: Sequence[int], kind: str, vocabulary: int, random: np.random.Generator
+    part: _Bfloat16,
+    rows: Sequence[int],
+    kind: str,
+    vocabulary: int,
+    skew: float,
+    random: np.random.Generator,
 ) -> None:
     """Write the domains' part into some rows of a matrix."""
     if kind == "writes":
@@ -163,7 +185,7 @@ def _set_domains(
         return
     if kind == "gate":
         biases = random.standard_normal((len(rows), DOMAINS), dtype=np.float32)
-        part[:, :DOMAINS] = _bfloat16(biases * np.float32(_GATE_BIAS))
+        part[:, :DOMAINS] = _bfloat16(biases * np.float32(skew))
         return
     value = _DOMAIN_SIGNAL if kind == "embedding" else _HEAD_BIAS
     part[:, :DOMAINS] = 0

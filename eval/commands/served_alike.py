@@ -10,8 +10,6 @@ from eval.serving.command import HOST
 BY_CHANCE = {"VLLM_MOE_ROUTING_SIMULATION_STRATEGY": "uniform_random"}
 """Each token goes to experts by chance: vLLM's own, in every release of the table."""
 
-KV_BYTES_A_TOKEN = 2 * (512 + 64)
-"""Of a layer of latent attention, in bfloat16."""
 LEAST_KV_CACHE_BYTES = 2**28
 
 _SHARE_OF_ALL = 0.4

@@ -36,7 +36,9 @@ def _write_measured(results: Sequence[Result], markdown: Path | None, html: Path
     first, *others = results
     if others:
         named = ", ".join(f"{result.name} ({result.kind})" for result in results)
-        raise RunFolderError(f"{named}: a latency or stress run has a report of its own, name one")
+        raise RunFolderError(
+            f"{named}: a run that is not of questions has a report of its own, name one"
+        )
     for file, render in ((markdown, measured_markdown), (html, measured_page)):
         if file is not None:
             write_named(file, render(first))

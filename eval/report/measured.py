@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A latency or stress run as Markdown and as one HTML page (templates/measured.html.j2)."""
+"""A run that measured, as Markdown and as one HTML page (templates/measured.html.j2)."""
 
 import shlex
 from collections.abc import Iterator, Sequence
@@ -11,6 +11,8 @@ from eval.report.load import load_rows
 from eval.report.markdown_text import inline
 from eval.report.measured_charts import colours, latency_charts, memory_charts
 from eval.report.page import template
+from eval.report.repeating import of_plugin_and_eplb, shape_name, throughput_words
+from eval.report.throughput import throughput_conclusions, throughput_tables
 from eval.results.latency import LatencyWorkload
 from eval.results.schema import Result
 
@@ -27,6 +29,8 @@ def measured_page(result: Result) -> str:
         view=view,
         colours=colours(names),
         latency_charts=list(latency_charts(view)),
+        traffics=throughput_tables(result),
+        conclusions=list(throughput_conclusions(result)),
         loads=[
             (
                 arm.name,
@@ -53,6 +57,10 @@ def measured_markdown(result: Result) -> str:
     if view.columns:
         blocks += [_latency(view, result)]
         blocks += ["\n".join(f"- {line}" for line in view.conclusions())]
+    for table in throughput_tables(result):
+        headings = [table.name, *(column.name for column in table.columns)]
+        blocks += [_table(headings, ([row.heading, *row.cells] for row in table.rows()), result)]
+    blocks += ["\n".join(f"- {line}" for line in throughput_conclusions(result))]
     for arm in result.arms:
         if arm.load is not None:
             blocks += [_table(["", arm.name], load_rows(arm), result)]
@@ -79,6 +87,8 @@ def repeat_command(result: Result) -> str:
     words = ["python", "-m", "eval", result.kind]
     if result.latency is not None:
         words += _latency_words(result, result.latency)
+    if result.throughput is not None:
+        words += throughput_words(result, result.throughput)
     if result.stress is not None:
         load = result.stress
         words += [f"{result.name}.yaml", *(f"--arm={arm.name}" for arm in result.arms)]
@@ -99,7 +109,7 @@ def _latency_words(result: Result, asked: LatencyWorkload) -> Iterator[str]:
         yield from ("--arm", name)
     yield from ("--gpus", str(asked.gpus), "--streams", str(asked.streams))
     yield from ("--tokens", str(asked.tokens), "--servers-at-once", str(asked.servers_at_once))
-    yield from ("--shape", "deepseek-v2-lite" if shape.hidden_size > 64 else "wide")
+    yield from ("--shape", shape_name(shape))
     yield from ("--moe-layers", str(shape.moe_layers), "--experts", str(shape.experts))
     yield from ("--redundant", str(shape.redundant))
     yield from ["--graphs"] * (serve.option("compilation-config") is not None)
@@ -107,7 +117,7 @@ def _latency_words(result: Result, asked: LatencyWorkload) -> Iterator[str]:
         yield from ("--most-p99", f"{asked.most_p99:g}")
     if asked.ranks != _RANKS:
         yield from ("--ranks", str(asked.ranks))
-    yield from _of_plugin_and_eplb(result)
+    yield from of_plugin_and_eplb(result)
     if asked.load != "steady":
         yield from ("--load", asked.load, "--completions", str(asked.completions))
         yield from ("--turn", str(asked.turn))
@@ -115,19 +125,6 @@ def _latency_words(result: Result, asked: LatencyWorkload) -> Iterator[str]:
             yield from ("--checks", "again" if timed else "only")
     if asked.most_seconds is not None:
         yield from ("--most-seconds", f"{asked.most_seconds:g}")
-
-
-def _of_plugin_and_eplb(result: Result) -> Iterator[str]:
-    """What arms have of it alike."""
-    backend = result.config.serve.option("all2all-backend")
-    if backend is not None:
-        yield from ("--all2all-backend", str(backend))
-    intervals = {arm.eplb.step_interval for arm in result.config.arms if arm.eplb}
-    if len(intervals) == 1:
-        yield from ("--interval", str(*intervals))
-    transfers = {arm.plugin.get("transfer") for arm in result.config.arms} - {None}
-    if transfers:
-        yield from ("--transfer", str(*transfers))
 
 
 def _latency(view: LatencyView, result: Result) -> str:

@@ -12,6 +12,7 @@ from eval.report import wording
 from eval.report.console import shown
 from eval.report.latency import LatencyView, latency_view
 from eval.report.load import load_rows
+from eval.report.throughput import TrafficTable, throughput_conclusions, throughput_tables
 from eval.report.view import ArmAccuracy, ArmCounts, PolicyRow, RunView
 from eval.report.viewing import view_of_result
 from eval.results.schema import ArmResult, ControlResult, Result, RuleResult
@@ -42,7 +43,11 @@ def print_report(result: Result, console: Console, verbose: bool = False) -> Non
 
 
 def print_figures(result: Result, console: Console) -> None:
-    """Print what a latency or a stress run measured."""
+    """Print what a latency, a stress or a throughput run measured."""
+    for traffic in throughput_tables(result):
+        console.print(traffic_table(traffic))
+    for line in throughput_conclusions(result):
+        console.print(line, soft_wrap=True, highlight=False)
     view = latency_view(result)
     if view.columns:
         console.print(latency_table(view))
@@ -107,6 +112,16 @@ def latency_table(view: LatencyView) -> Table:
     for column in view.columns:
         table.add_column(column.name, justify="right")
     for heading, cells in view.rows():
+        table.add_row(heading, *cells)
+    return table
+
+
+def traffic_table(traffic: TrafficTable) -> Table:
+    """One column an arm."""
+    table = Table(traffic.name)
+    for column in traffic.columns:
+        table.add_column(column.name, justify="right")
+    for heading, cells in traffic.rows():
         table.add_row(heading, *cells)
     return table
 

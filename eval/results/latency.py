@@ -5,13 +5,19 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
 _PERCENTS = np.append(np.arange(0, 99, 1.0), np.arange(99, 100.01, 0.05)).round(2)
 
 
+_DENSE_LAYERS = {"deepseek_v2": 1, "qwen3_moe": 0}
+_LATENT_CHANNELS = 512 + 64
+"""Of DeepSeek-V2's attention, as it is cached."""
+_HEAD_CHANNELS = 128
+
+
 class ModelShape(BaseModel):
-    """The sizes of a DeepSeek-V2.
+    """The sizes of a DeepSeek-V2, or of a Qwen3 with experts.
 
     The default is thin and wide: many layers and experts, hardly any arithmetic. Its hidden sizes
     are the smallest that vLLM's CPU experts take; its attention heads have DeepSeek's own sizes,
@@ -20,17 +26,33 @@ class ModelShape(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    architecture: Literal["deepseek_v2", "qwen3_moe"] = "deepseek_v2"
     moe_layers: PositiveInt = 58
     experts: PositiveInt = 256
-    redundant: PositiveInt = 32
+    redundant: NonNegativeInt = 32
     experts_per_token: PositiveInt = 8
     hidden_size: PositiveInt = 64
     intermediate_size: PositiveInt = 64
     moe_intermediate_size: PositiveInt = 32
-    shared_experts: PositiveInt = 1
+    shared_experts: NonNegativeInt = 1
     attention_heads: PositiveInt = 2
+    key_value_heads: PositiveInt = 2
+    """Of Qwen3; DeepSeek-V2 caches the same whatever it has."""
     vocabulary: PositiveInt = 1024
     max_positions: PositiveInt = 16384
+
+    @property
+    def dense_layers(self) -> int:
+        """Before those with experts."""
+        return _DENSE_LAYERS[self.architecture]
+
+    @property
+    def cache_bytes_a_token(self) -> int:
+        """Of all layers' attention, in bfloat16."""
+        channels = _LATENT_CHANNELS
+        if self.architecture == "qwen3_moe":
+            channels = 2 * self.key_value_heads * _HEAD_CHANNELS
+        return 2 * channels * (self.dense_layers + self.moe_layers)
 
 
 class Distribution(BaseModel):

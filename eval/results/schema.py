@@ -15,6 +15,7 @@ from eval.results.latency import LatencyTimes, LatencyWorkload
 from eval.results.memory import MemoryUse
 from eval.results.stress import LoadResult, StressWorkload
 from eval.results.surroundings import Machine, Seeds, Versions
+from eval.results.throughput import Measurement, ThroughputWorkload
 from eval.results.trial import Trial
 
 Verdict = Literal["passed", "failed", "not tested", "invalid", "interrupted", "could not run"]
@@ -24,8 +25,8 @@ RuleVerdict = Literal["passed", "failed", "not tested"]
 SCHEMA_VERSION: Literal[5] = 5
 """Of ``result.json``."""
 
-RunKind = Literal["accuracy", "latency", "stress"]
-"""Which command made a run: ``run``, ``latency`` or ``stress``."""
+RunKind = Literal["accuracy", "latency", "stress", "throughput"]
+"""Which command made a run: ``run``, or the one of that name."""
 
 EXIT_CODES: dict[Verdict, int] = {
     "passed": 0,
@@ -122,6 +123,8 @@ class ArmRun(Activity):
 
     latency: LatencyTimes | None = None
     """What a latency run measured; none in others."""
+    throughput: Sequence[Measurement] = ()
+    """What a throughput run measured; none in others."""
     load: LoadResult | None = None
     """What a stress run asked; none in others."""
     memory: MemoryUse | None = None
@@ -223,6 +226,8 @@ class Result(BaseModel):
     """What a latency run asked."""
     stress: StressWorkload | None = None
     """What a stress run asked."""
+    throughput: ThroughputWorkload | None = None
+    """What a throughput run asked."""
     left_out: dict[str, str] = {}
     """Tasks that are not scored and that no arm was asked, because their questions could not be
     had, and why; earlier runs have none."""
