@@ -114,7 +114,7 @@ class ThroughputRun:
     def _ask(self, one: ServedArm, traffic: Traffic, number: int, group: int) -> Measurement:
         asked, server = self._workload, one.server
         prompts = prompts_of(traffic, self._domains, asked.completions, asked.turn, number)
-        log_start = server.log.stat().st_size
+        log_start, busy = server.log.stat().st_size, time.process_time()
         with told_why(one):
             streams = stream_in_turns(
                 server.url,
@@ -124,9 +124,11 @@ class ThroughputRun:
                 asked.streams,
                 traffic.tokens,
                 headers=server.headers,
+                streamed=traffic.streamed,
             )
+        busy = time.process_time() - busy
         began = count_rearrangements(server.log, log_start)
-        return measured(traffic, number, group, streams, began)
+        return measured(traffic, number, group, streams, began, busy)
 
     def _summary(self, one: ServedArm) -> ArmRun:
         files = read_rank_files(one.events)

@@ -11,7 +11,12 @@ from eval.results.throughput import Measurement, Percentiles, Traffic
 
 
 def measured(
-    traffic: Traffic, number: int, group: int, streams: Sequence[Stream], began: int
+    traffic: Traffic,
+    number: int,
+    group: int,
+    streams: Sequence[Stream],
+    began: int,
+    busy: float,
 ) -> Measurement:
     """One traffic in one round.
 
@@ -21,14 +26,16 @@ def measured(
         group: Number of the servers that were up together, from 1.
         streams: All completions.
         began: Rearrangements meanwhile, as vLLM's log tells.
+        busy: Seconds for which this process ran meanwhile.
     """
     asked = min(one.asked for one in streams)
+    seconds = max(one.ended for one in streams) - asked
     return Measurement(
         traffic=traffic.name,
         round=number,
         group=group,
         asked_from=asked,
-        seconds=max(one.ended for one in streams) - asked,
+        seconds=seconds,
         prompt_tokens=sum(one.prompt_tokens for one in streams),
         generated_tokens=sum(one.generated for one in streams),
         completions=len(streams),
@@ -37,6 +44,7 @@ def measured(
         between_tokens=Percentiles.of(
             [after - before for one in streams for before, after in pairwise(one.arrived)]
         ),
+        asking=round(busy / seconds, 3),
         logged_rearrangements=began,
     )
 

@@ -131,11 +131,11 @@ def _share_of_gain(arms: Sequence[ArmRun], name: str, traffic: str) -> Iterator[
     enough = ceiling is not None and ceiling.enough
     if ceiling is not None and enough and ceiling.mean < WORTH:
         return  # There is next to nothing to gain.
-    saw = f"{traffic}: {_told(ceiling, BASELINE)} in arm {BALANCED}"
+    saw = f"{traffic}, arm {BALANCED}: {_told(ceiling, BASELINE)}"
     share = 0.0
     if enough:
         share = share_of_gain([its[one] for one in rounds], [most[one] for one in rounds])
-        saw += f", of whose gain {share:.0%} here"
+        saw += f", and {share:.0%} of that gain here"
     yield outcome(
         "share_of_gain",
         share >= LEAST_SHARE if enough else None,

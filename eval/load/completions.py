@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Streamed completions: the one client of latency and stress."""
+"""Completions, streamed or whole: the one client of latency, stress and throughput."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ from eval.errors import EvaluationError
 _SHOWN = 300
 """Characters of what a server sent, in a message."""
 _DONE = "[DONE]"
+_PATH = "/v1/completions"
 
 
 class CompletionError(EvaluationError):
@@ -84,9 +86,30 @@ async def stream_completion(
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    try:
-        async with aconnect_sse(client, "POST", "/v1/completions", json=whole) as source:
+    with _told_as_one_error():
+        async with aconnect_sse(client, "POST", _PATH, json=whole) as source:
             return await _read(source, arrived)
+
+
+async def whole_completion(client: httpx.AsyncClient, request: Mapping[str, JsonValue]) -> Usage:
+    """Ask for one completion, as `stream_completion` does, that comes when all of it is there.
+
+    Raises:
+        CompletionError: What came is no completion, or nothing came.
+    """
+    with _told_as_one_error():
+        response = await client.post(_PATH, json={**request, "ignore_eos": True})
+    _require_success(response)
+    usage = _parse(response.text).usage
+    if usage is None:
+        raise CompletionError("a completion came without how many tokens it has")
+    return usage
+
+
+@contextmanager
+def _told_as_one_error() -> Iterator[None]:
+    try:
+        yield
     except httpx.LocalProtocolError as error:
         # Its text quotes headers, and with them a key.
         raise CompletionError("a request could not be sent: it is not HTTP") from error
@@ -132,9 +155,7 @@ async def _read(source: EventSource, arrived: Callable[[], None]) -> Usage:
     response = source.response
     if not response.is_success:
         await response.aread()
-        raise CompletionError(
-            f"a request failed with {response.status_code}: {_short(response.text)}"
-        )
+    _require_success(response)
     usage: Usage | None = None
     chunks = 0
     try:
@@ -153,6 +174,13 @@ async def _read(source: EventSource, arrived: Callable[[], None]) -> Usage:
             f"a stream was cut after {chunks} pieces: how many tokens it has was not told"
         )
     return usage
+
+
+def _require_success(response: httpx.Response) -> None:
+    if not response.is_success:
+        raise CompletionError(
+            f"a request failed with {response.status_code}: {_short(response.text)}"
+        )
 
 
 def _parse(data: str) -> _Chunk:

@@ -9,7 +9,12 @@ from dataclasses import dataclass, field
 import httpx
 from pydantic import JsonValue
 
-from eval.load.completions import new_client, stream_completion, until_all_are_done
+from eval.load.completions import (
+    new_client,
+    stream_completion,
+    until_all_are_done,
+    whole_completion,
+)
 
 TIMEOUT_SECONDS = 600
 """Without anything from the server."""
@@ -30,6 +35,8 @@ class Stream:
     """Tokens that the server says its prompt has."""
     asked: float = 0.0
     ended: float = 0.0
+    streamed: bool = field(default=True, kw_only=True)
+    """False: it is asked for as a whole, and nothing is known of when its tokens arrive."""
 
 
 def stream_together(
@@ -85,10 +92,15 @@ async def ask_for(
 
     prompt: JsonValue = stream.prompt if isinstance(stream.prompt, str) else list(stream.prompt)
     stream.asked = time.time()
-    usage = await stream_completion(
-        client,
-        {"model": model, "prompt": prompt, "max_tokens": tokens, "temperature": temperature},
-        note,
-    )
+    request: dict[str, JsonValue] = {
+        "model": model,
+        "prompt": prompt,
+        "max_tokens": tokens,
+        "temperature": temperature,
+    }
+    if stream.streamed:
+        usage = await stream_completion(client, request, note)
+    else:
+        usage = await whole_completion(client, request)
     stream.generated, stream.prompt_tokens = usage.completion_tokens, usage.prompt_tokens
     stream.ended = time.time()

@@ -24,6 +24,8 @@ class _Turns:
     """By the monotonic clock: no completion is begun after it."""
     begin: list[asyncio.Event]
     """Of each stream."""
+    streamed: int
+    """One of so many completions."""
     asked: list[Stream] = field(default_factory=list)
 
     def next(self) -> Stream | None:
@@ -31,7 +33,7 @@ class _Turns:
         prompt = next(self.prompts, None) if time.monotonic() < self.ends else None
         if prompt is None:
             return None
-        self.asked.append(Stream(prompt))
+        self.asked.append(Stream(prompt, streamed=len(self.asked) % self.streamed == 0))
         return self.asked[-1]
 
     def arrived(self) -> None:
@@ -50,6 +52,7 @@ def stream_in_turns(
     tokens: int,
     most_seconds: float | None = None,
     headers: Mapping[str, str] | None = None,
+    streamed: int = 1,
 ) -> list[Stream]:
     """Ask for completions of a fixed length, one after another on each stream.
 
@@ -65,6 +68,8 @@ def stream_in_turns(
         tokens: Of each.
         most_seconds: After which none is begun; those under way still come to their end.
         headers: Sent with every request.
+        streamed: One of so many completions, the first among them; the others are asked for as a
+            whole, so that reading tokens takes this process less time than making them.
 
     Raises:
         CompletionError: One did not come, not as one, or shorter.
@@ -73,7 +78,7 @@ def stream_in_turns(
     async def ask() -> list[Stream]:
         ends = float("inf") if most_seconds is None else time.monotonic() + most_seconds
         begin = [asyncio.Event() for _ in range(min(streams, completions))]
-        turns = _Turns(model, islice(prompts, completions), tokens, ends, begin)
+        turns = _Turns(model, islice(prompts, completions), tokens, ends, begin, streamed)
         begin[0].set()
         async with new_client(url, headers, TIMEOUT_SECONDS) as client:
             await until_all_are_done([_stream(client, turns, one) for one in begin])

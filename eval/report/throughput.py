@@ -12,6 +12,9 @@ from eval.report.sizes import size
 from eval.results.schema import Result
 from eval.results.throughput import Measurement, Percentiles, ThroughputWorkload
 
+_BUSY = 0.7
+"""Of the time: above it, tokens may have waited for who counts them."""
+
 
 class TrafficColumn(NamedTuple):
     """One arm."""
@@ -41,8 +44,8 @@ class TrafficTable(NamedTuple):
         yield self._row("tokens a second", _rate(lambda one: one.tokens_per_second))
         yield self._row("read", _rate(lambda one: one.prompt_tokens / one.seconds))
         yield self._row("generated", _rate(lambda one: one.generated_tokens / one.seconds))
-        cells = [_times(column.times_off) for column in self.columns]
-        yield TrafficRow(f"times {BASELINE}", cells)
+        for heading, times in ((f"times {BASELINE}", _mean), ("95 % interval", _interval)):
+            yield TrafficRow(heading, [times(column.times_off) for column in self.columns])
         yield self._row("first token, p50", _ms(lambda one: one.first_token, "p50"))
         yield self._row("first token, p99", _ms(lambda one: one.first_token, "p99"))
         yield self._row("between tokens, p50", _ms(lambda one: one.between_tokens, "p50"))
@@ -79,6 +82,12 @@ def throughput_conclusions(result: Result) -> Iterator[str]:
             little = f"less than {WORTH - 1:.0%}, so no share of it is asked for"
             yield f"{told}: {asks if ceiling.mean >= WORTH else little}"
     yield from _limits(asked, [arm.name for arm in result.arms])
+    busy = max((one.asking for arm in result.arms for one in arm.throughput), default=0.0)
+    if busy > _BUSY:
+        yield (
+            f"The harness itself kept a core busy for up to {busy:.0%} of the time: part of what "
+            "was measured is its own. Ask for fewer streams."
+        )
 
 
 def _limits(asked: ThroughputWorkload, arms: Sequence[str]) -> Iterator[str]:
@@ -127,11 +136,12 @@ def _rate(of: Callable[[Measurement], float]) -> Callable[[Sequence[Measurement]
     return cell
 
 
-def _times(found: Estimate | None) -> str:
-    if found is None:
-        return "-"
-    around = "" if found.repeats == 1 else f" ({found.low:.3f} to {found.high:.3f})"
-    return f"{found.mean:.3f}{around}"
+def _mean(found: Estimate | None) -> str:
+    return "-" if found is None else f"{found.mean:.3f}"
+
+
+def _interval(found: Estimate | None) -> str:
+    return "-" if found is None or found.repeats == 1 else f"{found.low:.3f} to {found.high:.3f}"
 
 
 def _ms(

@@ -16,6 +16,10 @@ TrafficLoad = Literal["skewed", "drifting", "switching"]
 little; ``switching``: domains take turns."""
 
 
+_TOKENS_STREAMED = 32
+"""Of each completion, on average over those that are streamed and those that are not."""
+
+
 class Percentiles(BaseModel):
     """Of times in milliseconds."""
 
@@ -50,6 +54,11 @@ class Traffic(BaseModel):
     """Of a prompt; of texts, about as many, and ``decode`` takes each text as it is."""
     tokens: PositiveInt
     """Generated of each completion."""
+
+    @property
+    def streamed(self) -> int:
+        """One of so many completions: of long ones few say when tokens come."""
+        return max(1, self.tokens // _TOKENS_STREAMED)
 
 
 class ThroughputWorkload(BaseModel):
@@ -110,9 +119,12 @@ class Measurement(BaseModel):
     whole: int
     """Of these, with all tokens."""
     first_token: Percentiles | None
-    """From a request to its first token; none: no token came."""
+    """From a request to its first token, of those completions that were streamed."""
     between_tokens: Percentiles | None
-    """Between two tokens of one completion; none: no completion had two."""
+    """Between two tokens of one completion, of the same."""
+    asking: float
+    """Share of the time for which the harness itself kept a core busy; near 1, it was what was
+    measured."""
     logged_rearrangements: int
     """That began meanwhile, as vLLM's log tells."""
     balancedness: float | None = None

@@ -79,7 +79,10 @@ def completions_server() -> Iterator[Completions]:
             self.end_headers()
             if then == "hangs":
                 time.sleep(5)
-            self.events(request["max_tokens"], then)
+            if request.get("stream"):
+                self.events(request["max_tokens"], then)
+            else:
+                self.whole(request["max_tokens"], then)
             if then == "breaks off":
                 self.close_connection = True
                 return
@@ -99,8 +102,16 @@ def completions_server() -> Iterator[Completions]:
                 self.event(json.dumps(usage))
                 self.event("[DONE]")
 
+        def whole(self, tokens: int, then: str) -> None:
+            usage = {"completion_tokens": tokens - (then == "ends early"), "prompt_tokens": 7}
+            told = {} if then == "says nothing" else {"usage": usage}
+            data = then if then in MALFORMED.values() else json.dumps({"choices": [], **told})
+            self.chunk(data.encode())
+
         def event(self, data: str) -> None:
-            text = f"data: {data}\n\n".encode()
+            self.chunk(f"data: {data}\n\n".encode())
+
+        def chunk(self, text: bytes) -> None:
             self.wfile.write(f"{len(text):x}\r\n".encode() + text + b"\r\n")
 
         def log_message(self, *_: Any) -> None:

@@ -59,6 +59,7 @@ class FakeServer(ThreadingHTTPServer):
         if not plugin.get("enabled", True):
             self.events = None
         ignored = behaviour.get("ignores_planning", False)
+        self.stays = plugin.get("planning", {}).get("rearrange") == "never"
         self.policy = "vllm" if ignored else plugin.get("planning", {}).get("policy", "vllm")
         self.bytes_of_a_rank = 512 if self.policy == "vllm" else 64
         self.lock = threading.Lock()
@@ -83,7 +84,11 @@ class FakeServer(ThreadingHTTPServer):
             return self.requests
 
     def rearrange(self) -> None:
-        if self.mode == "off" or self.rearrangements >= self.behaviour.get("rearrangements", 1000):
+        if (
+            self.mode == "off"
+            or self.stays
+            or self.rearrangements >= self.behaviour.get("rearrangements", 1000)
+        ):
             return
         self.rearrangements += 1
         print(f"INFO [eplb_state.py:786] Rearranging experts ({self.mode} mode) ...", flush=True)
@@ -140,6 +145,11 @@ class FakeServer(ThreadingHTTPServer):
             file.write(json.dumps(head | fields) + "\n")
 
 
+def usage_of(request: dict[str, Any]) -> dict[str, int]:
+    """A token of the prompt is one of its ids, or a character."""
+    return {"prompt_tokens": len(request["prompt"]), "completion_tokens": request["max_tokens"]}
+
+
 class Handler(BaseHTTPRequestHandler):
     server: FakeServer
 
@@ -178,13 +188,14 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(**behaviour["answers"])
             return
         if request.get("stream"):
-            self.stream(request["max_tokens"])
+            self.stream(request)
             return
-        text = self.server.answer(request["prompt"])
+        asked = request["prompt"]
+        text = self.server.answer(asked if isinstance(asked, str) else "token ids")
         choice = {"index": 0, "text": text}
         if request.get("logprobs") is not None:
             choice["logprobs"] = self.logprobs(text, request["return_tokens_as_token_ids"])
-        self.reply(json.dumps({"choices": [choice]}))
+        self.reply(json.dumps({"choices": [choice], "usage": usage_of(request)}))
 
     def logprobs(self, text: str, as_ids: bool) -> dict[str, Any]:
         """One token a character; a rounded one is a little less likely."""
@@ -192,12 +203,12 @@ class Handler(BaseHTTPRequestHandler):
         tokens = [f"token_id:{ord(one)}" if as_ids else one for one in text]
         return {"tokens": tokens, "token_logprobs": [-ord(one) / 512 - rounded for one in text]}
 
-    def stream(self, tokens: int) -> None:
+    def stream(self, request: dict[str, Any]) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream; charset=utf-8")
         self.end_headers()
-        chunks: list[dict[str, Any]] = [{"choices": [{"text": "a"}]}] * tokens
-        for chunk in [*chunks, {"choices": [], "usage": {"completion_tokens": tokens}}]:
+        chunks: list[dict[str, Any]] = [{"choices": [{"text": "a"}]}] * request["max_tokens"]
+        for chunk in [*chunks, {"choices": [], "usage": usage_of(request)}]:
             self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
 
     def authorized(self) -> bool:

@@ -70,6 +70,32 @@ def test_a_completion_that_is_short_ends_the_load(server: Completions) -> None:
         ask(server)
 
 
+def test_those_that_are_not_streamed_come_whole(server: Completions) -> None:
+    streams = ask(server, completions=7, streamed=3)
+    assert [bool(one.arrived) for one in streams] == [True, False, False] * 2 + [True]
+    assert [one.generated for one in streams] == [TOKENS] * 7
+    assert {one.prompt_tokens for one in streams if not one.arrived} == {7}
+    assert sum(request.get("stream", False) for request in server.asked) == 3
+    assert all(request["ignore_eos"] for request in server.asked)
+
+
+@pytest.mark.parametrize(
+    ("then", "rule"),
+    [
+        ("refuses", "a request failed with 500"),
+        ("ends early", f"has {TOKENS - 1} of {TOKENS} tokens"),
+        ("says nothing", "without how many tokens it has"),
+        ("{no json", "a request failed"),
+    ],
+)
+def test_one_that_does_not_come_whole_ends_the_load(
+    then: str, rule: str, server: Completions
+) -> None:
+    server.good, server.then = 1, then
+    with pytest.raises(CompletionError, match=rule):
+        ask(server, completions=4, streams=1, streamed=4)
+
+
 @pytest.mark.parametrize(
     ("options", "rule"),
     [
