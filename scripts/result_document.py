@@ -35,6 +35,7 @@ from eval.results.schema import (
 )
 from eval.results.stress import LoadResult, StressWorkload
 from eval.results.surroundings import Machine, Seeds, Versions
+from eval.results.throughput import Measurement, Percentiles, ThroughputWorkload, Traffic
 from eval.results.trial import FaultSeen, Happening, SameAnswers, Trial
 
 PAGE = Path(__file__).parents[1] / "docs" / "result.md"
@@ -45,7 +46,7 @@ MODELS: dict[str, type[BaseModel]] = {
         Result, RuleResult, ControlResult, ArmResult, ModelActivity, Moves, TaskResult,
         OracleResult, Versions, Machine, Seeds, Sample, Tokens, LatencyWorkload, LatencyTimes,
         Distribution, StressWorkload, LoadResult, MemoryUse, MemorySample, Trial, FaultSeen,
-        SameAnswers, Happening,
+        SameAnswers, Happening, ThroughputWorkload, Traffic, Measurement, Percentiles,
     )
 }  # fmt: skip
 

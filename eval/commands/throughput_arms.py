@@ -24,7 +24,7 @@ from eval.secrets import SECRETS
 from eval.serving.served_arm import ServedArm, serve
 
 _WARM_UP = 0
-"""Number of the round that does not count."""
+"""Number of the round that does not count, of a completion a stream at most."""
 
 
 class ThroughputRun:
@@ -113,14 +113,17 @@ class ThroughputRun:
 
     def _ask(self, one: ServedArm, traffic: Traffic, number: int, group: int) -> Measurement:
         asked, server = self._workload, one.server
-        prompts = prompts_of(traffic, self._domains, asked.completions, asked.turn, number)
+        completions = asked.completions
+        if number == _WARM_UP:
+            completions = min(completions, asked.streams)
+        prompts = prompts_of(traffic, self._domains, completions, asked.turn, number)
         log_start, busy = server.log.stat().st_size, time.process_time()
         with told_why(one):
             streams = stream_in_turns(
                 server.url,
                 server.model_name,
                 iter(prompts),
-                asked.completions,
+                completions,
                 asked.streams,
                 traffic.tokens,
                 headers=server.headers,

@@ -80,7 +80,7 @@ class ThroughputWorkload(BaseModel):
     turn: int
     """Prompts of one domain before the first of the next, where domains take turns."""
     repeats: int
-    """Rounds that count; one more was asked before them."""
+    """Rounds that count; before them each arm was asked some of every traffic."""
     ranks: int
     """Of expert parallelism."""
     gpus: int
