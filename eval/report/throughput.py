@@ -91,10 +91,11 @@ def throughput_conclusions(result: Result) -> Iterator[str]:
 
 
 def _limits(asked: ThroughputWorkload, arms: Sequence[str]) -> Iterator[str]:
-    rounds = f"{asked.repeats} rounds" if asked.repeats != 1 else "1 round"
+    if asked.repeats > 1:
+        yield f"Intervals are of Student's t over {asked.repeats} rounds, 95 %."
     yield (
-        f"Intervals are of Student's t over {rounds}, 95 %; times are medians over rounds. "
-        "Moves are those of which the plugin's events tell: of vLLM's own EPLB nothing does."
+        "Times are in milliseconds, medians over rounds. Moves are those of which the plugin's "
+        "events tell: of vLLM's own EPLB nothing does."
     )
     if asked.servers_at_once == 1 and len(arms) > 1:
         yield (
