@@ -14,6 +14,8 @@ from eval.results.latency import ModelShape
 _GSM_TINY = Path(__file__).parents[1] / "models" / "gsm-tiny"
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
 
+WEIGHTS = "model.safetensors"
+
 
 class ShapeName(str, Enum):
     """Of ``--shape``."""
@@ -88,7 +90,7 @@ def write_model(
     for name in _TOKENIZER:
         shutil.copy(_GSM_TINY / name, folder / name)
     if weights:
-        write_weights(shape, folder / "model.safetensors", SKEW if skew is None else skew)
+        write_weights(shape, folder / WEIGHTS, SKEW if skew is None else skew)
 
 
 def _deepseek_v2(shape: ModelShape) -> dict[str, Any]:

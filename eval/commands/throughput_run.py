@@ -8,7 +8,7 @@ from typing import NamedTuple
 from rich.console import Console
 
 from eval.commands.keeping import attempt, keep_arm, kept_result
-from eval.commands.latency_model import write_model
+from eval.commands.latency_model import WEIGHTS, write_model
 from eval.commands.throughput_arms import ThroughputRun
 from eval.commands.throughput_setup import (
     ThroughputArm,
@@ -90,6 +90,9 @@ def measure(
                 keep_arm(folder, arm)
 
         ended = attempt(measure_all, lambda: run.doing)
+        if setup.shape is not None:
+            # Tens of gigabytes, which the same command writes again, byte by byte.
+            (setup.model / WEIGHTS).unlink(missing_ok=True)
         arms = [done[arm.name] for arm in config.arms if arm.name in done]
         with interrupts_wait():
             rules = list(throughput_rules(config, workload, arms))

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from eval.cli import app
 from eval.commands import throughput_arms
+from eval.commands.latency_model import WEIGHTS
 from eval.results.folder import read_result
 from eval.results.schema import ArmRun, Result
 from eval.serving.served_arm import ServedArm
@@ -113,6 +114,8 @@ def test_every_arm_is_asked_the_same_in_every_round(
     assert "| tokens a second |" in text and "python -m eval throughput --arm off" in text
     page = (tmp_path / "runs/throughput/report.html").read_text()
     assert "EPLB throughput run" in page and "weights received" in page
+    model = tmp_path / "runs/throughput/model"
+    assert [file.name for file in model.glob("*.json")] and not (model / WEIGHTS).exists()
     again = CliRunner().invoke(app, ["report", str(tmp_path / "runs/throughput")])
     assert "times off" in again.output
 

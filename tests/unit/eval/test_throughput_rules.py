@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from eval.commands.latency_model import SHAPES, ShapeName
 from eval.judging.ratios import difference, estimate, faster_than_off, ratio_of, share_of_gain
 from eval.judging.throughput_rules import throughput_rules
+from eval.report.measured import repeat_command
 from eval.report.throughput import throughput_conclusions, throughput_tables
 from eval.results.schema import Result, RuleResult
 from tests.builders.throughput import DECODE, measurement, throughput_result
@@ -216,3 +218,25 @@ def test_arms_that_were_not_up_together_are_told_of() -> None:
     assert any(
         "One arm was measured after the other" in line for line in throughput_conclusions(result)
     )
+
+
+@pytest.mark.parametrize(("asking", "told"), [(0.6, False), (0.9, True)])
+def test_who_asks_is_told_of_where_it_may_be_what_was_measured(asking: float, told: bool) -> None:
+    result = throughput_result({"off": OFF})
+    (off,) = result.arms
+    busy = [one.model_copy(update={"asking": asking}) for one in off.throughput]
+    result = result.model_copy(update={"arms": [off.model_copy(update={"throughput": busy})]})
+    lines = list(throughput_conclusions(result))
+    assert any("kept a core busy for up to 90%" in line for line in lines) is told
+
+
+def test_a_command_that_repeats_a_run_says_what_was_asked_and_of_which_model() -> None:
+    usual = throughput_result({"off": OFF, "async": OFF})
+    command = repeat_command(usual)
+    assert "throughput --arm off --arm async --traffic decode --load switching" in command
+    assert "--shape wide --moe-layers 58" in command and "--skew 0.5 --tokens 32" in command
+    assert "--servers-at-once 6 --graphs --interval 100 --most-loss 3" in command
+    assert usual.throughput is not None
+    qwen3 = usual.throughput.model_copy(update={"shape": SHAPES[ShapeName.qwen3_30b]})
+    command = repeat_command(usual.model_copy(update={"throughput": qwen3}))
+    assert "--shape qwen3-30b --moe-layers 48 --experts 128 --redundant 16" in command
