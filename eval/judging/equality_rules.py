@@ -21,25 +21,25 @@ class _Difference(NamedTuple):
 
 def exact_answers(comparison: Comparison) -> RuleResult:
     """Every token of every answer is that of ``off``, with the same log-probability."""
-    off, arm = (
-        comparison.off.answers(comparison.task.name),
-        comparison.arm.answers(comparison.task.name),
-    )
+    name = comparison.task.name
+    of_off = {(one.doc_id, one.prompt): one for one in comparison.off.answers(name)}
+    answers = comparison.arm.answers(name)
     compared, tokens, differences = 0, 0, []
-    for before, after in zip(off, arm, strict=True):
-        if before.tokens is None or after.tokens is None:
+    for after in answers:
+        before = of_off.get((after.doc_id, after.prompt))
+        if before is None or before.tokens is None or after.tokens is None:
             continue
         compared += 1
         tokens += len(before.tokens.ids)
         if (difference := _first_difference(after, before.tokens, after.tokens)) is not None:
             differences.append(difference)
-    complete = compared == len(off) and tokens > 0
+    complete = compared == len(answers) and tokens > 0
     return outcome(
         "exact_answers",
         False if differences else True if complete else None,
         f"{len(differences)} of {plural(compared, 'answer')} with {tokens} tokens differ from arm "
         f"{comparison.off.name}{_told(differences)}"
-        f"{'' if complete else f'; {len(off) - compared} were kept without their tokens'}",
+        f"{'' if complete else f'; {len(answers) - compared} were kept without their tokens'}",
         limit="none, in any token or the last bit of its log-probability",
         detectable="a single other token or log-probability",
         arm=comparison.arm.name,
