@@ -16,7 +16,7 @@ def render_markdown(report: ReportView) -> str:
     names = ", ".join(run.label for run in runs)
     blocks = [
         f"## EPLB evaluation {inline(names)}: {report.verdict}",
-        block(f"{report.meaning} {report.subject}"),
+        block(" ".join([report.meaning, report.subject, *report.served])),
         "\n".join(_reason(reason) for reason in report.reasons),
         "\n".join(f"- {block(note)}" for note in report.notes),
         _accuracies(report),

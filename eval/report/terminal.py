@@ -172,11 +172,11 @@ def rules_list(rules: Sequence[RuleResult]) -> Text:
 
 
 def summary(run: RunView) -> Text:
-    """The verdict, the reasons, what limits it, and what no arm was asked."""
+    """The verdict, the reasons, where it was had, what limits it, and what no arm was asked."""
     colour = _COLOURS.get(run.verdict, "yellow")
     lines = shown(f"{run.name}: {run.verdict}", f"bold {colour}")
     notes = [f"- {reason}" for reason in run.reasons]
-    notes += wording.notes(run)
+    notes += [run.served, *wording.notes(run)]
     return Text("\n").join([lines, *map(shown, notes)])
 
 

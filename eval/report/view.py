@@ -136,6 +136,8 @@ class RunView:
     seconds: float
     """That all servers took to start and to answer."""
     versions: Versions
+    served: str
+    """By what, and on what, in a sentence."""
     accuracies: Sequence[ArmAccuracy]
     counts: Sequence[ArmCounts]
     """Of all arms but those of negative controls."""
@@ -177,6 +179,11 @@ class ReportView:
     """The figures that matter most: what, how many, of how many."""
     environment: Sequence[tuple[str, Sequence[str]]]
     """Names, and a value for each run."""
+
+    @property
+    def served(self) -> list[str]:
+        """By what, and on what, the runs' models were served: a sentence for each way."""
+        return list(dict.fromkeys(run.served for run in self.runs))
 
     @property
     def accuracies(self) -> list[ArmAccuracy]:

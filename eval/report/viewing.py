@@ -21,6 +21,7 @@ from eval.report.view import (
     ReportView,
     RunView,
 )
+from eval.report.where import served
 from eval.results.schema import ArmResult, Result, RuleResult, TaskRun
 
 
@@ -94,6 +95,7 @@ def _of_result(result: Result, label: str, show: Callable[[str], str]) -> dict[s
         "finished": result.finished,
         "seconds": sum(arm.start_seconds + arm.seconds for arm in result.arms),
         "versions": result.versions,
+        "served": served(result),
         "accuracies": [one for arm in arms for one in _from_result(result, arm)],
         "counts": [arm_counts(arm, result) for arm in arms],
         "policies": list(policy_rows(label, arms)),
