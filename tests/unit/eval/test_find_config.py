@@ -15,7 +15,7 @@ def test_a_bare_word_is_a_preset_whatever_is_there(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gpus").mkdir()
 
-    assert preset_names() == ["cpu", "deepseek-v2-lite", "gpus", "one-gpu"]
+    assert {"cpu", "deepseek-v2-lite", "gpus", "one-gpu"} < set(preset_names())
     assert find_config("gpus") == PRESETS / "gpus.yaml"
     assert find_config("./gpus") == Path("gpus")
     assert find_config("own.yaml") == Path("own.yaml")
