@@ -4,7 +4,6 @@
 import os
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,8 +17,21 @@ from eval.commands.keeping import copy_result, place, require_numbers, require_w
 from eval.commands.latency_gpus import RANKS, choose_gpus
 from eval.commands.latency_model import ShapeName, shape_of
 from eval.commands.latency_run import measure
-from eval.commands.latency_setup import ArmName, Checks, Setup, Switching, Transfer
+from eval.commands.latency_setup import ArmName, Checks, Setup, Switching
 from eval.commands.latency_times import FIRST_TOKENS
+from eval.commands.measuring_options import (
+    All2AllOption,
+    ExpertsOption,
+    FolderOption,
+    GpusOption,
+    GraphsOption,
+    JsonOption,
+    MoeLayersOption,
+    PlotOption,
+    RanksOption,
+    TransferOption,
+    instead,
+)
 from eval.config.schema import BASELINE
 from eval.errors import ConfigError
 from eval.report.console import PlainConsole
@@ -60,10 +72,6 @@ def _switching(kind: type[int] | type[float], what: str, default: str) -> Any:
     return typer.Option(min=least, help=f"{what} Load switching only.", show_default=default)
 
 
-def _instead(least: int, of_shapes: str) -> Any:
-    return typer.Option(min=least, help="Instead of the shape's.", show_default=of_shapes)
-
-
 def latency(
     arms: Annotated[
         list[ArmName] | None,
@@ -98,29 +106,15 @@ def latency(
             show_default="async: 16, sync: 64; switching: 20",
         ),
     ] = None,
-    transfer: Annotated[
-        Transfer | None,
-        typer.Option(help="The plugin's setting of that name.", show_default="the plugin's"),
-    ] = None,
+    transfer: TransferOption = None,
     checks: Annotated[Checks, typer.Option(help=_CHECKS_HELP)] = Checks.none,
-    all2all_backend: Annotated[
-        str | None, typer.Option(help="Of vLLM.", show_default="vLLM's")
-    ] = None,
-    ranks: Annotated[int, typer.Option(min=2, help="Of each server.")] = RANKS,
-    moe_layers: Annotated[int | None, _instead(1, "58, 26 or 48")] = None,
-    experts: Annotated[int | None, _instead(8, "256, 64 or 128")] = None,
-    redundant: Annotated[int | None, _instead(1, "32, 16 or 16")] = None,
-    gpus: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="To use; 1: loopback, 0: loopback with vLLM built for a CPU.",
-            show_default="all, at most one a rank",
-        ),
-    ] = None,
-    graphs: Annotated[
-        bool, typer.Option("--graphs", help="CUDA graphs; a GPU a rank only.")
-    ] = False,
+    all2all_backend: All2AllOption = None,
+    ranks: RanksOption = RANKS,
+    moe_layers: MoeLayersOption = None,
+    experts: ExpertsOption = None,
+    redundant: Annotated[int | None, instead(1, "32, 16 or 16")] = None,
+    gpus: GpusOption = None,
+    graphs: GraphsOption = False,
     servers_at_once: Annotated[
         int,
         typer.Option(min=1, help="Started together, and measured one after another: sooner done."),
@@ -136,11 +130,9 @@ def latency(
     name: Annotated[
         str | None, typer.Option(help="Of the run, kept in runs/NAME.", show_default="latency")
     ] = None,
-    folder: Annotated[
-        Path | None, typer.Option(help="Instead of runs/NAME.", show_default=False)
-    ] = None,
-    json: Annotated[Path | None, typer.Option("--json", help="Write the result here, too.")] = None,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Write a plot (.png) here.")] = None,
+    folder: FolderOption = None,
+    json: JsonOption = None,
+    plot: PlotOption = None,
 ) -> None:
     """Time between tokens, and inside EPLB's state manager, while experts move all the time.
 

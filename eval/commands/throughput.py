@@ -3,7 +3,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -11,8 +11,20 @@ from eval.commands.impossible import require_each_once, require_even_slots, requ
 from eval.commands.keeping import copy_result, place, require_numbers, require_writable
 from eval.commands.latency_gpus import RANKS, choose_gpus
 from eval.commands.latency_model import ShapeName, shape_of
-from eval.commands.latency_setup import Transfer
 from eval.commands.latency_weights import SKEW
+from eval.commands.measuring_options import (
+    All2AllOption,
+    ExpertsOption,
+    FolderOption,
+    GpusOption,
+    GraphsOption,
+    JsonOption,
+    MoeLayersOption,
+    PlotOption,
+    RanksOption,
+    TransferOption,
+    instead,
+)
 from eval.commands.throughput_asked import (
     KindChoice,
     TrafficLoadChoice,
@@ -58,10 +70,6 @@ _AT_ONCE_HELP = (
     "Up together and asked in turns; with two or more, off is always one of them, and every arm "
     "is measured beside it."
 )
-
-
-def _instead(least: int, of_shapes: str) -> Any:
-    return typer.Option(min=least, help="Instead of the shape's.", show_default=of_shapes)
 
 
 def throughput(
@@ -115,28 +123,14 @@ def throughput(
     initial: Annotated[
         Path | None, typer.Option(metavar="PATH", help=_INITIAL_HELP, show_default=False)
     ] = None,
-    transfer: Annotated[
-        Transfer | None,
-        typer.Option(help="The plugin's setting of that name.", show_default="the plugin's"),
-    ] = None,
-    all2all_backend: Annotated[
-        str | None, typer.Option(help="Of vLLM.", show_default="vLLM's")
-    ] = None,
-    ranks: Annotated[int, typer.Option(min=2, help="Of each server.")] = RANKS,
-    moe_layers: Annotated[int | None, _instead(1, "58, 26 or 48")] = None,
-    experts: Annotated[int | None, _instead(8, "256, 64 or 128")] = None,
-    redundant: Annotated[int | None, _instead(0, "32, 16 or 16")] = None,
-    gpus: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="To use; 1: loopback, 0: loopback with vLLM built for a CPU.",
-            show_default="all, at most one a rank",
-        ),
-    ] = None,
-    graphs: Annotated[
-        bool, typer.Option("--graphs", help="CUDA graphs; a GPU a rank only.")
-    ] = False,
+    transfer: TransferOption = None,
+    all2all_backend: All2AllOption = None,
+    ranks: RanksOption = RANKS,
+    moe_layers: MoeLayersOption = None,
+    experts: ExpertsOption = None,
+    redundant: Annotated[int | None, instead(0, "32, 16 or 16")] = None,
+    gpus: GpusOption = None,
+    graphs: GraphsOption = False,
     servers_at_once: Annotated[int, typer.Option(min=1, help=_AT_ONCE_HELP)] = 1,
     most_loss: Annotated[
         float,
@@ -145,11 +139,9 @@ def throughput(
     name: Annotated[
         str | None, typer.Option(help="Of the run, kept in runs/NAME.", show_default="throughput")
     ] = None,
-    folder: Annotated[
-        Path | None, typer.Option(help="Instead of runs/NAME.", show_default=False)
-    ] = None,
-    json: Annotated[Path | None, typer.Option("--json", help="Write the result here, too.")] = None,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Write a plot (.png) here.")] = None,
+    folder: FolderOption = None,
+    json: JsonOption = None,
+    plot: PlotOption = None,
 ) -> None:
     """Tokens a second with and without EPLB: does it pay?
 

@@ -2,6 +2,7 @@
 """Terms of Triton's experts, which ``VLLM_BATCH_INVARIANT`` chooses on a GPU."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,10 +10,6 @@ import torch
 from vllm_eplb_plugin.combine.finalize import FINALIZE
 from vllm_eplb_plugin.combine.terms import keep_sum
 from vllm_eplb_plugin.overrides.override import Override
-
-_TARGET = "vllm.model_executor.layers.fused_moe.experts.triton_moe:TritonExperts.moe_sum"
-_FIXES = "A rank's sum over its experts is rounded to the model's dtype."
-_DELETE_WHEN = FINALIZE.delete_when
 
 
 def _override_moe_sum(_: Callable[..., None]) -> Callable[..., None]:
@@ -32,23 +29,21 @@ def _override_moe_sum(_: Callable[..., None]) -> Callable[..., None]:
     return moe_sum
 
 
+_BEFORE_0_31 = Override(
+    target="vllm.model_executor.layers.fused_moe.experts.triton_moe:TritonExperts.moe_sum",
+    signature="(self, input, output)",
+    kind="replace",
+    replace=_override_moe_sum,
+    fixes="A rank's sum over its experts is rounded to the model's dtype.",
+    delete_when=FINALIZE.delete_when,
+    releases=">=0.21,<0.31",
+)
+
 MOE_SUM = (
-    Override(
-        target=_TARGET,
-        signature="(self, input, output)",
-        kind="replace",
-        replace=_override_moe_sum,
-        fixes=_FIXES,
-        delete_when=_DELETE_WHEN,
-        releases=">=0.21,<0.31",
-    ),
-    Override(
-        target=_TARGET,
+    _BEFORE_0_31,
+    replace(
+        _BEFORE_0_31,
         signature="(self, input, output, topk_ids=None, expert_map=None)",
-        kind="replace",
-        replace=_override_moe_sum,
-        fixes=_FIXES,
-        delete_when=_DELETE_WHEN,
         releases=">=0.31",
     ),
 )
