@@ -12,6 +12,8 @@ BY_CHANCE = {"VLLM_MOE_ROUTING_SIMULATION_STRATEGY": "uniform_random"}
 
 LEAST_KV_CACHE_BYTES = 2**28
 
+_GRAPHS = (1, 2, 4, 8, 16, 32)
+"""Tokens of a step."""
 _SHARE_OF_ALL = 0.4
 """Of the memory, over all servers."""
 _CPU_ENVIRONMENT = {
@@ -46,11 +48,10 @@ def share_of_memory(servers_at_once: int) -> float:
     return min(0.1, round(_SHARE_OF_ALL / servers_at_once, 3))
 
 
-def graphs_or_none(graphs: bool, streams: int, largest: int = 32) -> dict[str, JsonValue]:
+def graphs_or_none(graphs: bool, streams: int) -> dict[str, JsonValue]:
     """CUDA graphs of decoding without torch.compile, whose minutes no benchmark needs."""
     if not graphs:
         return {"enforce-eager": True}
-    powers = (2**power for power in range(largest.bit_length()))
-    sizes: list[JsonValue] = [size for size in powers if size <= streams]
+    sizes: list[JsonValue] = [size for size in _GRAPHS if size <= streams]
     how: dict[str, JsonValue] = {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}
     return {"compilation-config": {**how, "cudagraph_capture_sizes": sizes}}

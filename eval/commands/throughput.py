@@ -104,8 +104,8 @@ def throughput(
     ] = None,
     completions: Annotated[
         int, typer.Option(min=1, help="Of each traffic, in each round of each arm.")
-    ] = 256,
-    streams: Annotated[int, typer.Option(min=1, help="Completions at the same time.")] = 64,
+    ] = 512,
+    streams: Annotated[int, typer.Option(min=1, help="Completions at the same time.")] = 256,
     tokens: Annotated[int, typer.Option(min=2, help="Generated of each, traffic decode.")] = 256,
     prompt_tokens: Annotated[int, typer.Option(min=16, help="Of each, traffic prefill.")] = 1024,
     turn: Annotated[

@@ -14,7 +14,6 @@ from eval.commands.served_alike import (
     BY_CHANCE,
     LEAST_KV_CACHE_BYTES,
     environment_of,
-    graphs_or_none,
     share_of_memory,
 )
 from eval.config.schema import Arm, Config, Eplb
@@ -27,9 +26,10 @@ INTERVAL = 100
 """Of EPLB's window and steps: a measurement has several rearrangements."""
 LOADS = "loads"
 """Folder of an arm, for what it records."""
-_LARGEST_GRAPH = 512
-_BATCHED_TOKENS = 4096
-"""Of a step: long prompts take many steps, and so there are several rearrangements."""
+_GRAPHS = (1, 2, 4, 8, 16, 32, *range(64, 513, 64))
+"""Tokens of a step. Fewer sizes than vLLM's own, each of which takes a second of every start."""
+_BATCHED_TOKENS = 8192
+"""Of a step, which is as many as vLLM's server takes on large GPUs."""
 _CACHE_OF_A_MODEL = 4 * 2**30
 
 
@@ -169,7 +169,14 @@ def _options(setup: ThroughputSetup) -> dict[str, JsonValue]:
         options["all2all-backend"] = setup.all2all
     if setup.gpus:
         options |= _memory(setup)
-    return options | graphs_or_none(setup.graphs, setup.streams, _LARGEST_GRAPH)
+    return options | _graphs(setup.graphs)
+
+
+def _graphs(wanted: bool) -> dict[str, JsonValue]:
+    """Compiled as by default: prompts that arrive all the time are in a graph's steps, too."""
+    if not wanted:
+        return {"enforce-eager": True}
+    return {"compilation-config": {"cudagraph_capture_sizes": list(_GRAPHS)}}
 
 
 def _longest(setup: ThroughputSetup) -> int:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What shows that an arm did what it is there for, as counts."""
 
+from collections.abc import Sequence
+
 from eval.config.schema import Arm, Config
 from eval.report.view import ArmCounts
 from eval.results.schema import ArmResult, ArmRun, Result
@@ -16,7 +18,7 @@ def arm_counts(arm: ArmResult, result: Result) -> ArmCounts:
     activity = {
         "other outcomes": arm.other_outcomes() or "0",
         "layers committed": str(arm.layers_committed),
-        "slots changed": " ".join(str(slots) for slots in arm.slots_changed) or "-",
+        "slots changed, a layer": _least_to_most(arm.slots_changed),
         "weight checks": str(arm.weight_checks),
         "weight mismatches": str(arm.weight_mismatches),
         "map checks": str(arm.map_checks),
@@ -52,6 +54,12 @@ def is_stock(result: Result, run: ArmRun) -> bool:
 
 def _logged(arm: ArmRun) -> str:
     return f"{arm.logged_rearrangements} begun (log)"
+
+
+def _least_to_most(counts: Sequence[int]) -> str:
+    if not counts:
+        return "-"
+    return "-".join(dict.fromkeys([str(min(counts)), str(max(counts))]))
 
 
 def _ratio(value: float | None) -> str:
