@@ -10,6 +10,7 @@ from typing import NamedTuple
 from rich.console import Console
 
 from eval.commands.arms import run_arms
+from eval.commands.earlier_runs import end_what_they_left
 from eval.config.schema import BASELINE, Arm, Config, TaskName
 from eval.errors import ConfigError, RunFolderError, in_words, why_it_ended
 from eval.interrupts import interrupts_raise, interrupts_wait
@@ -58,6 +59,7 @@ def run(
             f"--servers-at-once {servers_at_once}: they cannot all listen on serve.port "
             f"{config.serve.port}. Set it to null for free ones"
         )
+    end_what_they_left(runs, console)
     ready = preflight(config, console)
     ready.require_everything()
     versions = installed_versions(ready.served)

@@ -65,7 +65,7 @@ def harm_of(fault: FaultName, one: ServedArm, seconds: float | None) -> Callable
         os.kill(rank_process(one.server.session, RANK), signal.SIGKILL)
 
     def kill_front_end() -> None:
-        os.kill(one.server.session, signal.SIGKILL)
+        os.kill(one.server.pid, signal.SIGKILL)
 
     def fill_disk() -> None:
         with filled(one.events):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from eval.commands.earlier_runs import end_what_they_left
 from eval.commands.keeping import attempt, keep_arm, kept_result
 from eval.commands.latency_arms import measure_arms
 from eval.commands.latency_model import write_model
@@ -55,6 +56,7 @@ def measure(
         ranks=setup.ranks,
         most_p99=most_p99,
     )
+    end_what_they_left(runs, console)
     by_name = {arm.name: arm for arm in config.arms}
     timed = [] if setup.checks is Checks.only else [one.value for one in names]
     checked = [name for name in by_name if name.endswith(CHECKED)]

@@ -78,6 +78,7 @@ class FaultRun:
             self.seen.ended_after = round(time.time() - self.seen.struck, 2)
         self.seen.left = [f"process {pid}" for pid in living]
         self.seen.left += [str(path) for path in sorted(self._shared) if path.exists()]
+        self.seen.left += self._one.server.left
 
     def _take_note(self, found: Mapping[str, Said]) -> None:
         if (struck := found.get("struck")) and (told := re.search(_STRUCK, struck.line)):

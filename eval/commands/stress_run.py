@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from eval.commands.earlier_runs import end_what_they_left
 from eval.commands.harm import with_fault
 from eval.commands.keeping import attempt, keep_arm, kept_result
 from eval.commands.stress_arm import load_arm
@@ -34,6 +35,7 @@ def stress(
     Raises:
         EvaluationError: Something is missing; nothing was started.
     """
+    end_what_they_left(runs, console)
     # The load is made up.
     ready = preflight(config, console, questions=False)
     ready.require_everything()

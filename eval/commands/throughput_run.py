@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
+from eval.commands.earlier_runs import end_what_they_left
 from eval.commands.keeping import attempt, keep_arm, kept_result
 from eval.commands.latency_model import WEIGHTS, write_model
 from eval.commands.throughput_arms import ThroughputRun
@@ -68,6 +69,7 @@ def measure(
     config = throughput_config(name, setup, names, runs / name / "arms")
     recorder = recorder_of(setup, names)
     workload = _workload(setup, asking, recorder)
+    end_what_they_left(runs, console)
     by_name = {arm.name: arm for arm in config.arms}
     groups = [
         [by_name[one.value] for one in group]

@@ -76,7 +76,7 @@ def ask(
         progress,
     )
     manager = task_manager()
-    with _log_to(log), TemporaryDirectory() as cache:
+    with _log_to(log), TemporaryDirectory(dir=log.parent, prefix="questions-") as cache:
         try:
             output = lm_eval.simple_evaluate(
                 model=completions,

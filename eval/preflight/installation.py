@@ -12,6 +12,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from eval.errors import InstallationError
 from eval.interrupts import interrupts_raise
 from eval.secrets import SECRETS
+from eval.serving.kernel import die_with_the_parent
 
 _TIMEOUT_SECONDS = 300
 
@@ -85,6 +86,7 @@ def examine(
                 capture_output=True,
                 text=True,
                 timeout=_TIMEOUT_SECONDS,
+                preexec_fn=die_with_the_parent,
             )
         return Installation.model_validate(json.loads(SECRETS.hide(done.stdout)))
     except subprocess.TimeoutExpired as error:

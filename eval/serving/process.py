@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """A child process with everything it starts: one log, and nothing of it stays behind."""
 
+import getpass
+import json
 import os
+import select
 import signal
 import subprocess
+import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -15,13 +20,28 @@ from typing_extensions import Self
 
 from eval.interrupts import interrupts_wait
 from eval.secrets import SECRETS
+from eval.serving import guardian
+from eval.serving.leftovers import (
+    RECORD,
+    end_descendants,
+    identity,
+    read_record,
+    remove_what_is_left,
+)
 from eval.serving.log_pipe import LogPipe
 
 _POLL_SECONDS = 0.1
+_SECONDS_TO_CLEAN_UP = 30.0
+"""After the grace period, for a guardian to end what is left."""
+_KILLED = -signal.SIGKILL
+_MOST_BYTES = 2**16
 
 
 class ChildProcess:
-    """A context: the process runs inside it, and its whole group is gone after it."""
+    """A context: the process runs inside it, and all that it started is gone after it.
+
+    So it is when this process is killed: a guardian (`eval.serving.guardian`) is between the two.
+    """
 
     def __init__(
         self,
@@ -41,8 +61,14 @@ class ChildProcess:
         self._log = log
         self._pipe: LogPipe | None = None
         self._command = list(command)
-        self._environment = {**os.environ, **environment}
+        self._environment = {**os.environ, **_with_caches(environment)}
         self._grace_seconds = grace_seconds
+        self._record = log.with_name(f"{log.stem}{RECORD}").absolute()
+        self.pid = 0
+        """Of the process itself."""
+        self._status: int | None = None
+        self.left: list[str] = []
+        """Shared memory that its end left, and that was removed."""
 
     @property
     def log(self) -> Path:
@@ -51,19 +77,16 @@ class ChildProcess:
             self._pipe.catch_up()
         return self._log
 
+    @property
+    def session(self) -> int:
+        """Of all its processes, its guardian among them."""
+        return self._guardian.pid
+
     def __enter__(self) -> Self:
         started = False
         try:
-            # A session of its own: Ctrl-C in the terminal is for the harness, which then stops it.
-            with interrupts_wait(), self._output() as output:
-                self._process = subprocess.Popen(
-                    self._command,
-                    env=self._environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
+            with interrupts_wait():
+                self._start()
                 started = True
         except KeyboardInterrupt:
             # Where entering fails there is no context whose end would stop the process.
@@ -71,6 +94,36 @@ class ChildProcess:
                 self._stop()
             raise
         return self
+
+    def _start(self) -> None:
+        self.pid, self._status = 0, None
+        self._told = b""
+        self._ended = False
+        life, self._life = os.pipe()
+        self._tells, tells = os.pipe()
+        task = guardian.Task(
+            tells=tells,
+            grace_seconds=self._grace_seconds,
+            record=str(self._record),
+            harness=identity(os.getpid()),
+            folder_in=tempfile.gettempdir(),
+        )
+        words = json.dumps(task._asdict())
+        with self._output() as output:
+            # A session of its own: Ctrl-C in the terminal is for the harness, which then stops it.
+            self._guardian = subprocess.Popen(
+                [sys.executable, "-I", "-S", guardian.__file__, words, *self._command],
+                env=self._environment,
+                stdin=life,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=[tells],
+                start_new_session=True,
+            )
+        os.close(life)
+        os.close(tells)
+        while not self.pid and self._status is None:
+            self._hear(_POLL_SECONDS)
 
     @contextmanager
     def _output(self) -> Iterator[int]:
@@ -95,42 +148,89 @@ class ChildProcess:
             self._stop()
 
     def restart(self) -> None:
-        """End it with its whole group, and start it again; the log goes on."""
+        """End it with all that it started, and start it again; the log goes on."""
         with interrupts_wait():
             self._stop()
         self.__enter__()
 
     def running(self) -> bool:
         """Whether the process itself, not its children, is alive."""
-        # WNOWAIT leaves the ended process in the table, so that the number of its group stays
-        # taken until _stop() has sent the last signal to that group.
-        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        return self._process.returncode is None and (
-            os.waitid(os.P_PID, self._process.pid, options) is None
-        )
+        self._hear(0)
+        return self._status is None
 
     def wait(self) -> int:
         """Wait for the end of the process; its exit status, negative for a signal."""
-        while self.running():
-            time.sleep(_POLL_SECONDS)
-        if self._process.returncode is not None:
-            return self._process.returncode
-        ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
-        assert ended is not None
-        return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+        while self._status is None:
+            self._hear(_POLL_SECONDS)
+        return self._status
+
+    def _hear(self, seconds: float) -> None:
+        """Take note of what the guardian tells, and wait so long for the first of it."""
+        if self._ended:
+            return
+        ready, _, _ = select.select([self._tells], [], [], seconds)
+        if not ready:
+            return
+        read = os.read(self._tells, _MOST_BYTES)
+        self._told += read
+        *lines, self._told = self._told.split(b"\n")
+        for line in lines:
+            self._take_note(**json.loads(line))
+        if not read:
+            self._ended = True
+            # A guardian that is killed takes the process with it.
+            self._status = _KILLED if self._status is None else self._status
+
+    def _take_note(
+        self,
+        pid: int | None = None,
+        status: int | None = None,
+        left: Sequence[str] = (),
+        errno: int | None = None,
+        path: str = "",
+    ) -> None:
+        self.pid = pid or self.pid
+        self._status = self._status if status is None else status
+        self.left += left
+        if errno is not None:
+            self._stop()
+            raise OSError(errno, os.strerror(errno), path)
 
     def _stop(self) -> None:
-        if self._process.returncode is not None:
+        if self._guardian.returncode is not None:
             return
-        if self.running():
-            os.kill(self._process.pid, signal.SIGTERM)
-            deadline = time.monotonic() + self._grace_seconds
-            while self.running() and time.monotonic() < deadline:
-                time.sleep(_POLL_SECONDS)
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        os.close(self._life)
+        deadline = time.monotonic() + self._grace_seconds + _SECONDS_TO_CLEAN_UP
+        while not self._ended and time.monotonic() < deadline:
+            self._hear(_POLL_SECONDS)
+        os.kill(self._guardian.pid, signal.SIGKILL)
+        # Not waited for yet: so the number of its session stays taken.
+        os.waitid(os.P_PID, self._guardian.pid, os.WEXITED | os.WNOWAIT)
+        self._finish_for_the_guardian()
+        self._guardian.wait()
+        self._ended, self._status = True, _KILLED if self._status is None else self._status
+        os.close(self._tells)
         if self._pipe:
             self._pipe.end()
+
+    def _finish_for_the_guardian(self) -> None:
+        """Do what it has not done, where it was killed or hangs."""
+        end_descendants(self._guardian.pid)
+        record = read_record(self._record)
+        if record is None:
+            return
+        self.left += remove_what_is_left(record.folder, record.segments)
+        with suppress(OSError):
+            self._record.unlink()
+
+
+def _with_caches(environment: Mapping[str, str]) -> dict[str, str]:
+    """A process has a ``TMPDIR`` of its own; what PyTorch compiles is kept for the next one."""
+    with suppress(KeyError, OSError):  # a user without a name
+        cache = Path(tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}")
+        if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+            return {"TORCHINDUCTOR_CACHE_DIR": str(cache), **environment}
+    return dict(environment)
 
 
 def last_lines(log: Path, count: int = 30, start: int = 0) -> str:

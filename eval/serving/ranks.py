@@ -4,16 +4,14 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil  # type: ignore[import-untyped]
 
 from eval.errors import ServerError
+from eval.serving.segments import mapped, segments_of
 
-_SHARED = "/dev/shm/"
-_DELETED = " (deleted)"
 _MIB = 2**20
 
 
@@ -61,30 +59,7 @@ def usage_of(session: int) -> Usage:
 
 def shared_files(session: int) -> set[Path]:
     """Find the files in /dev/shm that its processes have mapped and that have a name."""
-    every = {one.path for pid in processes_of(session) for one in _mapped(pid)}
-    return {Path(path) for path in every if not path.endswith(_DELETED)}
-
-
-class _Mapped(NamedTuple):
-    """A part of a file in /dev/shm that a process has mapped."""
-
-    file: tuple[str, str]
-    """Device and inode."""
-    size: int
-    path: str
-
-
-def _mapped(pid: int) -> Iterator[_Mapped]:
-    try:
-        lines = Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines()
-    except OSError:  # it has ended meanwhile
-        return
-    for line in lines:
-        if _SHARED not in line:
-            continue
-        addresses, _, _, device, inode, path = line.split(maxsplit=5)
-        first, last = (int(address, 16) for address in addresses.split("-"))
-        yield _Mapped((device, inode), last - first, path)
+    return segments_of(processes_of(session))
 
 
 def _shared_bytes(session: int) -> int:
@@ -92,7 +67,7 @@ def _shared_bytes(session: int) -> int:
     sizes: dict[tuple[str, str], int] = {}
     for pid in processes_of(session):
         of_process: dict[tuple[str, str], int] = defaultdict(int)
-        for one in _mapped(pid):
+        for one in mapped(pid):
             of_process[one.file] += one.size
         for file, size in of_process.items():
             sizes[file] = max(size, sizes.get(file, 0))

@@ -152,11 +152,6 @@ class Server(ChildProcess):
         """That all its processes have together; None: not known."""
         return gpu_memory_mib(self.session)
 
-    @property
-    def session(self) -> int:
-        """Of all its processes."""
-        return self._process.pid
-
     def failure(self, message: str) -> ServerError:
         """An error that says ``message`` and what failed first, as far as the log tells."""
         return self._error(f"{message}{self._end()}", None)

@@ -73,7 +73,7 @@ def serving(folder: Path, arm: dict[str, Any], events: Path, *options: str) -> I
     log = folder / "server.log"
     with Server([*command, *options], config.serve.environment, log, port) as server:
         # Other tests run beside it, and have limits of their own.
-        os.setpriority(os.PRIO_PROCESS, server.session, 10)
+        os.setpriority(os.PRIO_PROCESS, server.pid, 10)
         server.wait_until_healthy(300, Console(), arm["name"])
         yield server
 

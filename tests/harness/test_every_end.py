@@ -6,6 +6,8 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from io import FileIO
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as Xml
 
@@ -94,14 +96,21 @@ def fill_disk(harness: Harness) -> Iterator[Callable[[int], subprocess.Completed
     if shutil.which("mount") is None or subprocess.run(command, check=False).returncode != 0:
         pytest.skip("no tmpfs can be mounted here: only root may")
 
+    def fill(ballast: FileIO, folder: Path, left: int) -> None:
+        with suppress(OSError):
+            ballast.write(bytes(max(0, shutil.disk_usage(folder).free - left * 1024)))
+
     def run(left: int) -> subprocess.CompletedProcess[str]:
         few = ("--set", "tasks.gsm8k={name: gsm8k, questions: 20, fewshot: 20}")
         started = harness.start(*few, seconds_to_start=3)
         log = folder / "small/arms/off/server.log"
         while not log.exists() and started.poll() is None:
             time.sleep(0.05)
-        with suppress(OSError), (folder / "ballast").open("wb") as ballast:
-            ballast.write(bytes(shutil.disk_usage(folder).free - left * 1024))
+        with (folder / "ballast").open("wb", buffering=0) as ballast:
+            fill(ballast, folder, left)
+            while left == 0 and started.poll() is None:  # what is removed leaves room
+                fill(ballast, folder, 0)
+                time.sleep(0.01)
         output, errors = started.communicate(timeout=300)
         return subprocess.CompletedProcess(started.args, started.returncode, output, errors)
 
