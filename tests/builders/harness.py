@@ -124,7 +124,7 @@ class Harness:
         **behaviour: Any,
     ) -> "subprocess.Popen[str]":
         """Start ``python -m eval``; ``behaviour`` is that of the stand-in."""
-        self._write(config)
+        self.write_config(config)
         return subprocess.Popen(
             [sys.executable, "-m", "eval", command, "config.yaml", *arguments],
             cwd=self.folder,
@@ -134,7 +134,8 @@ class Harness:
             text=True,
         )
 
-    def _write(self, config: dict[str, Any] | None) -> None:
+    def write_config(self, config: dict[str, Any] | None) -> None:
+        """Write `config.yaml`, for the stand-in; None: the small one."""
         values = config or small_config()
         values["serve"] = {"executable": str(self.executable), **values["serve"]}
         (self.folder / "config.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
@@ -148,7 +149,7 @@ class Harness:
     ) -> "subprocess.CompletedProcess[str]":
         """Run ``python -m eval`` to its end."""
         if self.imported is not None:
-            self._write(config)
+            self.write_config(config)
             environment = {**self.environment, "FAKE_VLLM": json.dumps(behaviour)}
             arguments = (command, "config.yaml", *arguments)
             return self.imported.run(*arguments, folder=self.folder, environment=environment)
