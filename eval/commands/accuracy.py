@@ -24,7 +24,7 @@ from eval.preflight.hub import folder_in_cache
 from eval.preflight.preparation import Preflight, preflight
 from eval.preflight.question_files import Files
 from eval.results.folder import RunFolder, open_run
-from eval.results.machine import installed_versions, this_machine
+from eval.results.machine import installed_versions, plugin_commit, this_machine
 from eval.results.schema import ControlResult, Result, RuleResult, Verdict
 from eval.secrets import SECRETS
 
@@ -183,6 +183,7 @@ def _result(
         started=folder.state.started,
         finished=datetime.now(timezone.utc),
         versions=folder.state.versions,
+        plugin_commit=plugin_commit(),
         machine=this_machine(),
         seeds=SEEDS,
         task_hashes={task.name: task.task_hash for arm in arms[:1] for task in arm.tasks},

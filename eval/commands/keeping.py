@@ -14,7 +14,7 @@ from eval.errors import ConfigError, EvaluationError, RunFolderError
 from eval.judging.verdict import reasons, verdict
 from eval.results.folder import RunFolder, read_result
 from eval.results.latency import LatencyWorkload
-from eval.results.machine import this_machine
+from eval.results.machine import plugin_commit, this_machine
 from eval.results.schema import ArmResult, ArmRun, Result, RuleResult, RunKind
 from eval.results.stress import StressWorkload
 from eval.results.throughput import ThroughputWorkload
@@ -158,6 +158,7 @@ def kept_result(
         started=folder.state.started,
         finished=datetime.now(timezone.utc),
         versions=folder.state.versions,
+        plugin_commit=plugin_commit(),
         machine=this_machine(),
         config=config,
         config_sha256=config.sha256(),

@@ -19,6 +19,7 @@ def render_markdown(report: ReportView) -> str:
         block(" ".join([report.meaning, report.subject, *report.served])),
         "\n".join(_reason(reason) for reason in report.reasons),
         "\n".join(f"- {block(note)}" for note in report.notes),
+        "\n\n".join(block(one) for one in report.speeds),
         _accuracies(report),
         _pairs(report),
         _policies(report),

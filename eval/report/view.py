@@ -138,6 +138,8 @@ class RunView:
     versions: Versions
     served: str
     """By what, and on what, in a sentence."""
+    speed: str
+    """How fast, in sentences; empty: nothing tells."""
     accuracies: Sequence[ArmAccuracy]
     counts: Sequence[ArmCounts]
     """Of all arms but those of negative controls."""
@@ -184,6 +186,11 @@ class ReportView:
     def served(self) -> list[str]:
         """By what, and on what, the runs' models were served: a sentence for each way."""
         return list(dict.fromkeys(run.served for run in self.runs))
+
+    @property
+    def speeds(self) -> list[str]:
+        """How fast each run's arms answered."""
+        return [run.speed for run in self.runs if run.speed]
 
     @property
     def accuracies(self) -> list[ArmAccuracy]:

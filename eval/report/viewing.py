@@ -12,6 +12,7 @@ from eval.report import origin, wording
 from eval.report.arm_counts import arm_counts
 from eval.report.policies import policy_rows
 from eval.report.runs import ArmRecord, Run
+from eval.report.speed import speed
 from eval.report.view import (
     ArmAccuracy,
     ArmMoved,
@@ -96,6 +97,7 @@ def _of_result(result: Result, label: str, show: Callable[[str], str]) -> dict[s
         "seconds": sum(arm.start_seconds + arm.seconds for arm in result.arms),
         "versions": result.versions,
         "served": served(result),
+        "speed": speed(result),
         "accuracies": [one for arm in arms for one in _from_result(result, arm)],
         "counts": [arm_counts(arm, result) for arm in arms],
         "policies": list(policy_rows(label, arms)),

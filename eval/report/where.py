@@ -10,7 +10,8 @@ def served(result: Result) -> str:
     config, versions = result.config, result.versions
     release = f"vLLM {versions.vllm}" if versions.vllm else "a vLLM beside which no release is kept"
     plugin = versions.vllm_eplb_plugin
-    beside = f" with vllm-eplb-plugin {plugin}" if plugin else ""
+    commit = f" ({result.plugin_commit})" if result.plugin_commit else ""
+    beside = f" with vllm-eplb-plugin {plugin}{commit}" if plugin else ""
     dtype = config.serve.option("dtype")
     numbers = str(dtype) if dtype not in (None, "auto") else "the model's own dtype"
     loopback = (config.plugin or {}).get("loopback") is True

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import platform
 import re
+import subprocess
 from importlib import metadata
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import psutil  # type: ignore[import-untyped]
 
 from eval.gpus import gpu_names
 from eval.results.surroundings import Machine, Versions
+
+_GIT_SECONDS = 10
 
 
 def this_machine() -> Machine:
@@ -73,6 +76,30 @@ def plugin_digest() -> str:
             digest.update(f"{file.relative_to(folder)} {file.stat().st_size}\n".encode())
             digest.update(file.read_bytes())
     return digest.hexdigest()
+
+
+def plugin_commit() -> str | None:
+    """Which commit the plugin in this Python's environment is of, as ``git describe`` says it.
+
+    None: it is not in a checkout, or there is no git.
+    """
+    spec = importlib.util.find_spec("vllm_eplb_plugin")
+    for folder in (spec and spec.submodule_search_locations) or []:
+        # A file that git knows: an environment may be in a checkout of something else.
+        known = _git(folder, "ls-files", "--error-unmatch", "__init__.py")
+        if known:
+            return _git(folder, "describe", "--always", "--abbrev=7", "--exclude=*", "--dirty=+")
+    return None
+
+
+def _git(folder: str, *words: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", folder, *words], capture_output=True, text=True, timeout=_GIT_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
 
 
 def _version(distribution: str) -> str | None:

@@ -210,6 +210,9 @@ class Result(BaseModel):
     """When this result was made."""
     versions: Versions
     """What was installed."""
+    plugin_commit: str | None = None
+    """Of the checkout that the plugin beside the harness is in, with a + where its files differ
+    from that; none: it is in none, or an earlier run."""
     machine: Machine
     """Where it ran."""
     seeds: Seeds | None = None
