@@ -27,8 +27,6 @@ from eval.serving.process_table import belonging_to
 from eval.serving.segments import segments_of
 
 _POLL_SECONDS = 0.1
-_SECONDS_FOR_ORPHANS = 30.0
-"""Of a server that ended by itself: its ranks notice that in seconds, and write why."""
 _LEAST_BETWEEN_LOOKS, _MOST_BETWEEN_LOOKS = 2.0, 60.0
 """At shared memory, most of which is made while a server starts."""
 _LONGEST_FOLDER = 70
@@ -42,6 +40,8 @@ class Task(NamedTuple):
     """File descriptor for lines of JSON: ``pid`` or ``errno`` first, ``status``, ``left``."""
     grace_seconds: float
     """From SIGTERM to SIGKILL."""
+    orphan_seconds: float
+    """For what a server that ended by itself has left, until that is killed."""
     record: str
     """File that exists as long as something runs."""
     harness: tuple[int, int]
@@ -105,7 +105,7 @@ class Guardian:
             self._reap()
 
     def _wait_for_orphans(self) -> None:
-        deadline = time.monotonic() + _SECONDS_FOR_ORPHANS
+        deadline = time.monotonic() + self.task.orphan_seconds
         while not self._is_to_end() and time.monotonic() < deadline:
             self._reap()
             if not belonging_to(os.getpid()):

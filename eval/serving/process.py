@@ -33,6 +33,8 @@ from eval.serving.log_pipe import LogPipe
 _POLL_SECONDS = 0.1
 _SECONDS_TO_CLEAN_UP = 30.0
 """After the grace period, for a guardian to end what is left."""
+_SECONDS_FOR_ORPHANS = 30.0
+"""Ranks of a server that has ended notice that in seconds, and write why."""
 _KILLED = -signal.SIGKILL
 _MOST_BYTES = 2**16
 
@@ -104,6 +106,7 @@ class ChildProcess:
         task = guardian.Task(
             tells=tells,
             grace_seconds=self._grace_seconds,
+            orphan_seconds=_SECONDS_FOR_ORPHANS,
             record=str(self._record),
             harness=identity(os.getpid()),
             folder_in=tempfile.gettempdir(),

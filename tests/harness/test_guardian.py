@@ -227,6 +227,19 @@ def test_a_killed_process_s_shared_memory_was_seen_before(tmp_path: Path) -> Non
     assert not segment.exists() and started.left == [str(segment)]
 
 
+def test_what_a_process_leaves_ends_some_time_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eval.serving.process._SECONDS_FOR_ORPHANS", 1.0)
+    log = tmp_path / "log"
+    with ChildProcess(["sh", "-c", "sleep 600 & echo child $!; exit 3"], {}, log) as started:
+        assert started.wait() == 3
+        orphan = int(log.read_text().split()[1])
+        assert alive(orphan)
+        wait_until(lambda: not alive(orphan))
+        wait_until(lambda: not (tmp_path / f"log{RECORD}").exists())
+
+
 def test_a_killed_guardian_takes_the_process_with_it(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with ChildProcess(["sh", "-c", "sleep 600 & echo child $!; wait"], {}, log) as started:
