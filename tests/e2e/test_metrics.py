@@ -99,7 +99,7 @@ def test_figures_are_on_the_page_and_go_up_as_experts_move(
         file = tmp_path / "events" / "rank0.jsonl"
         for _ in range(10):
             eventually(lambda: counted(scrape(server.url)) == written(file))
-        assert list(temporary.glob("vllm-eplb-*/rank*.json"))
+        assert list(temporary.glob("eplb-*/vllm-eplb-*/rank*.json"))
 
 
 def counted(series: Series) -> tuple[float, float]:
