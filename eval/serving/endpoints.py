@@ -13,12 +13,21 @@ _SECONDS = 5
 _MOST_BYTES = 2**24
 
 
-class _Model(BaseModel):
+class ServedModel(BaseModel):
+    """One of those that a server answers for."""
+
     id: str
+    """By which it is asked."""
+    root: str | None = None
+    """What was loaded: a folder, or a name on the Hub; none: the server does not tell."""
 
 
 class _Models(BaseModel):
-    data: list[_Model]
+    data: list[ServedModel]
+
+
+class _Version(BaseModel):
+    version: str
 
 
 class Endpoints:
@@ -44,11 +53,36 @@ class Endpoints:
             httpx.HTTPError: No answer, or an error.
             ValueError: The answer is not a list of models.
         """
+        return [model.id for model in self.models()]
+
+    def models(self) -> list[ServedModel]:
+        """Its model, once for each name.
+
+        Raises:
+            httpx.HTTPError: No answer, or an error.
+            ValueError: The answer is not a list of models.
+        """
         body = self._get("/v1/models")
         try:
-            return [model.id for model in _Models.model_validate_json(body).data]
+            return _Models.model_validate_json(body).data
         except ValidationError as error:
             raise ValueError(error.errors()[0]["msg"]) from error
+
+    def release(self) -> str | None:
+        """Of its vLLM; None: it does not tell."""
+        try:
+            return _Version.model_validate_json(self._get("/version")).version
+        except (httpx.HTTPError, ValidationError):
+            return None
+
+    def metrics(self) -> str:
+        """Prometheus's text, as far as it is one.
+
+        Raises:
+            httpx.HTTPError: No answer, or an error.
+            ValueError: The answer is not text.
+        """
+        return self._get("/metrics").decode()
 
     def sum_of_metric(self, name: str) -> float:
         """See `sum_of_metric`.
@@ -57,7 +91,7 @@ class Endpoints:
             httpx.HTTPError: No answer, or an error.
             ValueError: The answer is not Prometheus's text.
         """
-        return sum_of_metric(self._get("/metrics").decode(), name)
+        return sum_of_metric(self.metrics(), name)
 
     def _get(self, path: str) -> bytes:
         body, deadline = bytearray(), time.monotonic() + _SECONDS
