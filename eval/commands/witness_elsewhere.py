@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 
 from eval.activity.by_metrics import SETTLED_SECONDS, activity_by_metrics
+from eval.activity.copying import copy_events
 from eval.activity.counts import read_activity
 from eval.activity.events import files_of_all_ranks
 from eval.activity.scrapes import FILE, Scrape, another_process, read_scrape
@@ -17,8 +18,6 @@ from eval.results.elsewhere import ServedElsewhere, witness_of
 from eval.results.writing import write_atomically
 from eval.secrets import SECRETS
 from eval.serving.elsewhere import Elsewhere
-
-_BLOCK = 2**20
 
 
 class OfElsewhere:
@@ -120,7 +119,7 @@ class OfElsewhere:
         return counted[-1] - counted[0]
 
     def _copy_events(self) -> int:
-        """Copy the files of all ranks into the run, up to their last whole line; how many."""
+        """Copy the files of all ranks into the run; how many."""
         if self.arm.events is None:
             return 0
         files = files_of_all_ranks(Path(self.arm.events))
@@ -128,7 +127,7 @@ class OfElsewhere:
             for file in files:
                 to = self.folder / "events" / file.name
                 to.parent.mkdir(exist_ok=True)
-                _copy_whole_lines(file, to)
+                copy_events(file, to, self._scrapes[0].process_started if self._scrapes else None)
         except OSError as error:
             raise EventsError(
                 f"{self._label}: events cannot be copied from {self.arm.events} into the run "
@@ -147,21 +146,3 @@ class OfElsewhere:
         elif not any(one.eplb for one in self._scrapes):
             reasons.append("its /metrics tells nothing of EPLB")
         return SECRETS.hide("; ".join(reasons))
-
-
-def _copy_whole_lines(file: Path, to: Path) -> None:
-    """A server that runs on may be in the middle of its last line."""
-    with file.open("rb") as source, to.open("wb") as copy:
-        while block := source.read(_BLOCK):
-            copy.write(block)
-    with to.open("rb+") as copy:
-        end = copy.seek(0, 2)
-        while end:
-            start = max(0, end - _BLOCK)
-            copy.seek(start)
-            newline = copy.read(end - start).rfind(b"\n")
-            if newline >= 0:
-                copy.truncate(start + newline + 1)
-                return
-            end = start
-        copy.truncate(0)

@@ -16,6 +16,9 @@ from eval.errors import EvaluationError
 from eval.preflight.fitness import Finding
 from eval.serving.elsewhere import Elsewhere
 
+_MOST_SECONDS_APART = 3.0
+"""Of two clocks; what a server tells is in whole seconds."""
+
 OF_AN_ARM = "arm "
 """Begins the subjects of what is found here."""
 
@@ -47,7 +50,7 @@ def _look_at(config: Config, arm: Arm, key: str | None) -> Iterator[Finding]:
     release = server.release()
     by = f"vLLM {release}" if release else "a server that does not tell its release"
     yield Finding(label, "found", f"{server.shown} serves {server.model_name}, by {by}")
-    events = _look_at_events(label, arm)
+    events = _look_at_events(label, arm, server)
     scrape, unreadable = _scrape(server)
     contradiction = _contradiction(config, arm, scrape, events.status == "found")
     yield events
@@ -73,7 +76,7 @@ _WITHOUT_ANYTHING = (
 )
 
 
-def _look_at_events(label: str, arm: Arm) -> Finding:
+def _look_at_events(label: str, arm: Arm, server: Elsewhere) -> Finding:
     subject = f"{label}, events"
     if arm.events is None:
         return Finding(
@@ -98,6 +101,15 @@ def _look_at_events(label: str, arm: Arm) -> Finding:
             "missing",
             f"{error.filename} cannot be read ({error.strerror}): make it readable, or leave "
             "events out, and EPLB is judged by metrics",
+        )
+    ahead = server.seconds_ahead()
+    if ahead is not None and abs(ahead) > _MOST_SECONDS_APART:
+        return Finding(
+            subject,
+            "missing",
+            f"the server's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} "
+            "this machine's, and events are counted by their times: set the clocks by NTP, or "
+            "leave events out, and EPLB is judged by metrics",
         )
     if not files:
         return Finding(subject, "not checked", f"no rank has written into {folder} yet")

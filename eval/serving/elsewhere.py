@@ -52,6 +52,10 @@ class Elsewhere:
         """Of its vLLM; None: it does not tell."""
         return self._endpoints.release()
 
+    def seconds_ahead(self) -> float | None:
+        """Of its clock, of this machine's; None: it does not tell."""
+        return self._endpoints.seconds_ahead()
+
     def metrics(self) -> str:
         """What its /metrics answers.
 

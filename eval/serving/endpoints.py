@@ -4,6 +4,7 @@
 import math
 import time
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -74,6 +75,17 @@ class Endpoints:
             return _Version.model_validate_json(self._get("/version")).version
         except (httpx.HTTPError, ValidationError):
             return None
+
+    def seconds_ahead(self) -> float | None:
+        """Of its clock, of this machine's; None: it does not tell, or not in words of HTTP."""
+        asked = time.time()
+        try:
+            with self._client.stream("GET", "/version") as response:
+                told = parsedate_to_datetime(response.headers.get("Date", "")).timestamp()
+        except (httpx.HTTPError, ValueError):
+            return None
+        # It tells whole seconds.
+        return told + 0.5 - (asked + time.time()) / 2
 
     def metrics(self) -> str:
         """Prometheus's text, as far as it is one.

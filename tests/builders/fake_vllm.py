@@ -271,6 +271,11 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
         self.close_connection = True
 
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """What its answers have as their date."""
+        ahead = self.server.behaviour.get("seconds_ahead", 0)
+        return super().date_time_string(time.time() + ahead)
+
     def log_message(self, *arguments: Any) -> None:
         pass
 

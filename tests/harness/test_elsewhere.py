@@ -320,3 +320,13 @@ def test_evidence_that_was_taken_away_leaves_no_verdict(harness: Harness) -> Non
     ended = harness.evaluate("gate", "runs/small")
     assert ended.returncode == 2
     assert "metrics.jsonl is missing" in ended.stderr
+
+
+def test_events_by_another_clock_are_refused(harness: Harness) -> None:
+    ahead = {"seconds_ahead": 60}
+    with deployments(harness.folder, "off", "async", **{"async": ahead}) as servers:
+        said = missing(harness, url_config(servers, events=harness.folder / "events"))
+        by_metrics = harness.run(config=url_config(servers))
+
+    assert "the server's clock is 60 s ahead of this machine's" in said
+    assert by_metrics.returncode == 3, by_metrics.stdout + by_metrics.stderr
