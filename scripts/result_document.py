@@ -45,7 +45,8 @@ MODELS: dict[str, type[BaseModel]] = {
     model.__name__: model
     for model in (
         Result, RuleResult, ControlResult, ArmResult, ModelActivity, Moves, TaskResult,
-        ServedElsewhere, OracleResult, Versions, Machine, Seeds, Sample, Tokens, LatencyWorkload, LatencyTimes,
+        ServedElsewhere, OracleResult, Versions, Machine, Seeds, Sample, Tokens,
+        LatencyWorkload, LatencyTimes,
         Distribution, StressWorkload, LoadResult, MemoryUse, MemorySample, Trial, FaultSeen,
         SameAnswers, Happening, ThroughputWorkload, Traffic, Measurement, Percentiles,
     )

@@ -20,7 +20,8 @@ def _checked_url(url: str) -> str:
     """As it was, but for a slash at its end."""
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        host = re.fullmatch(r"[\w.-]+|[\da-f:.]+", parts.hostname or "", re.ASCII)
+        usable = parts.scheme in ("http", "https") and host is not None and parts.port != 0
     except ValueError:
         usable = False
     if not usable or re.search(r"[\s\x00-\x1f\x7f]", url):

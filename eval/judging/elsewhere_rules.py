@@ -7,7 +7,12 @@ layer. What they cannot show is not tested, with the reason.
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from eval.activity.by_metrics import experts_moved, state_of_eplb
+from eval.activity.by_metrics import (
+    activity_by_metrics,
+    experts_moved,
+    state_of_eplb,
+    tells_of_eplb,
+)
 from eval.config.gate_section import Gate
 from eval.judging.arms import ArmToJudge, outcome, plural
 from eval.results.elsewhere import ServedElsewhere
@@ -50,7 +55,7 @@ def seen_from_outside(
     if elsewhere.witness == "nothing":
         return _untested(rule, f"nothing tells of its EPLB: {elsewhere.lacking}")
     if elsewhere.witness == "events":
-        return _by(elsewhere, rule)
+        return _by(elsewhere, rule) if rule.rule != "rearrangements" else _told_too(arm, rule)
     if rule.rule == "experts_received":
         return _experts_received(gate, arm, rule)
     if rule.rule in _PROVEN:
@@ -138,6 +143,15 @@ def _experts_received(gate: Gate, arm: ArmToJudge, rule: RuleResult) -> RuleResu
             "/metrics, which does not tell of how many layers",
         }
     )
+
+
+def _told_too(arm: ArmToJudge, rule: RuleResult) -> RuleResult:
+    """Rearrangements by events, which may be those of another server."""
+    saw, run = f"{rule.saw}, by its events", arm.run
+    if not run.rearrangements and tells_of_eplb(arm.scrapes):
+        told = activity_by_metrics(arm.scrapes, run.asked_from, run.asked_until).rearrangements
+        saw += f"; its /metrics tells of {told}: is its folder of events that of this server?"
+    return rule.model_copy(update={"saw": saw})
 
 
 def _moved(arm: ArmToJudge) -> str:

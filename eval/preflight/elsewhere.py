@@ -23,6 +23,24 @@ OF_AN_ARM = "arm "
 """Begins the subjects of what is found here."""
 
 
+_WITHOUT_METRICS = (
+    "so neither a restart in the middle nor tokens a second will be known: name the url of the "
+    "server itself, where a router does not pass /metrics on"
+)
+_WITHOUT_ANYTHING = (
+    "so nothing will show what EPLB does there, or a restart in the middle, and the gate will not "
+    "pass: name the url of the server itself, where a router does not pass /metrics on"
+)
+_WITHOUT_EVENTS = (
+    "no folder is named, so rules that need them are not tested, and the gate will not pass: mount "
+    "the folder of its plugin's events_dir, and name it by events of the arm"
+)
+_WITHOUT_LOG = (
+    "it is not here, and of vLLM's own EPLB nothing else tells, so the gate will not pass: start "
+    "that server with the plugin, or leave the arm out"
+)
+
+
 def look_elsewhere(
     config: Config, arms: Sequence[Arm], key: str | None, console: Console
 ) -> list[Finding]:
@@ -50,39 +68,31 @@ def _look_at(config: Config, arm: Arm, key: str | None) -> Iterator[Finding]:
     release = server.release()
     by = f"vLLM {release}" if release else "a server that does not tell its release"
     yield Finding(label, "found", f"{server.shown} serves {server.model_name}, by {by}")
-    events = _look_at_events(label, arm, server)
+    events = list(_look_at_events(label, arm, server))
     scrape, unreadable = _scrape(server)
-    contradiction = _contradiction(config, arm, scrape, events.status == "found")
-    yield events
+    any_events = any(one.status == "found" for one in events)
+    contradiction = _contradiction(config, arm, scrape, any_events)
+    yield from events
+    if config.is_stock(arm):
+        yield Finding(f"{label}, log", "not checked", _WITHOUT_LOG)
     if contradiction is not None:
         yield Finding(label, "missing", f"{server.shown}/metrics {contradiction}")
     elif scrape is not None and scrape.generated_tokens is not None:
         yield Finding(f"{label}, metrics", "found", _told(scrape))
-    elif events.status == "found" and arm.eplb is not None:
-        why = unreadable or "they are not those of a vLLM"
-        yield Finding(f"{label}, metrics", "not checked", _WITHOUT_METRICS.format(why=why))
     else:
-        why = unreadable or "they are not those of a vLLM"
-        yield Finding(f"{label}, metrics", "not checked", _WITHOUT_ANYTHING.format(why=why))
+        why = unreadable or f"what {server.shown}/metrics tells is not of a vLLM"
+        so = _WITHOUT_METRICS if any_events and arm.eplb is not None else _WITHOUT_ANYTHING
+        yield Finding(f"{label}, metrics", "not checked", f"{why}, {so}")
 
 
-_WITHOUT_METRICS = (
-    "{why}, so neither a restart in the middle nor tokens a second will be known: name the url of "
-    "the server itself, where a router does not pass /metrics on"
-)
-_WITHOUT_ANYTHING = (
-    "{why}, so nothing will show what its EPLB does, and the gate will not pass: name the url of "
-    "the server itself, where a router does not pass /metrics on, or its folder of events"
-)
+def _look_at_events(label: str, arm: Arm, server: Elsewhere) -> Iterator[Finding]:
+    if arm.events is not None:
+        yield _look_into(Path(arm.events), f"{label}, events", server)
+    elif arm.eplb is not None:
+        yield Finding(f"{label}, events", "not checked", _WITHOUT_EVENTS)
 
 
-def _look_at_events(label: str, arm: Arm, server: Elsewhere) -> Finding:
-    subject = f"{label}, events"
-    if arm.events is None:
-        return Finding(
-            subject, "left out", "no folder is named: what metrics do not tell is not tested"
-        )
-    folder = Path(arm.events)
+def _look_into(folder: Path, subject: str, server: Elsewhere) -> Finding:
     if not folder.is_dir():
         return Finding(
             subject,
@@ -131,7 +141,7 @@ def _told(scrape: Scrape) -> str:
     if not scrape.eplb:
         return "of vLLM, with nothing of EPLB"
     ended = int(scrape.total("rearrangements_total"))
-    return f"EPLB is {state[0] if state else 'there'}, {ended} rearrangements have ended"
+    return f"EPLB is {state[0] if state else 'there'}; rearrangements that ended: {ended}"
 
 
 def _contradiction(config: Config, arm: Arm, scrape: Scrape | None, any_events: bool) -> str | None:

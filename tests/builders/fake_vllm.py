@@ -139,7 +139,7 @@ class FakeServer(ThreadingHTTPServer):
         state = self.behaviour.get("state", "on")
         mode = self.behaviour.get("mode", self.mode)
         yield f'vllm:eplb_state{{model_name="m",state="{state}",reason="none"}} 1'
-        for rank in range(2):
+        for rank in range(self.behaviour.get("ranks", 2)):
             yield f'vllm:eplb_rank_age_seconds{{model_name="m",rank="{rank}"}} 0.5'
         age = self.behaviour.get("under_way_seconds", 0)
         yield f'vllm:eplb_rearrangement_age_seconds{{model_name="m"}} {age}'

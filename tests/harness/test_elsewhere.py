@@ -52,6 +52,9 @@ def test_metrics_are_evidence_of_what_they_tell_and_of_nothing_else(harness: Har
         ended = harness.run(config=url_config(servers))
 
     assert ended.returncode == 3, ended.stdout + ended.stderr
+    # Before hours went into asking.
+    told = "arm async, events: no folder is named, so rules that need them are not tested"
+    assert told in ended.stdout.partition("asking")[0]
     result = harness.result()
     assert rules_of(result, "off")["no_rearrangements"] == "passed"
     found = rules_of(result, "async")
@@ -88,12 +91,13 @@ def test_what_went_wrong_before_the_questions_counts_in_metrics_too(
     assert any("by its /metrics" in reason for reason in result["reasons"])
 
 
-def test_one_that_hangs_in_a_rearrangement_fails_by_its_metrics(harness: Harness) -> None:
+def test_a_rearrangement_under_way_is_told_by_its_metrics(harness: Harness) -> None:
     hanging = {"under_way_seconds": 3600}
     with deployments(harness.folder, "off", "async", **{"async": hanging}) as servers:
         config = url_config(servers)
-        harness.run(config=config, **{"seconds_per_request": 0})
+        ended = harness.run(config=config)
 
+    assert ended.returncode == 3
     [rule] = [one for one in harness.result()["rules"] if one["rule"] == "no_stall"]
     assert "one still under way" in rule["saw"]
 
@@ -251,14 +255,20 @@ def test_eplb_that_metrics_contradict_is_refused(
     assert f"- arm {name}: {servers[name].url}/metrics {said}" in told
 
 
-def test_fewer_ranks_than_metrics_tell_of_are_refused(harness: Harness) -> None:
+def test_the_plugin_s_eplb_is_not_vllm_s_own(harness: Harness) -> None:
     with deployments(harness.folder, "off", "async") as servers:
         config = url_config(servers)
-        plugin = {"enabled": False, "check_weights": False}
-        config["arms"][1]["plugin"] = plugin
+        config["arms"][1]["plugin"] = {"enabled": False, "check_weights": False}
         said = missing(harness, config)
 
     assert "tells of the plugin's EPLB, and the arm has vLLM's own" in said
+
+
+def test_fewer_ranks_than_metrics_tell_of_are_refused(harness: Harness) -> None:
+    with deployments(harness.folder, "off", "async", **{"async": {"ranks": 3}}) as servers:
+        said = missing(harness, url_config(servers))
+
+    assert "tells of EP rank 2, and by serve.options there are 2" in said
 
 
 def test_a_server_that_tells_nothing_proves_nothing(harness: Harness) -> None:
@@ -284,7 +294,7 @@ def test_check_looks_at_servers_elsewhere(harness: Harness) -> None:
 
     assert found.returncode == 0, found.stdout + found.stderr
     assert f"{servers['off'].url} serves someone/some-moe, by vLLM 0.33.0" in found.stdout
-    assert "EPLB is on, 1 rearrangements have ended" in found.stdout
+    assert "EPLB is on; rearrangements that ended: 1" in found.stdout
     assert "2 ranks, 0.0 MiB" in found.stdout
     assert lost.returncode == 2
     assert "there is no folder" in lost.stdout

@@ -32,6 +32,7 @@ def refused(*changes: dict[str, Any], **others: Any) -> str:
     [
         ("10.0.0.1:8000", "must be the address of a server"),
         ("ftp://10.0.0.1", "must be the address of a server"),
+        ("http://10.0.0*:8000", "must be the address of a server"),
         ("http://", "must be the address of a server"),
         ("http://10.0.0.1:99999", "must be the address of a server"),
         ("http://10.0.0.1:8000/ a", "must be the address of a server"),
@@ -91,6 +92,7 @@ def test_where_nothing_is_started_nothing_says_how(key: str) -> None:
 
 def test_addresses_are_one_server_s_by_host_port_and_path() -> None:
     assert same_server("http://a", "http://a:80")
+    assert same_server(config({"url": "http://[::1]:80"}).arms[0].url or "", "http://[::1]")
     assert same_server("http://u:p@a:80", "http://a:80")
     assert not same_server("http://a", "https://a")
     assert not same_server("http://a/x", "http://a/y")

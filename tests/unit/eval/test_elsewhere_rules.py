@@ -59,6 +59,13 @@ def test_events_show_all_and_rules_say_that_they_are_the_evidence() -> None:
     ]
 
 
+def test_events_of_another_server_are_suspected_where_metrics_tell_of_more() -> None:
+    _, rules = judged("events", changes={"rearrangements": 0})
+
+    saw = rule(rules, "rearrangements").saw
+    assert saw.endswith("its /metrics tells of 0: is its folder of events that of this server?")
+
+
 def test_metrics_show_no_ranks_layers_or_checks() -> None:
     _, rules = judged("metrics")
 
