@@ -22,8 +22,11 @@ _Model = tuple[str, int, int]
 
 
 def tells_of_eplb(scrapes: Sequence[Scrape]) -> bool:
-    """Whether what moved can be counted: from two scrapes or more that tell of EPLB."""
-    return len(scrapes) > 1 and all(one.eplb for one in scrapes)
+    """Whether what moved can be counted: from two scrapes or more, of which the last has values.
+
+    Before a server's first step there are none, and nothing has moved.
+    """
+    return len(scrapes) > 1 and all(one.names_eplb for one in scrapes) and bool(scrapes[-1].eplb)
 
 
 def activity_by_metrics(

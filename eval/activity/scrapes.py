@@ -47,8 +47,11 @@ class Scrape(BaseModel):
     """When the server's process did, in Unix seconds; none: it does not tell."""
     generated_tokens: float | None
     """Since then, all engines together; none: these are no metrics of vLLM."""
+    names_eplb: bool
+    """Whether the plugin's metrics are there, with values or, before the first step, without;
+    false: EPLB is off, or the plugin is."""
     eplb: list[Series]
-    """All that the plugin tells; empty: EPLB is off, or the plugin is."""
+    """Their values."""
 
     def values(self, name: str) -> dict[tuple[str, ...], Series]:
         """The series of one metric of EPLB, given without its first words."""
@@ -72,7 +75,9 @@ def read_scrape(text: str, time: float) -> Scrape:
     started: float | None = None
     tokens: list[float] = []
     eplb: list[Series] = []
+    named = False
     for family in text_string_to_metric_families(text):
+        named = named or family.name.startswith(_OF_EPLB)
         for sample in family.samples:
             if not math.isfinite(sample.value):
                 continue
@@ -83,7 +88,13 @@ def read_scrape(text: str, time: float) -> Scrape:
             elif sample.name.startswith(_OF_EPLB):
                 eplb.append(Series(name=sample.name, labels=sample.labels, value=sample.value))
     generated = math.fsum(tokens) if tokens else None
-    return Scrape(time=time, process_started=started, generated_tokens=generated, eplb=eplb)
+    return Scrape(
+        time=time,
+        process_started=started,
+        generated_tokens=generated,
+        names_eplb=named,
+        eplb=eplb,
+    )
 
 
 def read_kept(folder: Path) -> list[Scrape]:

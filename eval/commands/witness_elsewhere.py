@@ -143,6 +143,6 @@ class OfElsewhere:
             reasons.append(f"no rank has written into its folder of events, {self.arm.events}")
         if self._unreadable:
             reasons.append(f"its /metrics cannot be read ({self._unreadable})")
-        elif not any(one.eplb for one in self._scrapes):
+        elif not any(one.names_eplb for one in self._scrapes):
             reasons.append("its /metrics tells nothing of EPLB")
         return SECRETS.hide("; ".join(reasons))

@@ -70,7 +70,7 @@ def seen_from_outside(
 
 def no_rearrangements_elsewhere(arm: ArmToJudge, elsewhere: ServedElsewhere) -> RuleResult:
     """Without EPLB, a server with the plugin has no metrics of it."""
-    told = next((one for one in reversed(arm.scrapes) if one.eplb), None)
+    told = next((one for one in reversed(arm.scrapes) if one.names_eplb), None)
     shown = []
     if arm.agreement.moved:
         shown.append(f"events of {plural(arm.agreement.rearrangements, 'rearrangement')}")

@@ -138,8 +138,10 @@ def _scrape(server: Elsewhere) -> tuple[Scrape | None, str]:
 
 def _told(scrape: Scrape) -> str:
     state = state_of_eplb(scrape)
-    if not scrape.eplb:
+    if not scrape.names_eplb:
         return "of vLLM, with nothing of EPLB"
+    if not scrape.eplb:
+        return "EPLB is there, and no rank has made a step"
     ended = int(scrape.total("rearrangements_total"))
     return f"EPLB is {state[0] if state else 'there'}; rearrangements that ended: {ended}"
 
@@ -153,7 +155,7 @@ def _contradiction(config: Config, arm: Arm, scrape: Scrape | None, any_events: 
 
 def _contradictions(config: Config, arm: Arm, scrape: Scrape, any_events: bool) -> Iterator[str]:
     if arm.eplb is None:
-        if scrape.eplb:
+        if scrape.names_eplb:
             yield (
                 "tells of EPLB, and the arm has none: name the url of a server without "
                 "--enable-eplb, or give the arm its eplb"
@@ -161,14 +163,14 @@ def _contradictions(config: Config, arm: Arm, scrape: Scrape, any_events: bool) 
         return
     plugin = config.plugin_settings(arm) or {}
     if config.is_stock(arm):
-        if scrape.eplb:
+        if scrape.names_eplb:
             yield (
                 "tells of the plugin's EPLB, and the arm has vLLM's own: leave out "
                 "plugin.enabled: false, or name another url"
             )
         return
     told = "metrics" not in plugin or plugin["metrics"] is not None
-    if not scrape.eplb and told and not any_events:
+    if not scrape.names_eplb and told and not any_events:
         yield (
             "tells nothing of EPLB, and the arm has eplb: start that server with --enable-eplb and "
             "with the plugin, or leave eplb out"

@@ -97,7 +97,8 @@ def without_folder(path: str) -> str:
 def environment(results: Sequence[Result]) -> Iterator[tuple[str, list[str]]]:
     """Rows of names and values, one for each run."""
     yield "vLLM", [_vllm(r) for r in results]
-    for name in ("vllm_eplb_plugin", "lm_eval", "torch", "transformers", "python"):
+    yield "vllm-eplb-plugin", [_plugin(r) for r in results]
+    for name in ("lm_eval", "torch", "transformers", "python"):
         yield name.replace("_", "-"), [getattr(r.versions, name) or "none" for r in results]
     yield "processor", [f"{r.machine.processor}, {r.machine.cores} cores" for r in results]
     yield "accelerators", [", ".join(r.machine.accelerators) or "none" for r in results]
@@ -123,6 +124,11 @@ def _vllm(result: Result) -> str:
     found = [arm.elsewhere.release or "untold" for arm in result.arms if arm.elsewhere]
     elsewhere = [f"elsewhere {release}" for release in dict.fromkeys(found)]
     return ", ".join([*(here if result.config.starts_servers else []), *elsewhere]) or "elsewhere"
+
+
+def _plugin(result: Result) -> str:
+    nothing_here = "none" if result.config.starts_servers else "elsewhere"
+    return result.versions.vllm_eplb_plugin or nothing_here
 
 
 def _release(distribution: str | None, version: str | None) -> str:

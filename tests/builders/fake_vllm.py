@@ -136,6 +136,9 @@ class FakeServer(ThreadingHTTPServer):
 
     def metrics_of_eplb(self) -> Iterator[str]:
         """As the plugin's (docs/metrics.md), as far as the harness reads them."""
+        yield "# TYPE vllm:eplb_state gauge"
+        if self.requests == 0 and self.behaviour.get("idle"):
+            return
         state = self.behaviour.get("state", "on")
         mode = self.behaviour.get("mode", self.mode)
         yield f'vllm:eplb_state{{model_name="m",state="{state}",reason="none"}} 1'

@@ -300,6 +300,21 @@ def test_check_looks_at_servers_elsewhere(harness: Harness) -> None:
     assert "there is no folder" in lost.stdout
 
 
+def test_a_server_that_was_never_asked_has_names_of_metrics_and_no_values(
+    harness: Harness,
+) -> None:
+    with deployments(harness.folder, "off", "async", **{"async": {"idle": True}}) as servers:
+        config = url_config(servers)
+        found = harness.run(config=config, command="check")
+        ended = harness.run(config=config)
+
+    assert "EPLB is there, and no rank has made a step" in found.stdout
+    assert ended.returncode == 3, ended.stdout + ended.stderr
+    async_ = harness.result()["arms"][1]
+    # The one that began before the first question is told of only after that.
+    assert (async_["elsewhere"]["witness"], async_["rearrangements"]) == ("metrics", 7)
+
+
 def test_what_is_only_for_servers_elsewhere_is_refused_without_them(harness: Harness) -> None:
     harness.environment["THE_KEY"] = "right-key-1234"
     assert "is for arms with a url, and none has one" in missing(

@@ -92,6 +92,10 @@ def test_experts_and_starts_are_those_between_two_scrapes() -> None:
 
 def test_a_server_that_says_nothing_of_eplb_is_no_witness() -> None:
     assert tells_of_eplb([scrape(steps_total=1), scrape(steps_total=1)])
+    # Before its first step a server names them, and has no values.
+    named = read_scrape("# TYPE vllm:eplb_state gauge", 0)
+    assert tells_of_eplb([named, scrape(steps_total=1)])
+    assert not tells_of_eplb([named, named])
     assert not tells_of_eplb([scrape(steps_total=1)])
     assert not tells_of_eplb([scrape(), scrape(steps_total=1)])
 
