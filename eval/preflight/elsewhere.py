@@ -22,7 +22,6 @@ _MOST_SECONDS_APART = 3.0
 OF_AN_ARM = "arm "
 """Begins the subjects of what is found here."""
 
-
 _WITHOUT_METRICS = (
     "so neither a restart in the middle nor tokens a second will be known: name the url of the "
     "server itself, where a router does not pass /metrics on"
@@ -68,12 +67,13 @@ def _look_at(config: Config, arm: Arm, key: str | None) -> Iterator[Finding]:
     release = server.release()
     by = f"vLLM {release}" if release else "a server that does not tell its release"
     yield Finding(label, "found", f"{server.shown} serves {server.model_name}, by {by}")
-    events = list(_look_at_events(label, arm, server))
+    stock = config.is_stock(arm)
+    events = [] if stock else list(_look_at_events(label, arm, server))
     scrape, unreadable = _scrape(server)
     any_events = any(one.status == "found" for one in events)
     contradiction = _contradiction(config, arm, scrape, any_events)
     yield from events
-    if config.is_stock(arm):
+    if stock:
         yield Finding(f"{label}, log", "not checked", _WITHOUT_LOG)
     if contradiction is not None:
         yield Finding(label, "missing", f"{server.shown}/metrics {contradiction}")

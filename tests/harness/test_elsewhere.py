@@ -277,7 +277,7 @@ def test_a_server_that_tells_nothing_proves_nothing(harness: Harness) -> None:
 
     assert ended.returncode == 3, ended.stdout + ended.stderr
     assert "arm async, metrics: " in ended.stdout
-    assert "so nothing will show what its EPLB does" in ended.stdout
+    assert "so nothing will show what EPLB does there" in ended.stdout
     result = harness.result()
     assert rules_of(result, "off")["no_rearrangements"] == "not tested"
     assert rules_of(result, "async")["rearrangements"] == "not tested"
