@@ -13,6 +13,15 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from eval.commands.options import (
+    ArmsOption,
+    ConfigArgument,
+    GateOption,
+    JunitOption,
+    KeyOption,
+    SettingsOption,
+    VerboseOption,
+)
 from eval.config.find import DEFAULT, find_config
 from eval.config.loading import DEFAULT_ARMS, load_config, load_gate
 from eval.errors import EvaluationError, PreflightError, run_to_its_end
@@ -30,30 +39,6 @@ _ELSEWHERE = {
     "faults": ("eval.commands.fault_table", "faults_command"),
 }
 """Commands with a module of their own, and its function."""
-
-_Config = Annotated[
-    str, typer.Argument(metavar="CONFIG", help="A file, or the name of a preset such as gpus.")
-]
-_Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Another value, in YAML; repeatable."),
-]
-_Arms = Annotated[
-    str, typer.Option(metavar="default|all", help="Also those that are not asked by default.")
-]
-_Gate = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE", help="Another gate, such as ci/gates/cpu-quick.yaml.", show_default=False
-    ),
-]
-_Junit = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE", help="Write the rules as JUnit XML; FOLDER: NAME.xml.", show_default=False
-    ),
-]
-_Verbose = Annotated[bool, typer.Option("--verbose", help="Show rules that passed, too.")]
 
 
 class _Commands(TyperGroup):
@@ -93,24 +78,25 @@ app = typer.Typer(
 
 @app.command("run")
 def run_command(
-    config_file: _Config = DEFAULT,
+    config_file: ConfigArgument = DEFAULT,
     name: Annotated[str | None, typer.Option(help="Name of the run instead of its own.")] = None,
     only: Annotated[
         list[str] | None, typer.Option(metavar="ARM", help="Only this arm and off; repeatable.")
     ] = None,
-    arms: _Arms = DEFAULT_ARMS,
-    settings: _Settings = None,
+    arms: ArmsOption = DEFAULT_ARMS,
+    settings: SettingsOption = None,
     controls: Annotated[
         list[str] | None,
         typer.Option("--control", metavar="NAME", help="Also with this fault; all; repeatable."),
     ] = None,
-    gate: _Gate = None,
-    junit: _Junit = None,
+    gate: GateOption = None,
+    junit: JunitOption = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Never resume.")] = False,
-    verbose: _Verbose = False,
+    verbose: VerboseOption = False,
     servers_at_once: Annotated[
         int, typer.Option(min=1, help="Started together, asked one after another.")
     ] = 1,
+    api_key_env: KeyOption = None,
 ) -> None:
     """Serve, ask, judge. Exit code 0: passed; 1: failed; 2: no verdict; 3: not tested."""
     overrides = [*(settings or []), *([] if name is None else [f"name={json.dumps(name)}"])]
@@ -123,12 +109,14 @@ def run_command(
     from eval.report.junit import write_junit, write_junit_of_no_run
     from eval.report.terminal import print_report
     from eval.results.schema import EXIT_CODES
+    from eval.serving.elsewhere import key_of
 
+    key = key_of(config, api_key_env)
     console = PlainConsole()
     if controls:
         config = add_controls(config, controls)
     try:
-        result, folder = run(config, _RUNS, fresh, console, servers_at_once)
+        result, folder = run(config, _RUNS, fresh, console, servers_at_once, key)
     except KeyboardInterrupt:
         # typer's own exit code for this is 1, which here says that the run failed.
         raise typer.Exit(2) from None
@@ -151,9 +139,9 @@ def run_command(
 @app.command("gate")
 def gate_command(
     folders: Annotated[list[Path], typer.Argument(metavar="runs/NAME...")],
-    gate: _Gate = None,
-    junit: _Junit = None,
-    verbose: _Verbose = False,
+    gate: GateOption = None,
+    junit: JunitOption = None,
+    verbose: VerboseOption = False,
 ) -> None:
     """Judge a run again, with the arms of further runs beside its arm off. Writes nothing."""
     require_file(junit, "--junit", "gate.xml")
@@ -184,17 +172,22 @@ def power_command(
 
 @app.command("check")
 def check_command(
-    config_file: _Config = DEFAULT,
-    arms: _Arms = DEFAULT_ARMS,
-    settings: _Settings = None,
+    config_file: ConfigArgument = DEFAULT,
+    arms: ArmsOption = DEFAULT_ARMS,
+    settings: SettingsOption = None,
+    api_key_env: KeyOption = None,
 ) -> None:
     """Look for everything that a run needs, as `run` does first. Exit code 2: some is missing."""
     config = load_config(find_config(config_file), settings or [], arms=arms)
+    from eval.preflight.elsewhere import look_elsewhere
     from eval.preflight.fitness import Finding
     from eval.preflight.preparation import findings_table, preflight
+    from eval.serving.elsewhere import key_of
 
+    key = key_of(config, api_key_env)
     console = PlainConsole()
     found = preflight(config, console)
+    found.findings += look_elsewhere(config, config.arms, key, console)
     try:
         require_folder(_RUNS / config.name)
     except PreflightError as error:
@@ -213,7 +206,7 @@ def report_command(
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write it as one page for a browser.")
     ] = None,
-    verbose: _Verbose = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Report runs again: to the terminal, or several in one file. Exit code 2: cannot be read."""
     require_file(markdown, "--markdown")

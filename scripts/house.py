@@ -70,10 +70,10 @@ HARNESS_MAY_IMPORT = {
     "serving": "config errors gpus interrupts results secrets visible",
     "load": "config errors preflight results secrets serving",
     "oracle": "config errors results serving",
-    "preflight": "config errors interrupts secrets serving",
+    "preflight": "activity config errors interrupts secrets serving",
     "commands": "activity config errors interrupts judging load oracle preflight report results "
     "secrets serving",
-    "cli": "commands config errors interrupts judging preflight report results secrets "
+    "cli": "commands config errors interrupts judging preflight report results secrets serving "
     "standard_streams",
     "latency": "cli errors standard_streams",
     "stress": "cli errors standard_streams",

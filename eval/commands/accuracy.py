@@ -16,17 +16,33 @@ from eval.errors import ConfigError, RunFolderError, in_words, why_it_ended
 from eval.interrupts import interrupts_raise, interrupts_wait
 from eval.judging.comparison import arm_results
 from eval.judging.controls import judge_with_controls
+from eval.judging.elsewhere_rules import notes_of_elsewhere
 from eval.judging.kept import read_evidence
 from eval.judging.verdict import reasons, verdict
 from eval.load.questions import SEEDS
 from eval.oracle.agreement import compare_with_oracle
+from eval.preflight.elsewhere import OF_AN_ARM, look_elsewhere
 from eval.preflight.hub import folder_in_cache
 from eval.preflight.preparation import Preflight, preflight
 from eval.preflight.question_files import Files
 from eval.results.folder import RunFolder, open_run
 from eval.results.machine import installed_versions, plugin_commit, this_machine
+from eval.results.resuming import begun_now, kept_arms
 from eval.results.schema import ControlResult, Result, RuleResult, Verdict
 from eval.secrets import SECRETS
+
+
+class Asking(NamedTuple):
+    """How arms are served and asked."""
+
+    executable: str
+    """The ``vllm`` that serves."""
+    files: Mapping[TaskName, Files | None]
+    """The questions of each task."""
+    servers_at_once: int
+    """Started together."""
+    key: str | None
+    """For servers that run elsewhere."""
 
 
 class Ended(NamedTuple):
@@ -37,7 +53,12 @@ class Ended(NamedTuple):
 
 
 def run(
-    config: Config, runs: Path, fresh: bool, console: Console, servers_at_once: int = 1
+    config: Config,
+    runs: Path,
+    fresh: bool,
+    console: Console,
+    servers_at_once: int = 1,
+    key: str | None = None,
 ) -> tuple[Result, Path]:
     """Evaluate and keep the result, also when it is that the evaluation could not run.
 
@@ -47,6 +68,7 @@ def run(
         fresh: Never resume.
         console: For what goes on.
         servers_at_once: Started together; each is asked while the others have nothing to do.
+        key: For servers that run elsewhere.
 
     Returns:
         The result and the folder of the run.
@@ -61,43 +83,48 @@ def run(
         )
     end_what_they_left(runs, console)
     ready = preflight(config, console)
-    ready.require_everything()
-    versions = installed_versions(ready.served)
+    versions = installed_versions(ready.served, served_here=config.starts_servers)
     try:
         snapshot = folder_in_cache(config.model, {**os.environ, **config.serve.environment})
         revision = snapshot.name if snapshot else ""
+        now = begun_now(config, versions, ready.left_out, revision)
+        kept = set() if fresh else kept_arms(runs / config.name, now)
+        unasked = [arm for arm in config.arms if arm.name not in kept]
+        ready.findings += look_elsewhere(config, unasked, key, console)
+        ready.require_everything()
+        _tell_doubts(ready, console)
         with (
             interrupts_raise(),
             open_run(runs, config, versions, fresh, ready.left_out, revision) as folder,
         ):
-            return _run_in(folder, config, ready, console, servers_at_once), folder.path
+            asking = Asking(ready.executable, ready.files, servers_at_once, key)
+            return _run_in(folder, config, asking, console), folder.path
     except OSError as error:
         # That of an attempt is its result's; here not even that could be written.
         raise RunFolderError(f"no result: {in_words(error, str(runs / config.name))}") from error
 
 
-def _run_in(
-    folder: RunFolder, config: Config, ready: Preflight, console: Console, servers_at_once: int
-) -> Result:
+def _tell_doubts(ready: Preflight, console: Console) -> None:
+    """What servers elsewhere cannot show, before hours go into asking them."""
+    for finding in ready.findings:
+        if finding.subject.startswith(OF_AN_ARM) and finding.status == "not checked":
+            told = f"{finding.subject}: {finding.message}"
+            console.print(told, highlight=False, soft_wrap=True)
+
+
+def _run_in(folder: RunFolder, config: Config, asking: Asking, console: Console) -> Result:
     left_out = folder.state.left_out
     for task, why in left_out.items():
         console.print(f"{task}: left out, it is not scored. {why}", highlight=False, soft_wrap=True)
     asked = config.without_tasks(left_out)
-    ended = _attempt(asked, ready.executable, ready.files, folder, console, servers_at_once)
+    ended = _attempt(asked, asking, folder, console)
     with interrupts_wait():
         result = _readable_result(config, folder, ended)
         folder.finish(result)
     return result
 
 
-def _attempt(
-    config: Config,
-    executable: str,
-    files: Mapping[TaskName, Files | None],
-    folder: RunFolder,
-    console: Console,
-    servers_at_once: int,
-) -> Ended | None:
+def _attempt(config: Config, asking: Asking, folder: RunFolder, console: Console) -> Ended | None:
     """Do what is not done yet; None when everything is."""
     doing = ""
     try:
@@ -113,9 +140,10 @@ def _attempt(
                 _compare_with_oracle(config, folder, console)
             if not todo:
                 break
-            together, todo = todo[:servers_at_once], todo[servers_at_once:]
+            at_once = asking.servers_at_once
+            together, todo = todo[:at_once], todo[at_once:]
             doing = f"arm {', '.join(arm.name for arm in together)}"
-            run_arms(config, together, executable, files, folder, console)
+            run_arms(config, together, asking.executable, asking.files, folder, console, asking.key)
     except KeyboardInterrupt:
         why = f"interrupted during {doing}; the same command resumes there"
         return Ended("interrupted", why)
@@ -163,12 +191,14 @@ def _result(
     asked = config.without_tasks(folder.state.left_out)
     rules: list[RuleResult] = []
     controls: list[ControlResult] = []
+    notes: list[str] = []
     if not ended:
         found = read_evidence(folder, asked)
         rules, controls = judge_with_controls(asked, found.arms, found.oracle)
         runs = [arm.run for arm in found.arms]
         samples = {arm.name: arm.samples for arm in found.arms}
         oracle = found.oracle
+        notes = list(notes_of_elsewhere(found.arms, rules))
     else:
         runs = [run for arm in of_arms if (run := folder.finished_arm(arm.name))]
         samples = {run.name: folder.samples(run.name) for run in runs}
@@ -192,5 +222,6 @@ def _result(
         oracle=oracle,
         left_out={**folder.state.left_out},
         arms=arms,
+        notes=notes,
     )
     return SECRETS.hide_in_model(result)

@@ -9,7 +9,8 @@ from eval.commands.earlier_runs import end_what_they_left
 from eval.commands.harm import with_fault
 from eval.commands.keeping import attempt, keep_arm, kept_result
 from eval.commands.stress_arm import load_arm
-from eval.config.schema import Config
+from eval.config.schema import Arm, Config
+from eval.errors import ConfigError
 from eval.interrupts import interrupts_raise, interrupts_wait
 from eval.judging.kept_arm import with_activity
 from eval.judging.stress_rules import stress_rules
@@ -35,6 +36,7 @@ def stress(
     Raises:
         EvaluationError: Something is missing; nothing was started.
     """
+    _require_started_here(next(arm for arm in config.arms if arm.name == name))
     end_what_they_left(runs, console)
     # The load is made up.
     ready = preflight(config, console, questions=False)
@@ -59,3 +61,16 @@ def stress(
             rules = [rule for one in judged for rule in stress_rules(config.gate, workload, one)]
             result = kept_result("stress", config, folder, done, rules, ended, stress=workload)
         return result, folder.path
+
+
+def _require_started_here(arm: Arm) -> None:
+    """Refuse a server elsewhere, whose processes and memory nobody here can see or stop.
+
+    Raises:
+        ConfigError: It is one.
+    """
+    if arm.url is not None:
+        raise ConfigError(
+            f"--arm {arm.name} runs elsewhere, at {arm.url}: stress starts, measures and stops its "
+            "server. Name an arm without a url"
+        )

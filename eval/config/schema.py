@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from eval.config.elsewhere import ServerUrl, problem_of_arms
 from eval.config.gate_section import Gate
 from eval.config.section import Section
 from eval.config.serve_section import Environment, Serve
@@ -82,6 +83,12 @@ class Arm(Section):
     """Settings of the plugin that differ from the run's."""
     environment: Environment = Field(default_factory=dict)
     """Added to that of its server alone."""
+    url: ServerUrl | None = None
+    """Of a server that runs elsewhere; none: the harness starts it."""
+    served_model: Annotated[str, Field(min_length=1)] | None = None
+    """What the server at ``url`` calls the model; none: as ``model`` does."""
+    events: Annotated[str, Field(min_length=1)] | None = None
+    """The folder, as seen from here, of the events of the server at ``url``."""
     default: bool = True
     """False: only asked where it is named, or all arms are wanted."""
 
@@ -165,6 +172,13 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _servers_elsewhere_are_possible(self) -> "Config":
+        problem = problem_of_arms(self.arms, self.serve)
+        if problem is not None:
+            raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
     def _tokens_are_asked_for(self) -> "Config":
         without = next((task.name for task in self.tasks if not task.logprobs), None)
         if self.gate.exact and without is not None:
@@ -193,6 +207,11 @@ class Config(Section):
         """EPLB of vLLM alone: the plugin is turned off, or told nothing, and writes no events."""
         plugin = self.plugin_settings(arm)
         return arm.eplb is not None and (plugin is None or plugin.get("enabled") is False)
+
+    @property
+    def starts_servers(self) -> bool:
+        """Whether any arm's server is started by the harness."""
+        return any(arm.url is None for arm in self.arms)
 
     def tasks_of(self, arm: Arm) -> list[Task]:
         """What an arm is asked."""

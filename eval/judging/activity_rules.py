@@ -7,15 +7,17 @@ from eval.config.gate_section import Gate
 from eval.judging.arms import ArmToJudge, outcome, plural
 from eval.judging.check_rules import maps, weights
 from eval.judging.command_line import eplb_options
+from eval.judging.elsewhere_rules import no_rearrangements_elsewhere, seen_from_outside
 from eval.judging.movement_rules import moved
 from eval.judging.planning import planned_by
+from eval.judging.rearrangement_rules import (
+    mode,
+    no_failed_rearrangements,
+    no_rejected_placements,
+    no_stall,
+    rearrangements,
+)
 from eval.results.schema import ArmRun, RuleResult
-
-# An async rearrangement takes as long as its layers have engine steps to wait for, which varies;
-# one that hangs takes for ever.
-_STALL_FACTOR = 10
-_STALL_SECONDS = 5.0
-_STALL_SECONDS_WITHOUT_ANY = 60.0
 
 _TOLD = 3
 """Findings of one kind that a rule lists."""
@@ -23,6 +25,16 @@ _TOLD = 3
 
 def evidence(gate: Gate, arm: ArmToJudge) -> Iterator[RuleResult]:
     """What an arm owes besides its answers; where the plugin is off, only vLLM's log can tell."""
+    if arm.elsewhere is None:
+        yield from _evidence(gate, arm)
+    elif arm.eplb is None:
+        yield no_rearrangements_elsewhere(arm, arm.elsewhere)
+    else:
+        owed = _evidence(gate, arm)
+        yield from (seen_from_outside(gate, arm, arm.elsewhere, rule) for rule in owed)
+
+
+def _evidence(gate: Gate, arm: ArmToJudge) -> Iterator[RuleResult]:
     if arm.eplb is None:
         yield _no_rearrangements(arm)
         return
@@ -40,15 +52,15 @@ def evidence(gate: Gate, arm: ArmToJudge) -> Iterator[RuleResult]:
 
 def _told_by_events(gate: Gate, arm: ArmToJudge) -> Iterator[RuleResult]:
     yield _ranks_agree(arm)
-    yield _rearrangements(gate, arm)
+    yield rearrangements(gate, arm)
     if planned_by(arm.plugin) is None:
         yield _slots_changed(gate, arm)
     yield from moved(gate, arm)
-    yield _no_stall(arm)
-    yield _no_failed_rearrangements(arm)
-    yield _no_rejected_placements(arm)
+    yield no_stall(arm)
+    yield no_failed_rearrangements(arm)
+    yield no_rejected_placements(arm)
     if arm.eplb is not None and arm.eplb.use_async is not None:
-        yield _mode(arm, "async" if arm.eplb.use_async else "sync")
+        yield mode(arm, "async" if arm.eplb.use_async else "sync")
 
 
 def _no_rearrangements(arm: ArmToJudge) -> RuleResult:
@@ -97,19 +109,6 @@ def _first(found: Sequence[str]) -> str:
     return "; ".join(found[:_TOLD]) + more
 
 
-def _rearrangements(gate: Gate, arm: ArmToJudge) -> RuleResult:
-    found = arm.run.rearrangements
-    return outcome(
-        "rearrangements",
-        True if found >= max(gate.rearrangements, 1) else None,
-        f"{plural(found, 'rearrangement')} finished while the questions were asked"
-        f"{_others(arm.run)}",
-        limit=f"at least {max(gate.rearrangements, 1)}",
-        detectable="a load balancer that does nothing, or too seldom to matter",
-        arm=arm.name,
-    )
-
-
 def _logged_rearrangements(gate: Gate, arm: ArmToJudge) -> RuleResult:
     found = arm.run.logged_rearrangements
     return outcome(
@@ -140,69 +139,6 @@ def _slots_changed(gate: Gate, arm: ArmToJudge) -> RuleResult:
         detectable="a single MoE layer whose experts stay where they are",
         arm=arm.name,
     )
-
-
-def _no_stall(arm: ArmToJudge) -> RuleResult:
-    run = arm.run
-    under_way = run.under_way_seconds
-    allowed = (
-        _STALL_SECONDS_WITHOUT_ANY
-        if run.usual_seconds is None
-        else max(_STALL_FACTOR * run.usual_seconds, _STALL_SECONDS)
-    )
-    saw = f"{run.rearrangements_started} started, {run.rearrangements} finished{_others(run)}"
-    if under_way is not None:
-        saw += f", one still under way after {under_way:.1f} s when the last answer came"
-    stalled = under_way is not None and under_way > allowed
-    return outcome(
-        "no_stall",
-        False if stalled else True if run.rearrangements_started else None,
-        saw,
-        limit=f"the last one may be under way for {allowed:.1f} s",
-        detectable=f"one that hangs more than {allowed:.1f} s before the last answer",
-        arm=arm.name,
-    )
-
-
-def _no_failed_rearrangements(arm: ArmToJudge) -> RuleResult:
-    failed, reasons = arm.run.failed + arm.run.stalled, "; ".join(arm.run.failures)
-    return outcome(
-        "no_failed_rearrangements",
-        False if failed else True if arm.run.ended else None,
-        f"{failed} of {plural(arm.run.ended, 'rearrangement')} failed{reasons and f': {reasons}'}",
-        limit="none",
-        detectable="a single rearrangement that ends without its last layer",
-        arm=arm.name,
-    )
-
-
-def _no_rejected_placements(arm: ArmToJudge) -> RuleResult:
-    rejected = arm.run.placements_rejected
-    return outcome(
-        "no_rejected_placements",
-        False if rejected else True if arm.run.ended else None,
-        f"{plural(rejected, 'placement')} of {plural(arm.run.ended, 'rearrangement')} rejected",
-        limit="none",
-        detectable="a single invalid placement",
-        arm=arm.name,
-    )
-
-
-def _mode(arm: ArmToJudge, expected: str) -> RuleResult:
-    modes = arm.run.modes
-    return outcome(
-        "mode",
-        True if modes == [expected] else None,
-        f"rearrangements ran in mode {', '.join(modes)}" if modes else "no rearrangement",
-        limit=f"{expected}, as eplb.use_async says",
-        detectable="a single rearrangement in the other mode",
-        arm=arm.name,
-    )
-
-
-def _others(run: ArmRun) -> str:
-    others = run.other_outcomes()
-    return f"; {others}" if others else ""
 
 
 def _unchanged_layers(run: ArmRun) -> list[str]:

@@ -7,8 +7,10 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from eval.activity.agreement import Agreement
+from eval.activity.scrapes import Scrape
 from eval.activity.vllm_log import LogSays
 from eval.config.schema import Arm, Config, Eplb, TaskName
+from eval.results.elsewhere import ServedElsewhere
 from eval.results.samples import Sample
 from eval.results.schema import ArmRun, RuleResult, RuleVerdict
 
@@ -30,6 +32,14 @@ class ArmToJudge(NamedTuple):
     """What the events of all ranks say together, at any time."""
     log: LogSays | None
     """What vLLM's log says, at any time; none: there is no log."""
+    scrapes: Sequence[Scrape] = ()
+    """What /metrics of a server elsewhere said, from before the first question to after the last
+    answer."""
+
+    @property
+    def elsewhere(self) -> ServedElsewhere | None:
+        """Where it runs; none: the harness started its server."""
+        return self.run.elsewhere
 
     def answers(self, task: TaskName) -> list[Sample]:
         """To one task, in the order of the questions."""
@@ -53,12 +63,15 @@ def arm_to_judge(
     samples: Sequence[Sample],
     agreement: Agreement,
     log: LogSays | None,
+    scrapes: Sequence[Scrape] = (),
 ) -> ArmToJudge:
     """An arm of ``config`` that is finished."""
     plugin = config.plugin_settings(arm)
     ranks = config.serve.ranks
     stock = config.is_stock(arm)
-    return ArmToJudge(arm.name, arm.eplb, plugin, stock, run, samples, ranks, agreement, log)
+    return ArmToJudge(
+        arm.name, arm.eplb, plugin, stock, run, samples, ranks, agreement, log, scrapes
+    )
 
 
 def outcome(

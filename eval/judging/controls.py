@@ -44,8 +44,13 @@ def add_controls(config: Config, names: Sequence[str]) -> Config:
             "eval/config/presets/cpu.yaml, or set plugin.loopback to true"
         )
     base = control_base(config)
+    if base is not None and base.url is not None:
+        raise ConfigError(
+            f"--control starts a server with a fault, and the EPLB that it breaks is that of arm "
+            f"{base.name}, which runs elsewhere: set controls.arm to one without a url"
+        )
     if base is None:
-        which = f"arm {config.controls.arm!r}" if config.controls.arm else "some arm"
+        which = f"arm {config.controls.arm!r}" if config.controls.arm else "some arm that it starts"
         raise ConfigError(
             f"--control breaks the EPLB of {which}, and there is no such arm with EPLB: the arms "
             f"are {', '.join(arm.name for arm in config.arms)}"
@@ -62,10 +67,14 @@ def add_controls(config: Config, names: Sequence[str]) -> Config:
 
 
 def control_base(config: Config) -> Arm | None:
-    """The arm whose EPLB the controls break, and which has to pass where they do not."""
+    """The arm whose EPLB the controls break, and which has to pass where they do not.
+
+    Unless one is named, it is the first with EPLB whose server the harness starts.
+    """
     for arm in config.arms:
         sound = arm.eplb is not None and not arm.name.startswith(CONTROL_PREFIX)
-        if sound and config.controls.arm in (None, arm.name):
+        wanted = arm.url is None if config.controls.arm is None else arm.name == config.controls.arm
+        if sound and wanted:
             return arm
     return None
 

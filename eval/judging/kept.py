@@ -11,6 +11,7 @@ from eval.errors import GateError
 from eval.judging.arms import ArmToJudge, without_tasks
 from eval.judging.comparison import arm_results
 from eval.judging.controls import judge_with_controls
+from eval.judging.elsewhere_rules import notes_of_elsewhere
 from eval.judging.kept_arm import read_arm
 from eval.judging.kept_oracle import read_oracle
 from eval.judging.same_run import require_different_arms, require_different_runs
@@ -95,7 +96,8 @@ def judge_kept(folders: Sequence[Path], gate: Gate | None = None) -> Result:
                 raise GateError(f"two runs are named {other.result.name!r}: names must differ")
             run = arm.run.model_copy(update={"name": named})
             arms.append(arm._replace(name=named, run=run))
-            added = Arm(name=arm.name, eplb=arm.eplb, plugin=dict(arm.plugin or {}))
+            url = arm.elsewhere.url if arm.elsewhere else None
+            added = Arm(name=arm.name, eplb=arm.eplb, plugin=dict(arm.plugin or {}), url=url)
             # Two names in one may be longer than a name.
             added = added.model_copy(update={"name": named})
             config = config.model_copy(update={"arms": [*config.arms, added]})
@@ -114,7 +116,7 @@ def judge_kept(folders: Sequence[Path], gate: Gate | None = None) -> Result:
             "left_out": left_out,
             "oracle": first.oracle,
             "arms": arm_results([arm.run for arm in arms], {arm.name: arm.samples for arm in arms}),
-            "notes": _notes(kept),
+            "notes": [*_notes(kept), *notes_of_elsewhere(arms, rules)],
         }
     )
 

@@ -5,16 +5,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from eval.activity.agreement import agree
+from eval.activity.by_metrics import activity_by_metrics
 from eval.activity.counts import count_activity
 from eval.activity.rank_files import read_rank_files
+from eval.activity.scrapes import read_kept
 from eval.activity.totals import Activity
 from eval.activity.vllm_log import count_rearrangements, read_log
+from eval.config.elsewhere import same_server
 from eval.config.schema import Arm, Config
 from eval.errors import GateError
 from eval.judging.arms import ArmToJudge, arm_to_judge
 from eval.judging.command_line import strange_in_command
 from eval.judging.comparison import accuracy
 from eval.judging.scoring import digest, score, task_hash
+from eval.results.elsewhere import witness_of
 from eval.results.folder import RunFolder
 from eval.results.samples import Sample
 from eval.results.schema import ArmRun, TaskRun
@@ -53,6 +57,11 @@ def read_arm(folder: RunFolder, config: Config, arm: Arm, schema: int) -> ArmToJ
     samples = folder.samples(arm.name)
     _require_answers(here, run, samples)
     judged = with_activity(here, config, arm, run, samples)
+    if judged.run.elsewhere != run.elsewhere:
+        raise GateError(
+            f"{here / 'arm.json'}: elsewhere.witness is not what is there of events and metrics: "
+            "a file was added, changed or taken away"
+        )
     if schema > 3:  # which counted otherwise
         _require_counts(here, run, judged.run)
     return judged
@@ -74,7 +83,15 @@ def with_activity(
         EventsError: A file of events cannot be read.
     """
     files = read_rank_files(here / "events")
-    activity = count_activity(files, run.asked_from, run.asked_until)
+    scrapes = read_kept(here)
+    elsewhere = run.elsewhere
+    if elsewhere is not None:
+        found = witness_of(arm.eplb is not None, bool(files), scrapes)
+        elsewhere = elsewhere.model_copy(update={"witness": found})
+    if elsewhere is not None and elsewhere.witness == "metrics":
+        activity = activity_by_metrics(scrapes, run.asked_from, run.asked_until)
+    else:
+        activity = count_activity(files, run.asked_from, run.asked_until)
     stages = config.serve.degree("pipeline-parallel-size")
     agreement = agree(files, config.serve.ranks, stages, run.asked_until)
     log = read_log(here / "server.log")
@@ -84,8 +101,9 @@ def with_activity(
         logged = min(run.logged_rearrangements, log.rearrangements)
     else:
         logged = count_rearrangements(here / "server.log", *run.log_asked)
-    now = run.model_copy(update={**dict(activity), "logged_rearrangements": logged})
-    return arm_to_judge(config, arm, now, samples, agreement, log)
+    counted = {**dict(activity), "logged_rearrangements": logged, "elsewhere": elsewhere}
+    now = run.model_copy(update=counted)
+    return arm_to_judge(config, arm, now, samples, agreement, log, scrapes)
 
 
 def require_finished(folder: RunFolder, name: str) -> ArmRun:
@@ -120,12 +138,23 @@ def _require_this_arm(folder: RunFolder, config: Config, arm: Arm, run: ArmRun) 
         raise GateError(f"{file}: tasks.scored is not as the run's configuration says")
     if not run.asked_from < run.asked_until:
         raise GateError(f"{file}: asked_until is not after asked_from")
-    strange = strange_in_command(config, arm, run.command)
+    strange = _strange_server(config, arm, run)
     if strange:
         raise GateError(
             f"{folder.path}: arm {arm.name} is of another arm or run: {strange}; its command is "
-            f"{' '.join(run.command)}"
+            f"{' '.join(run.command) or '(none)'}"
         )
+
+
+def _strange_server(config: Config, arm: Arm, run: ArmRun) -> str | None:
+    """What shows that it was not that of the arm; None: nothing."""
+    if run.elsewhere is None and arm.url is None:
+        return strange_in_command(config, arm, run.command)
+    if run.elsewhere is None or arm.url is None or run.command:
+        return "its server was started by the harness in one of the two, and runs elsewhere"
+    if not same_server(arm.url, run.elsewhere.url):
+        return f"it was asked at {run.elsewhere.url}, and the url of the arm is {arm.url}"
+    return None
 
 
 def _require_answers(folder: Path, run: ArmRun, samples: Sequence[Sample]) -> None:

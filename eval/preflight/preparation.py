@@ -64,12 +64,30 @@ class Preflight:
 def preflight(config: Config, console: Console, questions: bool = True) -> Preflight:
     """Look at server, GPUs, DeepEP, model, questions and port; nothing is started or written.
 
+    Where every arm's server runs elsewhere, only at the model, if the oracle needs it, and at
+    questions. At those servers looks `eval.preflight.elsewhere`.
+
     Args:
         config: Of which everything has to be there.
         console: Shows that something is going on.
         questions: False: none will be asked.
     """
     done = Preflight()
+    if config.starts_servers:
+        _look_at_server(config, done, console)
+    if config.starts_servers or config.oracle.prompts:
+        _look(done, "model", lambda: _find_model(config), str)
+    if questions:
+        looked = look_for_questions(config.tasks)
+        done.files, done.left_out = looked.files, looked.left_out
+        done.findings += looked.findings
+    port = config.serve.port
+    if config.starts_servers:
+        _look(done, "port", lambda: choose_port(port), lambda _: str(port or "a free one"))
+    return done
+
+
+def _look_at_server(config: Config, done: Preflight, console: Console) -> None:
     done.executable = (
         _look(done, "server", lambda: find_executable(config.serve.executable), str) or ""
     )
@@ -77,14 +95,6 @@ def preflight(config: Config, console: Console, questions: bool = True) -> Prefl
         with console.status("looking at the server's environment"):
             done.findings += _look_at_environment(config, done)
     done.findings += _look_at_backend(config)
-    _look(done, "model", lambda: _find_model(config), str)
-    if questions:
-        looked = look_for_questions(config.tasks)
-        done.files, done.left_out = looked.files, looked.left_out
-        done.findings += looked.findings
-    port = config.serve.port
-    _look(done, "port", lambda: choose_port(port), lambda _: str(port or "a free one"))
-    return done
 
 
 def findings_table(findings: list[Finding]) -> Table:
@@ -132,7 +142,8 @@ def _look_at_environment(config: Config, done: Preflight) -> Iterator[Finding]:
         )
         return
     try:
-        settings = [one for arm in config.arms if (one := config.plugin_settings(arm)) is not None]
+        here = [arm for arm in config.arms if arm.url is None]
+        settings = [one for arm in here if (one := config.plugin_settings(arm)) is not None]
         done.installation = examine(doctor, config.serve.environment, settings)
     except EvaluationError as error:
         yield Finding("plugin", "missing", str(error))

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What shows that an arm did what it is there for, as counts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from eval.config.schema import Arm, Config
 from eval.report.view import ArmCounts
+from eval.results.elsewhere import ServedElsewhere
 from eval.results.schema import ArmResult, ArmRun, Result
+
+_OTHER_OUTCOMES = "other outcomes"
 
 
 def arm_counts(arm: ArmResult, result: Result) -> ArmCounts:
@@ -14,9 +17,9 @@ def arm_counts(arm: ArmResult, result: Result) -> ArmCounts:
         f"identical, {task.name}": f"{task.identical_to_off} of {task.questions}"
         for task in arm.tasks
     } | {f"identical, {task}": "left out" for task in result.left_out}
-    told = not is_stock(result, arm)
+    told = _told(result, arm)
     activity = {
-        "other outcomes": arm.other_outcomes() or "0",
+        _OTHER_OUTCOMES: arm.other_outcomes() or "0",
         "layers committed": str(arm.layers_committed),
         "slots changed, a layer": _least_to_most(arm.slots_changed),
         "weight checks": str(arm.weight_checks),
@@ -30,10 +33,10 @@ def arm_counts(arm: ArmResult, result: Result) -> ArmCounts:
         arm.name,
         {
             **identical,
-            "rearrangements": str(arm.rearrangements) if told else _logged(arm),
-            **{name: value if told else "-" for name, value in activity.items()},
-            "tokens per second": f"{arm.tokens_per_second:.0f}",
-            "seconds to start": f"{arm.start_seconds:.1f}",
+            "rearrangements": _finished(result, arm),
+            **{name: value if told(name) else "-" for name, value in activity.items()},
+            "tokens per second": _rounded(arm.tokens_per_second, 0),
+            "seconds to start": _rounded(arm.start_seconds, 1),
             "seconds to answer": f"{arm.seconds:.1f}",
         },
     )
@@ -41,9 +44,18 @@ def arm_counts(arm: ArmResult, result: Result) -> ArmCounts:
 
 def rearrangements(config: Config, arm: Arm, run: ArmRun) -> str:
     """How many there were, as far as is known."""
+    if run.elsewhere is not None:
+        return _seen_elsewhere(run, run.elsewhere)
     if config.is_stock(arm):
         return f"{run.logged_rearrangements} rearrangements begun, as vLLM's log says"
     return f"{run.rearrangements} rearrangements"
+
+
+def _seen_elsewhere(run: ArmRun, elsewhere: ServedElsewhere) -> str:
+    if elsewhere.witness == "nothing":
+        return "nothing tells of rearrangements"
+    what = "events" if elsewhere.witness == "events" else "/metrics"
+    return f"{run.rearrangements} rearrangements, by its {what}"
 
 
 def is_stock(result: Result, run: ArmRun) -> bool:
@@ -52,14 +64,34 @@ def is_stock(result: Result, run: ArmRun) -> bool:
     return arm is not None and result.config.is_stock(arm)
 
 
-def _logged(arm: ArmRun) -> str:
-    return f"{arm.logged_rearrangements} begun (log)"
+def _told(result: Result, arm: ArmRun) -> Callable[[str], bool]:
+    """Which of the counts are told of, by their names."""
+    if is_stock(result, arm):
+        return lambda _: False
+    if arm.elsewhere is None or arm.elsewhere.witness == "events":
+        return lambda _: True
+    of_metrics = arm.elsewhere.witness == "metrics"
+    return lambda name: of_metrics and name == _OTHER_OUTCOMES
+
+
+def _finished(result: Result, arm: ArmRun) -> str:
+    if arm.elsewhere is not None and arm.elsewhere.witness == "nothing":
+        return "-"
+    if is_stock(result, arm):
+        return "-" if arm.elsewhere else f"{arm.logged_rearrangements} begun (log)"
+    by_metrics = arm.elsewhere is not None and arm.elsewhere.witness == "metrics"
+    return f"{arm.rearrangements}{' (metrics)' if by_metrics else ''}"
 
 
 def _least_to_most(counts: Sequence[int]) -> str:
     if not counts:
         return "-"
     return "-".join(dict.fromkeys([str(min(counts)), str(max(counts))]))
+
+
+def _rounded(value: float | None, digits: int) -> str:
+    """A figure that a server elsewhere may lack."""
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _ratio(value: float | None) -> str:

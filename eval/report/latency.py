@@ -83,7 +83,8 @@ class LatencyView(NamedTuple):
         off = next((one for one in self.columns if one.name == BASELINE), None)
         if off is None or column.checked:
             return None
-        return _run(off).tokens_per_second / _run(column).tokens_per_second
+        before, after = (_run(one).tokens_per_second for one in (off, column))
+        return before / after if before is not None and after is not None else None
 
     def conclusions(self) -> Iterator[str]:
         """What the arms say when they are set beside each other."""

@@ -14,7 +14,7 @@ def load_rows(arm: ArmRun) -> Iterator[tuple[str, str]]:
     if arm.load is not None:
         yield "completions", f"{arm.load.requests} of {arm.load.tokens} tokens"
     yield "seconds under load", f"{arm.seconds:.1f}"
-    yield "tokens per second", f"{arm.tokens_per_second:.0f}"
+    yield "tokens per second", f"{arm.tokens_per_second or 0:.0f}"
     yield "rearrangements finished", str(arm.rearrangements)
     yield "rearrangements begun, by vLLM's log", str(arm.logged_rearrangements)
     yield "other outcomes", arm.other_outcomes() or "0"

@@ -12,7 +12,7 @@ from eval.config.schema import CONTROL_PREFIX, Config
 from eval.config.yaml_files import write_yaml
 from eval.errors import EvaluationError
 from eval.report.view import Repeat
-from eval.results.schema import Result
+from eval.results.schema import ArmRun, Result
 
 _CONFIGS = Path(__file__).parents[1] / "config" / "presets"
 
@@ -27,8 +27,12 @@ def relative(text: str, result: Result) -> str:
 
 
 def server_commands(result: Result) -> list[tuple[str, str]]:
-    """Each arm's name and the command line of its server, one option a line."""
-    return [(arm.name, relative(_shell(arm.command), result)) for arm in result.arms]
+    """Each arm's name and the command line of its server, one option a line; else its url."""
+    return [(arm.name, relative(_server(arm), result)) for arm in result.arms]
+
+
+def _server(arm: ArmRun) -> str:
+    return f"(elsewhere, {arm.elsewhere.url})" if arm.elsewhere else _shell(arm.command)
 
 
 def repeat(result: Result) -> Repeat:
@@ -41,6 +45,8 @@ def repeat_command(result: Result) -> tuple[str, str | None]:
     """The command that repeats a run, and the configuration to save first if it is not ours."""
     config, controls = _without_controls(result.config)
     options = "".join(f" --control {name}" for name in controls)
+    if any(arm.elsewhere and arm.elsewhere.with_key for arm in result.arms):
+        options += " --api-key-env NAME"
     for file in sorted(_CONFIGS.rglob("*.yaml")):
         name = PurePosixPath("eval/config/presets", file.relative_to(_CONFIGS).as_posix())
         for overrides, arms in product(((), (f"name={config.name}",)), (DEFAULT_ARMS, ALL_ARMS)):
@@ -90,8 +96,9 @@ def without_folder(path: str) -> str:
 
 def environment(results: Sequence[Result]) -> Iterator[tuple[str, list[str]]]:
     """Rows of names and values, one for each run."""
-    yield "vLLM", [_release(r.versions.vllm_distribution, r.versions.vllm) for r in results]
-    for name in ("vllm_eplb_plugin", "lm_eval", "torch", "transformers", "python"):
+    yield "vLLM", [_vllm(r) for r in results]
+    yield "vllm-eplb-plugin", [_plugin(r) for r in results]
+    for name in ("lm_eval", "torch", "transformers", "python"):
         yield name.replace("_", "-"), [getattr(r.versions, name) or "none" for r in results]
     yield "processor", [f"{r.machine.processor}, {r.machine.cores} cores" for r in results]
     yield "accelerators", [", ".join(r.machine.accelerators) or "none" for r in results]
@@ -109,6 +116,19 @@ def environment(results: Sequence[Result]) -> Iterator[tuple[str, list[str]]]:
     yield "configuration, sha256", [r.config_sha256[:16] for r in results]
     yield "started", [f"{r.started:%Y-%m-%d %H:%M} UTC" for r in results]
     yield "took", [f"{(r.finished - r.started).total_seconds() / 60:.1f} min" for r in results]
+
+
+def _vllm(result: Result) -> str:
+    """What served: of the harness's servers, and of those elsewhere as they said it."""
+    here = [_release(result.versions.vllm_distribution, result.versions.vllm)]
+    found = [arm.elsewhere.release or "untold" for arm in result.arms if arm.elsewhere]
+    elsewhere = [f"elsewhere {release}" for release in dict.fromkeys(found)]
+    return ", ".join([*(here if result.config.starts_servers else []), *elsewhere]) or "elsewhere"
+
+
+def _plugin(result: Result) -> str:
+    nothing_here = "none" if result.config.starts_servers else "elsewhere"
+    return result.versions.vllm_eplb_plugin or nothing_here
 
 
 def _release(distribution: str | None, version: str | None) -> str:

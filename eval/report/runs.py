@@ -8,7 +8,8 @@ from pathlib import Path
 from eval.activity.timeline import Timeline, read_timelines
 from eval.config.schema import BASELINE, CONTROL_PREFIX
 from eval.errors import RunFolderError
-from eval.results.folder import UNFINISHED, RunFolder, read_result
+from eval.results.folder import RunFolder, read_result
+from eval.results.resuming import UNFINISHED
 from eval.results.samples import Sample
 from eval.results.schema import ArmResult, Result
 from eval.results.state import read_state

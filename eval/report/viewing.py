@@ -94,7 +94,7 @@ def _of_result(result: Result, label: str, show: Callable[[str], str]) -> dict[s
         "notes": [show(note) for note in result.notes],
         "started": result.started,
         "finished": result.finished,
-        "seconds": sum(arm.start_seconds + arm.seconds for arm in result.arms),
+        "seconds": sum((arm.start_seconds or 0.0) + arm.seconds for arm in result.arms),
         "versions": result.versions,
         "served": served(result),
         "speed": speed(result),

@@ -136,7 +136,7 @@ def _facts_of_activity(results: Sequence[Result]) -> Iterator[Fact]:
     ]
     finished = [arm.rearrangements for arm, stock in arms if not stock]
     yield "rearrangements", str(sum(finished)), _in_arms(finished)
-    begun = [arm.logged_rearrangements for arm, stock in arms if stock]
+    begun = [arm.logged_rearrangements for arm, stock in arms if stock and not arm.elsewhere]
     if begun:
         yield "begun, by vLLM's log", str(sum(begun)), _in_arms(begun)
     if checks := sum(arm.weight_checks for arm, _ in arms):

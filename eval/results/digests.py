@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from eval.activity.scrapes import FILE as METRICS_FILE
 from eval.errors import RunFolderError
 
 _BLOCK = 1 << 20
@@ -69,7 +70,8 @@ def values_digest(values: Mapping[str, Any]) -> str:
 
 def arm_files(arm: Path) -> list[Path]:
     """Of an arm's folder, what a verdict comes from besides ``arm.json``; what is there."""
-    files = [arm / "samples.jsonl", arm / "server.log", *(arm / "events").glob("rank*.jsonl")]
+    names = ("samples.jsonl", "server.log", METRICS_FILE)
+    files = [*(arm / name for name in names), *(arm / "events").glob("rank*.jsonl")]
     return [file for file in files if file.is_file()]
 
 

@@ -2,12 +2,10 @@
 """The folder of a run: what is kept, what a rerun finds finished, what is moved aside."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from uuid import uuid4
 
 from eval.config.schema import Config, TaskName
 from eval.errors import RunFolderError
@@ -20,14 +18,12 @@ from eval.results.digests import (
 )
 from eval.results.json_files import parse_model, read_model
 from eval.results.lock import alone_in
-from eval.results.machine import files_digest, plugin_digest
+from eval.results.resuming import begun_now, resumable
 from eval.results.samples import Sample
 from eval.results.schema import ArmRun, OracleResult, Result
-from eval.results.state import RunState, read_state
+from eval.results.state import RunState
 from eval.results.surroundings import Versions
 from eval.results.writing import write_atomically
-
-UNFINISHED = ("interrupted", "could not run")
 
 
 class RunFolder:
@@ -169,16 +165,8 @@ def open_run(
     """
     path = runs / config.name
     with alone_in(path, "give this one a --name"):
-        new = RunState(
-            config_sha256=config.sha256(),
-            model_files=files_digest(Path(config.model), revision),
-            versions=versions,
-            plugin=plugin_digest(),
-            left_out=dict(left_out),
-            started=datetime.now(timezone.utc),
-            id=uuid4().hex,
-        )
-        old = None if fresh else _resumable(path, new)
+        new = begun_now(config, versions, left_out, revision)
+        old = None if fresh else resumable(path, new)
         if old is None:
             if path.exists():
                 _move_aside(path, path)
@@ -196,38 +184,6 @@ def read_result(path: Path) -> Result:
         RunFolderError: It is not there, cut off, or of another schema.
     """
     return read_model(Result, path / "result.json")
-
-
-def _resumable(path: Path, new: RunState) -> RunState | None:
-    try:
-        state = read_state(path)
-    except RunFolderError:
-        return None
-    free = {"started": new.started, "left_out": new.left_out, "id": new.id}
-    if files_digest(Path(os.devnull)) in (state.model_files, new.model_files):
-        free["model_files"] = new.model_files
-    if not state.id:  # from before digests, which could not be resumed as a run of today
-        return None
-    if state.model_copy(update=free) != new or _complete(path):
-        return None
-    if state.left_out.keys() == new.left_out.keys():
-        return state
-    if not any((path / "arms").glob("*/arm.json")):
-        return None
-    for task, why in new.left_out.items():
-        if task not in state.left_out:
-            raise RunFolderError(
-                f"{path} cannot be resumed: its finished arms were asked {task}, and the others "
-                f"cannot be. {why}; or start again without {task}: --fresh"
-            )
-    return state
-
-
-def _complete(path: Path) -> bool:
-    try:
-        return read_result(path).verdict not in UNFINISHED
-    except RunFolderError:
-        return False
 
 
 def _move_aside(path: Path, like: Path) -> None:

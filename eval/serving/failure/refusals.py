@@ -12,7 +12,8 @@ def happened_with(status: int) -> str:
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return (
             "the server wants an API key, and not the one that it was sent: set VLLM_API_KEY, in "
-            "serve.environment or this process's environment, or serve.options.api-key"
+            "serve.environment or this process's environment, or serve.options.api-key; of an arm "
+            "with a url, name the variable that holds its key by --api-key-env"
         )
     if status == HTTPStatus.NOT_FOUND:
         return "the server does not know its own name: another one may answer on its port"

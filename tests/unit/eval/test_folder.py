@@ -99,7 +99,7 @@ def test_a_run_with_a_changed_plugin_is_moved_aside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start(tmp_path, None)
-    monkeypatch.setattr("eval.results.folder.plugin_digest", lambda: "of other code")
+    monkeypatch.setattr("eval.results.resuming.plugin_digest", lambda: "of other code")
 
     assert not resumed(tmp_path, config())
     assert folders(tmp_path) == 2
