@@ -22,6 +22,7 @@ from pydantic import BaseModel
 
 from eval.activity.moves import Moves
 from eval.activity.totals import ModelActivity
+from eval.results.decision import Decision
 from eval.results.latency import Distribution, LatencyTimes, LatencyWorkload
 from eval.results.memory import MemorySample, MemoryUse
 from eval.results.samples import Sample, Tokens
@@ -43,7 +44,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "result.md"
 MODELS: dict[str, type[BaseModel]] = {
     model.__name__: model
     for model in (
-        Result, RuleResult, ControlResult, ArmResult, ModelActivity, Moves, TaskResult,
+        Result, RuleResult, ControlResult, ArmResult, ModelActivity, Moves, TaskResult, Decision,
         OracleResult, Versions, Machine, Seeds, Sample, Tokens, LatencyWorkload, LatencyTimes,
         Distribution, StressWorkload, LoadResult, MemoryUse, MemorySample, Trial, FaultSeen,
         SameAnswers, Happening, ThroughputWorkload, Traffic, Measurement, Percentiles,

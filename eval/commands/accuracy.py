@@ -10,6 +10,7 @@ from typing import NamedTuple
 from rich.console import Console
 
 from eval.commands.arms import run_arms
+from eval.commands.stopping import told_beforehand
 from eval.config.schema import BASELINE, Arm, Config, TaskName
 from eval.errors import ConfigError, RunFolderError, in_words, why_it_ended
 from eval.interrupts import interrupts_raise, interrupts_wait
@@ -81,6 +82,8 @@ def _run_in(
     for task, why in left_out.items():
         console.print(f"{task}: left out, it is not scored. {why}", highlight=False, soft_wrap=True)
     asked = config.without_tasks(left_out)
+    for line in told_beforehand(asked):
+        console.print(line, highlight=False, soft_wrap=True)
     ended = _attempt(asked, ready.executable, ready.files, folder, console, servers_at_once)
     with interrupts_wait():
         result = _readable_result(config, folder, ended)

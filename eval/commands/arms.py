@@ -10,18 +10,20 @@ from eval.activity.counts import read_activity
 from eval.activity.events import DELIVERY_SECONDS
 from eval.activity.totals import Activity
 from eval.activity.vllm_log import LogTail, count_rearrangements
-from eval.config.schema import Arm, Config, Task, TaskName
+from eval.commands.stopping import batches_of, decision, in_words, moved_enough
+from eval.config.schema import BASELINE, Arm, Config, Task, TaskName
 from eval.judging.arms import plural
+from eval.load.batches import Asked
 from eval.load.question_client import Progress, RequestError
 from eval.load.questions import Answers, ask
 from eval.preflight.question_files import Files
 from eval.report.arm_counts import rearrangements
 from eval.results.folder import RunFolder
+from eval.results.samples import Sample
 from eval.results.schema import ArmRun
 from eval.secrets import SECRETS
 from eval.serving.failure.refusals import FAILED, STOPPED_ANSWERING
 from eval.serving.served_arm import ServedArm, serve
-from eval.serving.server import Server
 
 
 def run_arms(
@@ -56,9 +58,18 @@ def _ask(
     arm, server = one.arm, one.server
     tokens = server.generated_tokens()
     log_start = server.log.stat().st_size
+    off = [] if arm.name == BASELINE else folder.samples(BASELINE)
+    answers: list[Answers] = []
+
+    def moved(asked: Asked) -> bool:
+        started = answers[0].started if answers else asked.started
+        log_asked = (log_start, server.log.stat().st_size)
+        so_far = _so_far(one, started, asked.finished, log_asked)
+        return moved_enough(config, arm, one.folder, so_far)
+
     try:
-        answers = [
-            ask(
+        for task in config.tasks_of(arm):
+            found = ask(
                 server.model_name,
                 task,
                 server.url,
@@ -66,9 +77,9 @@ def _ask(
                 files[task.name],
                 one.folder / "ask.log",
                 _progress(one, task),
+                batches_of(config, arm, task, off, moved),
             )
-            for task in config.tasks_of(arm)
-        ]
+            answers.append(_with_decision(config, arm, task, off, found))
     except RequestError as error:
         happened = f"arm {arm.name}: {error.happened}"
         if error.happened in (STOPPED_ANSWERING, FAILED):
@@ -81,13 +92,21 @@ def _ask(
         # A thread of each rank writes its events, a second later at most (docs/events.md).
         time.sleep(DELIVERY_SECONDS)
     evidence = read_activity(one.events, answers[0].started, answers[-1].finished)
-    finished = _summary(arm, answers, evidence, log_asked, ready, tokens, server, one.command)
+    finished = _summary(one, answers, evidence, log_asked, ready, tokens)
     samples = [sample for task in answers for sample in task.samples]
     folder.finish_arm(finished, samples)
+    decided = [in_words(one.name, one.decision) for one in finished.tasks if one.decision]
     console.print(
         f"arm {arm.name}: {len(samples)} questions in {finished.seconds:.1f} s, "
-        f"{rearrangements(config, arm, finished)}"
+        f"{', '.join([rearrangements(config, arm, finished), *decided])}"
     )
+
+
+def _with_decision(
+    config: Config, arm: Arm, task: Task, off: Sequence[Sample], found: Answers
+) -> Answers:
+    made = decision(config, arm, task, off, found.samples)
+    return found.model_copy(update={"summary": found.summary.model_copy(update={"decision": made})})
 
 
 def _progress(one: ServedArm, task: Task) -> Progress:
@@ -99,27 +118,37 @@ def _progress(one: ServedArm, task: Task) -> Progress:
 
 
 def _summary(
-    arm: Arm,
+    one: ServedArm,
     answers: Sequence[Answers],
     evidence: Activity,
     log_asked: tuple[int, int],
     ready: float,
     tokens: float,
-    server: Server,
-    command: list[str],
 ) -> ArmRun:
     seconds = sum(task.finished - task.started for task in answers)
+    whole = {
+        **dict(evidence),
+        "tasks": [task.summary for task in answers],
+        "start_seconds": ready,
+        "seconds": seconds,
+        "tokens_per_second": tokens / seconds,
+    }
+    until = answers[-1].finished
+    return _so_far(one, answers[0].started, until, log_asked).model_copy(update=whole)
+
+
+def _so_far(one: ServedArm, started: float, until: float, log_asked: tuple[int, int]) -> ArmRun:
+    """An arm between two times, without what its answers and its events say."""
     return ArmRun(
-        **evidence.model_dump(),
-        name=arm.name,
-        tasks=[task.summary for task in answers],
-        start_seconds=ready,
-        asked_from=answers[0].started,
-        asked_until=answers[-1].finished,
-        logged_rearrangements=count_rearrangements(server.log, *log_asked),
+        name=one.arm.name,
+        tasks=[],
+        start_seconds=0,
+        asked_from=started,
+        asked_until=until,
+        logged_rearrangements=count_rearrangements(one.server.log, *log_asked),
         log_asked=log_asked,
-        seconds=seconds,
-        tokens_per_second=tokens / seconds,
-        command=SECRETS.hide_in_command(command),
-        log=str(server.log),
+        seconds=0,
+        tokens_per_second=0,
+        command=SECRETS.hide_in_command(one.command),
+        log=str(one.server.log),
     )

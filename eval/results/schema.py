@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from eval.activity.totals import Activity
 from eval.config.schema import Config, TaskName
+from eval.results.decision import Decision
 from eval.results.digests import FileDigest
 from eval.results.earlier import as_of_today
 from eval.results.latency import LatencyTimes, LatencyWorkload
@@ -74,6 +75,8 @@ class TaskRun(BaseModel):
     """Filter flexible-extract."""
     accuracy_flexible_stderr: float | None
     """Its standard error."""
+    decision: Decision | None = None
+    """Why no more was asked, where ``tasks.questions`` is ``enough``; none: all were."""
 
 
 class TaskResult(TaskRun):
