@@ -121,6 +121,13 @@ def test_an_off_that_has_nearly_nothing_right_is_not_tested(tmp_path: Path) -> N
     assert "arm off has 10 of 200 answers right" in rules(result)["paired_accuracy"].saw
 
 
+def test_an_arm_without_a_whole_batch_lacks_questions(tmp_path: Path) -> None:
+    found = rules(judge_kept([kept(tmp_path, 50)]))
+
+    assert found["all_answered"].verdict == found["paired_accuracy"].verdict == "not tested"
+    assert found["all_answered"].saw == "50 of 100 questions answered, no request failed"
+
+
 def test_off_must_be_asked_all(tmp_path: Path) -> None:
     result = judge_kept([kept(tmp_path, given={"off": first(400)})])
 
@@ -233,20 +240,22 @@ def test_controls_are_compared_by_what_the_sound_arm_was_asked(questions: int | 
     assert f"of {min(questions or ALL, 200)} right" in result.saw[0]
 
 
-def test_bytes_are_compared_by_question_where_fewer_were_asked(tmp_path: Path) -> None:
-    """The policy of vLLM's moves ten times as much, and the other arm is asked twice as much."""
+@pytest.mark.parametrize(
+    ("by_vllm", "by_another", "verdict"), [(200, 400, "passed"), (500, 40, "failed")]
+)
+def test_bytes_are_compared_by_question_where_fewer_were_asked(
+    by_vllm: int, by_another: int, verdict: str, tmp_path: Path
+) -> None:
+    """The policy of vLLM's moves ten times as much."""
     eplb, plugin = ARMS[1]["eplb"], {"planning": {"policy": "incremental"}}
     arms = [*ARMS, {"name": "sync-incremental", "eplb": eplb, "plugin": plugin}]
-    folder = kept(
-        tmp_path,
-        arms=arms,
-        gate={**GATE, "share_of_bytes": 0.5},
-        given={"sync-incremental": first(400)},
-    )
+    given = {"sync-incremental": first(by_another)}
+    shared = {**GATE, "share_of_bytes": 0.5}
+    folder = kept(tmp_path, by_vllm, arms=arms, gate=shared, given=given)
 
     rule = rules(judge_kept([folder]), "sync-incremental")["fewer_bytes"]
-    assert rule.verdict == "passed"
-    assert ", with 400 and 200 questions; in one rearrangement" in rule.saw
+    assert rule.verdict == verdict
+    assert f", with {by_another} and {by_vllm} questions; in one rearrangement" in rule.saw
 
 
 def asked(count: int, wrong: Collection[int] = ()) -> Asked:
