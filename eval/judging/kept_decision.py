@@ -28,9 +28,10 @@ def require_decisions(folder: RunFolder, config: Config, arms: Sequence[ArmToJud
         configured = next(one for one in config.arms if one.name == arm.name)
         tasks = zip(config.tasks_of(configured), arm.run.tasks, strict=True)
         for task, run in tasks:
-            asked = task.until_decided and not is_repeat(arm, off)
-            answers = Comparison(task, off, arm).answers()
-            decided = decide(answers, config.gate, alpha) if asked else None
+            decided = None
+            if task.until_decided and not is_repeat(arm, off):
+                answers = Comparison(task, off, arm).answers()
+                decided = decide(answers, config.gate, alpha)
             if run.decision != decided:
                 raise GateError(
                     f"{folder.arm_folder(arm.name) / 'arm.json'}: the decision of {run.name} is "
