@@ -22,18 +22,13 @@ from pydantic import BaseModel
 
 from eval.activity.moves import Moves
 from eval.activity.totals import ModelActivity
+from eval.results.decision import Decision
 from eval.results.elsewhere import ServedElsewhere
 from eval.results.latency import Distribution, LatencyTimes, LatencyWorkload
 from eval.results.memory import MemorySample, MemoryUse
+from eval.results.oracle_result import OracleResult
 from eval.results.samples import Sample, Tokens
-from eval.results.schema import (
-    ArmResult,
-    ControlResult,
-    OracleResult,
-    Result,
-    RuleResult,
-    TaskResult,
-)
+from eval.results.schema import ArmResult, ControlResult, Result, RuleResult, TaskResult
 from eval.results.stress import LoadResult, StressWorkload
 from eval.results.surroundings import Machine, Seeds, Versions
 from eval.results.throughput import Measurement, Percentiles, ThroughputWorkload, Traffic
@@ -44,7 +39,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "result.md"
 MODELS: dict[str, type[BaseModel]] = {
     model.__name__: model
     for model in (
-        Result, RuleResult, ControlResult, ArmResult, ModelActivity, Moves, TaskResult,
+        Result, RuleResult, ControlResult, ArmResult, ModelActivity, Moves, TaskResult, Decision,
         ServedElsewhere, OracleResult, Versions, Machine, Seeds, Sample, Tokens,
         LatencyWorkload, LatencyTimes,
         Distribution, StressWorkload, LoadResult, MemoryUse, MemorySample, Trial, FaultSeen,

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from eval.commands.arms import run_arms
 from eval.commands.earlier_runs import end_what_they_left
+from eval.commands.stopping import told_beforehand
 from eval.config.schema import BASELINE, Arm, Config, TaskName
 from eval.errors import ConfigError, RunFolderError, in_words, why_it_ended
 from eval.interrupts import interrupts_raise, interrupts_wait
@@ -117,6 +118,8 @@ def _run_in(folder: RunFolder, config: Config, asking: Asking, console: Console)
     for task, why in left_out.items():
         console.print(f"{task}: left out, it is not scored. {why}", highlight=False, soft_wrap=True)
     asked = config.without_tasks(left_out)
+    for line in told_beforehand(asked):
+        console.print(line, highlight=False, soft_wrap=True)
     ended = _attempt(asked, asking, folder, console)
     with interrupts_wait():
         result = _readable_result(config, folder, ended)

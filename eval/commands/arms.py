@@ -5,14 +5,17 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
+from eval.commands.stopping import batches_of, decision, in_words, moved_enough
 from eval.commands.witness_elsewhere import OfElsewhere
 from eval.commands.witnesses import OfStarted, Witness, Witnessed
-from eval.config.schema import Arm, Config, Task, TaskName
+from eval.config.schema import BASELINE, Arm, Config, Task, TaskName
+from eval.load.batches import Asked
 from eval.load.question_client import Progress, RequestError
 from eval.load.questions import Answers, ask
 from eval.preflight.question_files import Files
 from eval.report.arm_counts import rearrangements
 from eval.results.folder import RunFolder
+from eval.results.samples import Sample
 from eval.results.schema import ArmRun
 from eval.serving.failure.refusals import FAILED, STOPPED_ANSWERING
 from eval.serving.served_arm import serve
@@ -64,10 +67,28 @@ def _ask(
 ) -> None:
     arm, server = witness.arm, witness.server
     witness.begin()
-    answers = []
+    off = [] if arm.name == BASELINE else folder.samples(BASELINE)
+    answers: list[Answers] = []
+
+    def moved(asked: Asked) -> bool:
+        started = answers[0].started if answers else asked.started
+        seen = witness.so_far(started, asked.finished)
+        so_far = _so_far(arm, seen, started, asked.finished)
+        return moved_enough(config, arm, witness.folder, so_far)
+
     try:
         for task in config.tasks_of(arm):
-            answers.append(_answers(witness, task, files[task.name]))
+            found = ask(
+                server.model_name,
+                task,
+                server.url,
+                server.headers,
+                files[task.name],
+                witness.folder / "ask.log",
+                Progress(f"arm {arm.name}, {task.name}", witness.says),
+                batches_of(config, arm, task, off, moved),
+            )
+            answers.append(_with_decision(config, arm, task, off, found))
             witness.task_is_done()
     except RequestError as error:
         happened = f"arm {arm.name}: {error.happened}"
@@ -78,39 +99,45 @@ def _ask(
     finished = _summary(arm, answers, seen)
     samples = [sample for task in answers for sample in task.samples]
     folder.finish_arm(finished, samples)
+    decided = [in_words(one.name, one.decision) for one in finished.tasks if one.decision]
     console.print(
         f"arm {arm.name}: {len(samples)} questions in {finished.seconds:.1f} s, "
-        f"{rearrangements(config, arm, finished)}"
+        f"{', '.join([rearrangements(config, arm, finished), *decided])}"
     )
 
 
-def _answers(witness: Witness, task: Task, files: Files | None) -> Answers:
-    server = witness.server
-    return ask(
-        server.model_name,
-        task,
-        server.url,
-        server.headers,
-        files,
-        witness.folder / "ask.log",
-        Progress(f"arm {witness.arm.name}, {task.name}", witness.says),
-    )
+def _with_decision(
+    config: Config, arm: Arm, task: Task, off: Sequence[Sample], found: Answers
+) -> Answers:
+    made = decision(config, arm, task, off, found.samples)
+    return found.model_copy(update={"summary": found.summary.model_copy(update={"decision": made})})
 
 
 def _summary(arm: Arm, answers: Sequence[Answers], seen: Witnessed) -> ArmRun:
     seconds = sum(task.finished - task.started for task in answers)
     tokens = seen.generated_tokens
+    whole = {
+        "tasks": [task.summary for task in answers],
+        "seconds": seconds,
+        "tokens_per_second": None if tokens is None else tokens / seconds,
+    }
+    until = answers[-1].finished
+    return _so_far(arm, seen, answers[0].started, until).model_copy(update=whole)
+
+
+def _so_far(arm: Arm, seen: Witnessed, asked_from: float, asked_until: float) -> ArmRun:
+    """An arm between two times, without what its answers say."""
     return ArmRun(
         **seen.activity.model_dump(),
         name=arm.name,
-        tasks=[task.summary for task in answers],
+        tasks=[],
         start_seconds=seen.start_seconds,
-        asked_from=answers[0].started,
-        asked_until=answers[-1].finished,
+        asked_from=asked_from,
+        asked_until=asked_until,
         logged_rearrangements=seen.logged_rearrangements,
         log_asked=seen.log_asked,
-        seconds=seconds,
-        tokens_per_second=None if tokens is None else tokens / seconds,
+        seconds=0,
+        tokens_per_second=None,
         command=seen.command,
         log=seen.log,
         elsewhere=seen.elsewhere,

@@ -9,7 +9,8 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from eval.commands.accuracy import Ended
-from eval.config.schema import Config, Name
+from eval.config.schema import Config
+from eval.config.section import Name
 from eval.errors import ConfigError, EvaluationError, RunFolderError
 from eval.judging.verdict import reasons, verdict
 from eval.results.folder import RunFolder, read_result

@@ -75,12 +75,21 @@ class OfElsewhere:
                 "arm anew"
             )
 
-    def end(self, asked_from: float, asked_until: float) -> Witnessed:
+    def so_far(self, asked_from: float, asked_until: float) -> Witnessed:
         """See `Witness`."""
         # Ranks write their events and their figures a while later.
         time.sleep(SETTLED_SECONDS)
+        self.task_is_done()
+        return self._witnessed(asked_from, asked_until)
+
+    def end(self, asked_from: float, asked_until: float) -> Witnessed:
+        """See `Witness`."""
+        time.sleep(SETTLED_SECONDS)
         self.server.require_own_answers(self._label)
         self.task_is_done()
+        return self._witnessed(asked_from, asked_until)
+
+    def _witnessed(self, asked_from: float, asked_until: float) -> Witnessed:
         lines = "".join(f"{one.model_dump_json()}\n" for one in self._scrapes)
         if self._scrapes:
             write_atomically(self.folder / FILE, SECRETS.hide(lines))

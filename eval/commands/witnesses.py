@@ -65,6 +65,18 @@ class Witness(Protocol):
             ServerError: The server is not the one that it was.
         """
 
+    def so_far(self, asked_from: float, asked_until: float) -> Witnessed:
+        """Between two answers, without what only the end can tell.
+
+        Args:
+            asked_from: The first question was sent, in Unix seconds.
+            asked_until: The latest answer was received.
+
+        Raises:
+            ServerError: The server is not the one that it was.
+            EventsError: Its events cannot be read.
+        """
+
     def end(self, asked_from: float, asked_until: float) -> Witnessed:
         """After the last answer of all.
 
@@ -105,18 +117,31 @@ class OfStarted:
     def task_is_done(self) -> None:
         """See `Witness`."""
 
-    def end(self, asked_from: float, asked_until: float) -> Witnessed:
+    def so_far(self, asked_from: float, asked_until: float) -> Witnessed:
         """See `Witness`."""
-        self.server.require_own_answers(self._one.label)
-        log = self.server.log
-        log_asked = (self._log_start, log.stat().st_size)
-        tokens = self.server.generated_tokens() - self._tokens
         if self.arm.eplb is not None:
             # A thread of each rank writes its events, a second later at most (docs/events.md).
             time.sleep(DELIVERY_SECONDS)
+        log = self.server.log
+        return self._witnessed(asked_from, asked_until, (self._log_start, log.stat().st_size))
+
+    def end(self, asked_from: float, asked_until: float) -> Witnessed:
+        """See `Witness`."""
+        self.server.require_own_answers(self._one.label)
+        log_asked = (self._log_start, self.server.log.stat().st_size)
+        tokens = self.server.generated_tokens() - self._tokens
+        if self.arm.eplb is not None:
+            time.sleep(DELIVERY_SECONDS)
+        seen = self._witnessed(asked_from, asked_until, log_asked)
+        return seen._replace(generated_tokens=tokens)
+
+    def _witnessed(
+        self, asked_from: float, asked_until: float, log_asked: tuple[int, int]
+    ) -> Witnessed:
+        log = self.server.log
         return Witnessed(
             activity=read_activity(self._one.events, asked_from, asked_until),
-            generated_tokens=tokens,
+            generated_tokens=None,
             logged_rearrangements=count_rearrangements(log, *log_asked),
             log_asked=log_asked,
             start_seconds=self._one.ready_after,

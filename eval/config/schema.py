@@ -17,13 +17,12 @@ from pydantic import (
 )
 
 from eval.config.elsewhere import ServerUrl, problem_of_arms
+from eval.config.further_sections import Controls, Oracle
 from eval.config.gate_section import Gate
-from eval.config.section import Section
+from eval.config.questions import ENOUGH, WHOLE_TEST_SET, Questions
+from eval.config.section import Name, Section
 from eval.config.serve_section import Environment, Serve
 from eval.secrets import SECRETS
-
-# A name becomes a folder.
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 
 TaskName = Literal["gsm8k", "gsm_tiny"]
 
@@ -37,8 +36,9 @@ class Task(Section):
     """Questions and how they are asked."""
 
     name: TaskName
-    questions: PositiveInt | None = None
-    """The first so many of the test set; none: all of them."""
+    questions: Questions = None
+    """The first so many of the test set; none: all of them; ``enough``: until a loss of
+    ``gate.margin_points`` is decided (docs/gates.md)."""
     fewshot: NonNegativeInt = 5
     max_tokens: PositiveInt = 256
     concurrency: PositiveInt = 8
@@ -48,6 +48,16 @@ class Task(Section):
     """Ask for every token and its log-probability, too, which ``gate.exact`` compares."""
     scored: bool = True
     """False: the model was not made for it, so answers are compared as text only."""
+
+    @property
+    def until_decided(self) -> bool:
+        """Whether an arm is asked no more once its comparison with ``off`` is decided."""
+        return self.questions == ENOUGH
+
+    @property
+    def limit(self) -> int | None:
+        """The most that are asked; none: as many as there are."""
+        return WHOLE_TEST_SET[self.name] if self.questions == ENOUGH else self.questions
 
 
 class Eplb(Section):
@@ -91,24 +101,6 @@ class Arm(Section):
     """The folder, as seen from here, of the events of the server at ``url``."""
     default: bool = True
     """False: only asked where it is named, or all arms are wanted."""
-
-
-class Controls(Section):
-    """How the arms that ``--control`` adds are asked and judged (docs/controls.md)."""
-
-    arm: Name | None = None
-    """Whose EPLB they break; none: that of the first arm with EPLB."""
-    questions: PositiveInt | None = 48
-    """The first so many of each task; none: as many as all arms."""
-    rearrangements: PositiveInt = 8
-    """Instead of ``gate.rearrangements``: finished while so few questions were asked."""
-
-
-class Oracle(Section):
-    """Greedy decoding by transformers in float32, which arm ``off`` has to equal."""
-
-    prompts: NonNegativeInt = 0
-    """The first so many questions of the first task; 0: no oracle."""
 
 
 def _require_different(what: str, names: Sequence[str]) -> None:
@@ -189,6 +181,17 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _enough_is_of_a_margin(self) -> "Config":
+        for task in self.tasks:
+            if task.until_decided and (not task.scored or self.gate.margin_points is None):
+                missing = "gate.margin_points" if task.scored else "scored: true"
+                raise ValueError(
+                    f"task {task.name} has questions: {ENOUGH}, which asks until a loss of "
+                    f"accuracy is decided, and not {missing}: add it, or give a number"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _plugin_settings_arrive(self) -> "Config":
         told = {"serve": self.serve.environment, **{one.name: one.environment for one in self.arms}}
         found = next((name for name, one in told.items() if "EPLB_PLUGIN" in one), None)
@@ -220,10 +223,10 @@ class Config(Section):
     def control_tasks(self) -> list[Task]:
         """What an arm with a fault is asked."""
         most = self.controls.questions
-        if most is None:
-            return self.tasks
         return [
-            task.model_copy(update={"questions": min(most, task.questions or most)})
+            task.model_copy(
+                update={"questions": min(filter(None, (most, task.limit)), default=None)}
+            )
             for task in self.tasks
         ]
 

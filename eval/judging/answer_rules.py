@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from eval.config.gate_section import Gate
 from eval.config.schema import Task
-from eval.judging.arms import ArmToJudge, outcome, plural
+from eval.judging.arms import ArmToJudge, is_repeat, outcome, plural
 from eval.judging.comparison import Accuracy, PairedAnswers, accuracy, compare
 from eval.judging.power import Model, PairedTest, detectable_loss
 from eval.judging.recorded import RecordedAccuracy, paired_threshold, threshold
@@ -33,7 +33,9 @@ class Comparison(NamedTuple):
 
     def answers(self) -> PairedAnswers:
         """Those of the arm beside those of ``off``."""
-        return compare(self.off.samples, self.arm.samples, self.task.name)
+        until_decided = self.task.until_decided and not is_repeat(self.arm, self.off)
+        most = self.task.limit if until_decided else None
+        return compare(self.off.samples, self.arm.samples, self.task.name, most)
 
 
 def identical_answers(comparison: Comparison, allowed: int) -> RuleResult:
@@ -43,7 +45,7 @@ def identical_answers(comparison: Comparison, allowed: int) -> RuleResult:
     # The share of which so few are found only once in twenty times.
     share = largest_share(allowed, questions)
     limit = f"at most {allowed}" if allowed else "none"
-    return _about(
+    return about_comparison(
         comparison,
         "identical_answers",
         False if different > allowed else None if 0 < questions <= allowed else True,
@@ -64,7 +66,7 @@ def paired_accuracy(comparison: Comparison, gate: Gate, alpha: float) -> RuleRes
         alpha: Of this one comparison.
     """
     if not comparison.task.scored:
-        return _about(
+        return about_comparison(
             comparison,
             "paired_accuracy",
             None,
@@ -76,11 +78,11 @@ def paired_accuracy(comparison: Comparison, gate: Gate, alpha: float) -> RuleRes
     pairs, p_value, bound = answers.pairs, answers.p_value, answers.largest_loss
     margin = gate.margin_points
     excluded = margin is None or bound <= margin
-    too_few = _too_few_right(answers.off_accuracy, gate, alpha)
+    too_few = too_few_right(answers.off_accuracy, gate, alpha)
     limit = f"failed if p is below {alpha:.3g}"
     if margin is not None:
         limit += f"; not tested unless a loss of {margin:g} points is excluded"
-    return _about(
+    return about_comparison(
         comparison,
         "paired_accuracy",
         False if p_value < alpha else True if excluded and not too_few else None,
@@ -93,7 +95,7 @@ def paired_accuracy(comparison: Comparison, gate: Gate, alpha: float) -> RuleRes
     )
 
 
-def _too_few_right(off: Accuracy, gate: Gate, alpha: float) -> str:
+def too_few_right(off: Accuracy, gate: Gate, alpha: float) -> str:
     """Why arm ``off`` is too bad for a loss to show; empty: it is not.
 
     What is wrong already cannot be lost: a loss of the margin must be possible, by the lower bound
@@ -115,8 +117,10 @@ def noise_of_repeat(comparison: Comparison, alpha: float) -> RuleResult:
     pairs, p_value = answers.pairs, answers.difference_p_value
     saw = _flips(comparison, answers)
     if not comparison.task.scored:
-        return _about(comparison, "noise_floor", True, saw, limit="none", detectable="nothing")
-    return _about(
+        return about_comparison(
+            comparison, "noise_floor", True, saw, limit="none", detectable="nothing"
+        )
+    return about_comparison(
         comparison,
         "noise_floor",
         p_value >= alpha,
@@ -139,7 +143,7 @@ def noise_floor(
     # The same questions in both: those that flip in one of the two only decide.
     excess = pair(answers.flipped, floor.flipped)
     at_least, at_most = 100 * smallest_loss(excess), 100 * largest_loss(excess)
-    return _about(
+    return about_comparison(
         comparison,
         "noise_floor",
         at_least <= gate.excess_flips_points,
@@ -174,7 +178,7 @@ def recorded_accuracy(
         flips: Share of answers that flip from one run to the next, for the paired correction.
     """
     if recorded is None:
-        return _about(
+        return about_comparison(
             comparison,
             "recorded_accuracy",
             None,
@@ -187,7 +191,7 @@ def recorded_accuracy(
     percent, questions = 100 * found.value, found.questions
     independent = threshold(recorded, questions)
     paired = paired_threshold(recorded, independent, questions, flips)
-    return _about(
+    return about_comparison(
         comparison,
         "recorded_accuracy",
         percent >= independent.accuracy,
@@ -201,9 +205,10 @@ def recorded_accuracy(
     )
 
 
-def _about(
+def about_comparison(
     comparison: Comparison, rule: str, passed: bool | None, saw: str, *, limit: str, detectable: str
 ) -> RuleResult:
+    """What a rule about one comparison found."""
     return outcome(
         rule,
         passed,

@@ -10,6 +10,7 @@ from eval.activity.agreement import Agreement
 from eval.activity.scrapes import Scrape
 from eval.activity.vllm_log import LogSays
 from eval.config.schema import Arm, Config, Eplb, TaskName
+from eval.judging.scoring import task_hash
 from eval.results.elsewhere import ServedElsewhere
 from eval.results.samples import Sample
 from eval.results.schema import ArmRun, RuleResult, RuleVerdict
@@ -54,6 +55,29 @@ def without_tasks(arm: ArmToJudge, names: Collection[str]) -> ArmToJudge:
     tasks = [task for task in arm.run.tasks if task.name not in names]
     samples = [sample for sample in arm.samples if sample.task not in names]
     return arm._replace(run=arm.run.model_copy(update={"tasks": tasks}), samples=samples)
+
+
+def is_repeat(arm: ArmToJudge, off: ArmToJudge) -> bool:
+    """Whether an arm differs from ``off`` in nothing but its name, or is ``off``."""
+    return arm.eplb is None and arm.plugin == off.plugin
+
+
+def first_questions(arm: ArmToJudge, most: Mapping[TaskName, int | None]) -> ArmToJudge:
+    """The arm as if it had been asked no more than so many questions of some tasks."""
+    samples = [
+        sample
+        for sample in arm.samples
+        if (limit := most.get(sample.task)) is None or sample.doc_id < limit
+    ]
+    kept = arm._replace(samples=samples)
+    runs = []
+    for run in arm.run.tasks:
+        if run.name in most:
+            asked = kept.answers(run.name)
+            changed = {"questions": len(asked), "task_hash": task_hash(asked)}
+            run = run.model_copy(update=changed)
+        runs.append(run)
+    return kept._replace(run=arm.run.model_copy(update={"tasks": runs}))
 
 
 def arm_to_judge(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from eval.config.schema import BASELINE, TaskName
+from eval.judging import sequential
 from eval.judging.statistics import (
     Interval,
     Pairs,
@@ -48,6 +49,8 @@ class PairedAnswers:
     off_correct: tuple[bool, ...]
     correct: tuple[bool, ...]
     same_text: tuple[bool, ...]
+    most: int | None = None
+    """All questions, where they were asked until a loss was decided; none: so many were planned."""
 
     @cached_property
     def pairs(self) -> Pairs:
@@ -92,9 +95,18 @@ class PairedAnswers:
         return difference_p_value(self.pairs)
 
     @cached_property
+    def seen(self) -> list[Pairs]:
+        """The same at each look, where the answers were looked at while questions were asked."""
+        if self.most is None:
+            return []
+        return sequential.tables(self.off_correct, self.correct, self.most)
+
+    @cached_property
     def largest_loss(self) -> float:
-        """In points: larger losses are excluded at 95 %."""
-        return 100 * largest_loss(self.pairs)
+        """In points: larger losses are excluded at 95 %, over all looks if there were several."""
+        if self.most is None:
+            return 100 * largest_loss(self.pairs)
+        return 100 * sequential.largest_loss(self.seen, self.most)
 
     @cached_property
     def smallest_loss(self) -> float:
@@ -116,8 +128,17 @@ class PairedAnswers:
         return [one for one, before, after in flags if (before, after) == (off_correct, correct)]
 
 
-def compare(off: Sequence[Sample], arm: Sequence[Sample], task: TaskName) -> PairedAnswers:
-    """Pair the answers to one task by document and prompt; others are left out."""
+def compare(
+    off: Sequence[Sample], arm: Sequence[Sample], task: TaskName, most: int | None = None
+) -> PairedAnswers:
+    """Pair the answers to one task by document and prompt; others are left out.
+
+    Args:
+        off: Of arm ``off``.
+        arm: Of another.
+        task: Which.
+        most: All questions, where the arm was asked until a loss was decided.
+    """
     before, after = (
         {(one.doc_id, one.prompt): one for one in samples if one.task == task}
         for samples in (off, arm)
@@ -129,6 +150,7 @@ def compare(off: Sequence[Sample], arm: Sequence[Sample], task: TaskName) -> Pai
         off_correct=tuple(before[one].strict_correct for one in both),
         correct=tuple(after[one].strict_correct for one in both),
         same_text=tuple(before[one].text == after[one].text for one in both),
+        most=most,
     )
 
 

@@ -5,13 +5,13 @@ import difflib
 from collections.abc import Sequence
 from typing import NamedTuple, get_args
 
-from eval.config.schema import CONTROL_PREFIX, Arm, Config, Task
+from eval.config.schema import CONTROL_PREFIX, Arm, Config, Task, TaskName
 from eval.errors import ConfigError
-from eval.judging.arms import ArmToJudge, outcome
+from eval.judging.arms import ArmToJudge, first_questions, outcome
 from eval.judging.recorded import recorded_accuracies
-from eval.judging.scoring import task_hash
 from eval.judging.verdict import Recorded, arm_rules, judge_run
-from eval.results.schema import ControlResult, OracleResult, RuleResult
+from eval.results.oracle_result import OracleResult
+from eval.results.schema import ControlResult, RuleResult
 from vllm_eplb_plugin.fault_settings import Wrong
 
 ALL = "all"
@@ -104,14 +104,15 @@ def judge_controls(config: Config, arms: Sequence[ArmToJudge], recorded: Recorde
     gate = config.gate.model_copy(
         update={"rearrangements": config.controls.rearrangements, "margin_points": None}
     )
-    tasks = config.control_tasks()
+    sound = control_base(config)
+    tasks = [_asked_of(arms, sound, task) for task in config.control_tasks()]
+    most: dict[TaskName, int | None] = {task.name: task.limit for task in tasks}
     shorter = config.model_copy(update={"tasks": tasks, "gate": gate})
-    off = first_questions(arms[0], tasks)
+    off = first_questions(arms[0], most)
 
     def rules_of(arm: ArmToJudge) -> list[RuleResult]:
-        return arm_rules(shorter, off, first_questions(arm, tasks), [], recorded)
+        return arm_rules(shorter, off, first_questions(arm, most), [], recorded)
 
-    sound = control_base(config)
     base = next((rules_of(arm) for arm in arms if sound and arm.name == sound.name), [])
     passing = {(rule.rule, rule.task) for rule in base if rule.verdict == "passed"}
     found = Controls([], [])
@@ -132,20 +133,13 @@ def judge_with_controls(
     return [*judge_run(config, arms, oracle, recorded), *controls.rules], controls.results
 
 
-def first_questions(arm: ArmToJudge, tasks: Sequence[Task]) -> ArmToJudge:
-    """The arm as if it had been asked no more than ``tasks`` say."""
-    samples = [
-        sample
-        for task in tasks
-        for sample in arm.answers(task.name)
-        if task.questions is None or sample.doc_id < task.questions
-    ]
-    runs = []
-    for run in arm.run.tasks:
-        asked = [sample for sample in samples if sample.task == run.name]
-        kept = {"questions": len(asked), "task_hash": task_hash(asked)}
-        runs.append(run.model_copy(update=kept))
-    return arm._replace(run=arm.run.model_copy(update={"tasks": runs}), samples=samples)
+def _asked_of(arms: Sequence[ArmToJudge], sound: Arm | None, task: Task) -> Task:
+    """The task with no more questions than the sound arm had, which may have stopped sooner."""
+    found = next((arm for arm in arms if sound and arm.name == sound.name), None)
+    run = next((run for run in found.run.tasks if run.name == task.name), None) if found else None
+    if run is None or run.decision is None:
+        return task
+    return task.model_copy(update={"questions": min(run.questions, task.limit or run.questions)})
 
 
 def _result(

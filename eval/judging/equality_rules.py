@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 from eval.judging.answer_rules import Comparison
 from eval.judging.arms import outcome, plural
+from eval.results.oracle_result import OracleResult
 from eval.results.samples import Sample, Tokens
-from eval.results.schema import OracleResult, RuleResult
+from eval.results.schema import RuleResult
 
 
 class _Difference(NamedTuple):

@@ -13,12 +13,14 @@ from eval.judging.comparison import arm_results
 from eval.judging.controls import judge_with_controls
 from eval.judging.elsewhere_rules import notes_of_elsewhere
 from eval.judging.kept_arm import read_arm
+from eval.judging.kept_decision import require_decisions
 from eval.judging.kept_oracle import read_oracle
 from eval.judging.same_run import require_different_arms, require_different_runs
 from eval.judging.untouched import require_untouched
 from eval.judging.verdict import reasons, verdict
 from eval.results.folder import RunFolder, read_result
-from eval.results.schema import SCHEMA_VERSION, OracleResult, Result
+from eval.results.oracle_result import OracleResult
+from eval.results.schema import SCHEMA_VERSION, Result
 from eval.results.state import read_state
 
 _NOT_TIED = (
@@ -57,6 +59,7 @@ def read_evidence(folder: RunFolder, config: Config, schema: int = SCHEMA_VERSIO
     """
     arms = [read_arm(folder, config, arm, schema) for arm in config.arms]
     require_different_arms([(arm, folder.arm_folder(arm.name)) for arm in arms])
+    require_decisions(folder, config, arms)
     return Evidence(arms, read_oracle(folder, config, arms[0].samples))
 
 

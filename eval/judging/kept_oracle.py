@@ -8,9 +8,9 @@ from eval.config.schema import Config
 from eval.errors import GateError
 from eval.results.folder import RunFolder
 from eval.results.json_files import read_model
+from eval.results.oracle_result import OracleResult
 from eval.results.oracle_texts import OracleAnswers, OracleRequest
 from eval.results.samples import Sample
-from eval.results.schema import OracleResult
 
 
 def read_oracle(folder: RunFolder, config: Config, off: Sequence[Sample]) -> OracleResult | None:

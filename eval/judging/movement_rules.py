@@ -80,11 +80,15 @@ def _fewer_bytes(arm: ArmToJudge, beside: ArmToJudge | None, share: float) -> Ru
         saw = f"the events of arm {silent.name} tell of no bytes"
     elif beside is not None:
         mine, its = arm.run.bytes_received, beside.run.bytes_received
+        asked, asked_there = (
+            sum(task.questions for task in one.run.tasks) for one in (arm, beside)
+        )
         found = _of_one(arm) / _of_one(beside)
-        passed = mine < its and found <= share
+        passed = mine * asked_there < its * asked and found <= share
         saw = (
-            f"ranks received {mine} bytes, those of arm {beside.name} {its}; in one rearrangement "
-            f"{_of_one(arm):.0f} and {_of_one(beside):.0f}, a share of {found:.3f}"
+            f"ranks received {mine} bytes, those of arm {beside.name} {its}"
+            f"{f', with {asked} and {asked_there} questions' * (asked != asked_there)}; in one "
+            f"rearrangement {_of_one(arm):.0f} and {_of_one(beside):.0f}, a share of {found:.3f}"
         )
     return outcome(
         "fewer_bytes",

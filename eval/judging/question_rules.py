@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules of what was asked: the same of every arm, and all of it answered? Pure functions."""
 
+from eval.config.questions import WHOLE_TEST_SET
 from eval.config.schema import Task
-from eval.judging.arms import ArmToJudge, outcome, plural
+from eval.judging.arms import ArmToJudge, is_repeat, outcome, plural
+from eval.judging.sequential import EVERY
 from eval.results.schema import RuleResult, TaskRun
-
-_WHOLE_TEST_SET = {"gsm8k": 1319, "gsm_tiny": 500}
 
 
 def same_questions(task: Task, off: ArmToJudge, arm: ArmToJudge) -> RuleResult:
@@ -31,9 +31,9 @@ def same_questions(task: Task, off: ArmToJudge, arm: ArmToJudge) -> RuleResult:
     )
 
 
-def all_answered(task: Task, arm: ArmToJudge) -> RuleResult:
+def all_answered(task: Task, off: ArmToJudge, arm: ArmToJudge) -> RuleResult:
     """Every question has an answer; the first request that fails ends the evaluation."""
-    expected = task.questions or _WHOLE_TEST_SET[task.name]
+    expected = _expected(task, off, arm)
     answers = [one for one in arm.answers(task.name) if one.text.strip()]
     documents = {one.doc_id for one in answers}
     # The question itself stands after the solved ones.
@@ -68,6 +68,13 @@ def no_eplb() -> RuleResult:
         limit="at least one arm with eplb",
         detectable="nothing",
     )
+
+
+def _expected(task: Task, off: ArmToJudge, arm: ArmToJudge) -> int:
+    """How many; an arm that was asked until its comparison was decided says so itself."""
+    if task.until_decided and not is_repeat(arm, off):
+        return max(EVERY, _run(arm, task).questions)
+    return task.limit or WHOLE_TEST_SET[task.name]
 
 
 def _run(arm: ArmToJudge, task: Task) -> TaskRun:

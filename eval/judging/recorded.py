@@ -117,7 +117,7 @@ def recorded_accuracy(config: Config, task: Task, folder: Path) -> RecordedAccur
         and entry.fewshot == task.fewshot
         and (entry.model == config.model or Path(config.model).name == entry.model)
     ]
-    same = [entry for entry in found if entry.questions == task.questions]
+    same = [entry for entry in found if entry.questions == task.limit]
     return next(iter(same or sorted(found, key=lambda entry: -entry.questions)), None)
 
 

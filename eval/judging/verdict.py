@@ -10,13 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from eval.config.schema import CONTROL_PREFIX, Config, TaskName
 from eval.judging import activity_rules as evidence
 from eval.judging import answer_rules as accuracy
+from eval.judging import enough_rules as enough
 from eval.judging import question_rules as asked_rules
 from eval.judging.answer_rules import Comparison
-from eval.judging.arms import ArmToJudge
+from eval.judging.arms import ArmToJudge, is_repeat
 from eval.judging.equality_rules import exact_answers, oracle_answers
 from eval.judging.movement_rules import fewer_bytes
 from eval.judging.recorded import RecordedAccuracy
-from eval.results.schema import OracleResult, RuleResult, Verdict
+from eval.results.oracle_result import OracleResult
+from eval.results.schema import RuleResult, Verdict
 
 Recorded = Mapping[TaskName, RecordedAccuracy | None]
 """For each scored task, what `eval.judging.recorded.recorded_accuracy` found."""
@@ -37,7 +39,7 @@ def judge_run(
         recorded: Recorded accuracies.
     """
     off, *others = [arm for arm in arms if not arm.name.startswith(CONTROL_PREFIX)]
-    results = [asked_rules.all_answered(task, off) for task in config.tasks]
+    results = [asked_rules.all_answered(task, off, off) for task in config.tasks]
     results += evidence.evidence(config.gate, off)
     if all(arm.eplb is None for arm in others):
         results.append(asked_rules.no_eplb())
@@ -73,8 +75,10 @@ def arm_rules(
 ) -> list[RuleResult]:
     """Apply every rule to one arm beside ``off``; also for the arm of a control.
 
-    When the arms were not asked the same, only that is told: answers cannot be compared then.
+    When the arms were not asked the same, only that is told: answers cannot be compared then. An
+    arm that was asked until its comparison was decided is compared by what it was asked.
     """
+    off, *repeats = enough.as_many_as(arm, config.tasks, [off, *repeats])
     asked = _asked(config, off, arm)
     if verdict(asked) == "invalid":
         return asked
@@ -89,7 +93,7 @@ def arm_rules(
 def repeats_of_off(arms: Sequence[ArmToJudge]) -> list[ArmToJudge]:
     """Arms that differ from ``off``, the first, in nothing but their name."""
     off, *others = arms
-    return [arm for arm in others if arm.eplb is None and arm.plugin == off.plugin]
+    return [arm for arm in others if is_repeat(arm, off)]
 
 
 def alpha_of_one_comparison(config: Config) -> float:
@@ -121,7 +125,7 @@ def _reason(result: RuleResult) -> str:
 
 def _asked(config: Config, off: ArmToJudge, arm: ArmToJudge) -> list[RuleResult]:
     same = [asked_rules.same_questions(task, off, arm) for task in config.tasks]
-    return same + [asked_rules.all_answered(task, arm) for task in config.tasks]
+    return same + [asked_rules.all_answered(task, off, arm) for task in config.tasks]
 
 
 def _answer_rules(
@@ -136,7 +140,9 @@ def _answer_rules(
     if comparison.arm.name in [repeat.name for repeat in repeats]:
         yield accuracy.noise_of_repeat(comparison, alpha)
         return
-    if comparison.task.scored or not gate.identical:
+    if comparison.task.until_decided:
+        yield enough.paired_accuracy(comparison, gate, alpha)
+    elif comparison.task.scored or not gate.identical:
         yield accuracy.paired_accuracy(comparison, gate, alpha)
     noise = accuracy.noise_floor(comparison, repeats, gate)
     if noise is not None:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from eval.errors import EvaluationError
+from eval.load.batches import ALL_AT_ONCE, Asked, Batches
 from eval.results.samples import Tokens
 from eval.secrets import SECRETS
 from eval.serving.failure.refusals import STOPPED_ANSWERING, happened_with, status_in_words
@@ -84,6 +85,7 @@ class Completions(LocalCompletionsAPI):  # type: ignore[misc]  # lm-eval has no 
         seed: int,
         logprobs: bool = False,
         progress: Progress = _SILENT,
+        batches: Batches = ALL_AT_ONCE,
     ) -> None:
         """Prepare, without asking.
 
@@ -96,6 +98,7 @@ class Completions(LocalCompletionsAPI):  # type: ignore[misc]  # lm-eval has no 
             seed: Of every request.
             logprobs: Ask for every token of an answer and its log-probability, too.
             progress: Shown while questions are asked.
+            batches: Of questions, and whether the next one is asked.
         """
         # Without a tokenizer backend the prompts go as text and the server adds what its own
         # tokenizer adds; lm-eval's default would ask the server for one, or load one itself.
@@ -104,16 +107,20 @@ class Completions(LocalCompletionsAPI):  # type: ignore[misc]  # lm-eval has no 
         self._at_once = concurrency
         self._seconds = timeout
         self._progress = progress
+        self._batches = batches
         # None beside the one that was chosen.
         self._asked_too = {"logprobs": 0, "return_tokens_as_token_ids": True} if logprobs else {}
         self.tokens: dict[int, Tokens] = {}
         """Of each question (``doc_id``), where they are asked for."""
-        self.started = 0.0
-        self.finished = 0.0
+        self.asked = Asked([], 0.0, 0.0)
 
     def generate_until(self, instances: list[Any], disable_tqdm: bool = False) -> list[str]:
-        """Ask, the longest prompt first, as lm-eval does; answers in the order of ``instances``."""
-        self.started = time.time()
+        """Ask, the longest prompt of a batch first, as lm-eval does.
+
+        Returns:
+            Answers in the order of ``instances``; empty texts for those that are not asked.
+        """
+        self.asked = Asked([], time.time(), time.time())
         # What is not given is read from the environment.
         settings = {"disable": True} if disable_tqdm else {}
         with tqdm(total=len(instances), desc=self._progress.label, **settings) as bar:
@@ -122,9 +129,12 @@ class Completions(LocalCompletionsAPI):  # type: ignore[misc]  # lm-eval has no 
                 bar.set_postfix_str(self._progress.says(), refresh=False)
                 bar.update()
 
-            answers = asyncio.run(self._ask_all(instances, answered))
-        self.finished = time.time()
-        return answers
+            for batch in self._batches.of(instances):
+                texts = [*self.asked.texts, *asyncio.run(self._ask_all(batch, answered))]
+                self.asked = self.asked._replace(texts=texts, finished=time.time())
+                if len(texts) < len(instances) and self._batches.enough(self.asked):
+                    break
+        return [*self.asked.texts, *[""] * (len(instances) - len(self.asked.texts))]
 
     async def _ask_all(self, instances: Sequence[Any], answered: Callable[[], object]) -> list[str]:
         order = sorted(range(len(instances)), key=lambda index: -len(instances[index].args[0]))

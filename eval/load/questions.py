@@ -2,11 +2,12 @@
 """Put the questions to a server through lm-eval and keep every answer."""
 
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import lm_eval
 from datasets.exceptions import DatasetsError
@@ -15,6 +16,7 @@ from pydantic import BaseModel
 
 from eval.config.schema import Task, TaskName
 from eval.errors import DatasetError
+from eval.load.batches import ALL_AT_ONCE, Batches
 from eval.load.lm_eval_tasks import task_definition, task_manager
 from eval.load.question_client import Completions, Progress, RequestError
 from eval.preflight.hub import first_line
@@ -31,7 +33,7 @@ _FLEXIBLE = "flexible-extract"
 
 
 class Answers(BaseModel):
-    """All answers to one task and lm-eval's summary of them."""
+    """Answers to one task and their summary, which is lm-eval's where all were asked."""
 
     samples: list[Sample]
     summary: TaskRun
@@ -49,8 +51,9 @@ def ask(
     files: Files | None,
     log: Path,
     progress: Progress,
+    batches: Batches = ALL_AT_ONCE,
 ) -> Answers:
-    """Ask all questions of one task.
+    """Ask the questions of one task, with the prompts that all of them have.
 
     Args:
         name: Of the model, to the server.
@@ -60,6 +63,7 @@ def ask(
         files: Of this task, from `eval.preflight.question_files.find_questions`.
         log: Gets what lm-eval has to say.
         progress: What the bar says beside its count.
+        batches: Of questions, and whether the next one is asked.
 
     Raises:
         RequestError: A question got no answer, or not within ``task.request_timeout``.
@@ -74,6 +78,7 @@ def ask(
         SEEDS.request,
         task.logprobs,
         progress,
+        batches,
     )
     manager = task_manager()
     with _log_to(log), TemporaryDirectory(dir=log.parent, prefix="questions-") as cache:
@@ -82,7 +87,7 @@ def ask(
                 model=completions,
                 tasks=[task_definition(manager, task, files, Path(cache))],
                 task_manager=manager,
-                limit=task.questions,
+                limit=task.limit,
                 random_seed=SEEDS.random,
                 numpy_random_seed=SEEDS.numpy,
                 torch_random_seed=SEEDS.torch,
@@ -95,11 +100,13 @@ def ask(
             ) from error
         except RequestError as error:
             raise RequestError(error.happened, f"{task.name}, {error}") from error
+    asked = completions.asked
+    rows = [row for row in output["samples"][task.name] if _doc_id(row) < len(asked.texts)]
     return Answers(
-        samples=_samples(task.name, output["samples"][task.name], completions.tokens),
-        summary=_summary(task, output),
-        started=completions.started,
-        finished=completions.finished,
+        samples=_samples(task.name, rows, completions.tokens),
+        summary=_summary(task, output, rows),
+        started=asked.started,
+        finished=asked.finished,
     )
 
 
@@ -134,21 +141,43 @@ def _log_to(path: Path) -> Iterator[None]:
         handler.close()
 
 
-def _summary(task: Task, output: Mapping[str, Any]) -> TaskRun:
-    rows = output["samples"][task.name]
-    metrics = output["results"][task.name]
+def _summary(task: Task, output: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> TaskRun:
     hashes = [row["doc_hash"] + row["prompt_hash"] + row["target_hash"] for row in rows]
+    whole = len(rows) == len(output["samples"][task.name])
+    strict, flexible = (
+        _share(output["results"][task.name], name)
+        if whole
+        else _share_of([row["exact_match"] for row in rows if row["filter"] == name])
+        for name in (_STRICT, _FLEXIBLE)
+    )
     return TaskRun(
         name=task.name,
         scored=task.scored,
         questions=len({row["doc_id"] for row in rows}),
         task_hash=hash_string("".join(hashes)),
         task_version=output["versions"][task.name],
-        accuracy=metrics[f"exact_match,{_STRICT}"],
-        accuracy_stderr=_number(metrics[f"exact_match_stderr,{_STRICT}"]),
-        accuracy_flexible=metrics[f"exact_match,{_FLEXIBLE}"],
-        accuracy_flexible_stderr=_number(metrics[f"exact_match_stderr,{_FLEXIBLE}"]),
+        accuracy=strict.value,
+        accuracy_stderr=strict.stderr,
+        accuracy_flexible=flexible.value,
+        accuracy_flexible_stderr=flexible.stderr,
     )
+
+
+class _Share(NamedTuple):
+    """Of right answers, with its standard error."""
+
+    value: float
+    stderr: float | None
+
+
+def _share(metrics: Mapping[str, Any], name: str) -> _Share:
+    return _Share(metrics[f"exact_match,{name}"], _number(metrics[f"exact_match_stderr,{name}"]))
+
+
+def _share_of(right: Sequence[float]) -> _Share:
+    """As lm-eval computes it, of some of the questions."""
+    share = sum(right) / len(right)
+    return _Share(share, math.sqrt(share * (1 - share) / (len(right) - 1)))
 
 
 def _samples(

@@ -10,9 +10,9 @@ from rich.console import Console
 
 from eval.config.schema import Config
 from eval.errors import OracleError
+from eval.results.oracle_result import OracleResult
 from eval.results.oracle_texts import OracleAnswers, OracleRequest
 from eval.results.samples import Sample
-from eval.results.schema import OracleResult
 from eval.serving.failure.cause import find_cause
 from eval.serving.process import ChildProcess, last_lines
 

@@ -59,10 +59,11 @@ def look_for_questions(tasks: Sequence[Task]) -> Questions:
 
 def _too_few(task: Task, counted: dict[str, int]) -> list[str]:
     problems = []
-    if task.questions is not None and task.questions > counted["test"]:
+    if task.limit is not None and task.limit > counted["test"]:
+        most = f", {task.limit} at most," if task.until_decided else ","
         problems.append(
-            f"tasks.{task.name}.questions is {task.questions}, and there are {counted['test']}: "
-            "set it to null for all"
+            f"tasks.{task.name}.questions is {task.questions}{most} and there are "
+            f"{counted['test']}: set it to null for all"
         )
     if task.fewshot > counted["train"]:
         problems.append(

@@ -133,7 +133,8 @@ def _accuracy(
 def _pairs(run: Run, arm: ArmRecord) -> Iterator[ArmPairs]:
     """Of every task of which an arm and ``off`` were asked the same."""
     for task in arm.result.tasks:
-        answers = compare(run.arms[0].samples, arm.samples, task.name)
+        most = task.decision.at_most if task.decision else None
+        answers = compare(run.arms[0].samples, arm.samples, task.name, most)
         if answers.doc_ids:
             yield ArmPairs(run.label, arm.result.name, task.scored, answers)
 

@@ -18,9 +18,10 @@ from eval.results.digests import (
 )
 from eval.results.json_files import parse_model, read_model
 from eval.results.lock import alone_in
+from eval.results.oracle_result import OracleResult
 from eval.results.resuming import begun_now, resumable
 from eval.results.samples import Sample
-from eval.results.schema import ArmRun, OracleResult, Result
+from eval.results.schema import ArmRun, Result
 from eval.results.state import RunState
 from eval.results.surroundings import Versions
 from eval.results.writing import write_atomically

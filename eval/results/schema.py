@@ -9,11 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from eval.activity.totals import Activity
 from eval.config.schema import Config, TaskName
+from eval.results.decision import Decision
 from eval.results.digests import FileDigest
 from eval.results.earlier import as_of_today
 from eval.results.elsewhere import ServedElsewhere
 from eval.results.latency import LatencyTimes, LatencyWorkload
 from eval.results.memory import MemoryUse
+from eval.results.oracle_result import OracleResult
 from eval.results.stress import LoadResult, StressWorkload
 from eval.results.surroundings import Machine, Seeds, Versions
 from eval.results.throughput import Measurement, ThroughputWorkload
@@ -39,19 +41,6 @@ EXIT_CODES: dict[Verdict, int] = {
 }
 
 
-class OracleResult(BaseModel):
-    """How many answers of arm ``off`` equal greedy decoding by transformers in float32."""
-
-    prompts: int
-    """Compared."""
-    identical: int
-    """Answers that are the same."""
-    different: list[int]
-    """Questions (``doc_id``) whose answers differ."""
-    seconds: float
-    """That it took."""
-
-
 class TaskRun(BaseModel):
     """What one arm answered to one task."""
 
@@ -75,6 +64,8 @@ class TaskRun(BaseModel):
     """Filter flexible-extract."""
     accuracy_flexible_stderr: float | None
     """Its standard error."""
+    decision: Decision | None = None
+    """Why no more was asked, where ``tasks.questions`` is ``enough``; none: all were."""
 
 
 class TaskResult(TaskRun):

@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from eval.activity.counts import read_activity
+from eval.commands.stopping import decision
 from eval.config.schema import BASELINE, Arm, Config
 from eval.judging.comparison import arm_results
 from eval.judging.planning import planned_by
 from eval.judging.scoring import task_hash
 from eval.judging.verdict import verdict
 from eval.load.questions import SEEDS
+from eval.results.decision import Decision
 from eval.results.folder import RunFolder, open_run
 from eval.results.machine import this_machine
+from eval.results.oracle_result import OracleResult
 from eval.results.oracle_texts import OracleAnswers, OracleRequest
 from eval.results.samples import Sample
-from eval.results.schema import ArmRun, OracleResult, Result, RuleResult, TaskRun
+from eval.results.schema import ArmRun, Result, RuleResult, TaskRun
 from tests.builders.arms import VERSIONS, sample
 from tests.builders.harness import small_config
 
@@ -36,7 +39,7 @@ def answers(config: Config, lost: Sequence[int] = ()) -> list[Sample]:
     return [
         sample(doc_id, task=task.name, correct=doc_id not in lost)
         for task in config.tasks
-        for doc_id in range(task.questions or 0)
+        for doc_id in range(task.limit or 0)
     ]
 
 
@@ -135,11 +138,15 @@ def _write_arm(
     (here / "server.log").write_text(log, encoding="utf-8")
     words = further(here, began) if further else []
     activity = read_activity(here / "events", began, until)
+    off = samples if arm.name == BASELINE else folder.samples(BASELINE)
     folder.finish_arm(
         ArmRun(
             **activity.model_dump(), name=arm.name,
             tasks=[
-                task_run(task.name, [one for one in samples if one.task == task.name], task.scored)
+                task_run(
+                    task.name, [one for one in samples if one.task == task.name], task.scored,
+                    decision(config, arm, task, off, samples),
+                )
                 for task in config.tasks_of(arm)
             ],
             start_seconds=20.25, asked_from=began, asked_until=until,
@@ -167,7 +174,9 @@ def command(config: Config, arm: Arm) -> list[str]:
     return words
 
 
-def task_run(name: Any, samples: Sequence[Sample], scored: bool = True) -> TaskRun:
+def task_run(
+    name: Any, samples: Sequence[Sample], scored: bool = True, decision: Decision | None = None
+) -> TaskRun:
     """What lm-eval sums up."""
     count = max(1, len(samples))
     return TaskRun(
@@ -175,7 +184,7 @@ def task_run(name: Any, samples: Sequence[Sample], scored: bool = True) -> TaskR
         task_version=3.0, accuracy=sum(one.strict_correct for one in samples) / count,
         accuracy_stderr=0.01,
         accuracy_flexible=sum(one.flexible_correct for one in samples) / count,
-        accuracy_flexible_stderr=0.01,
+        accuracy_flexible_stderr=0.01, decision=decision,
     )  # fmt: skip
 
 

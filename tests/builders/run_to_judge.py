@@ -10,8 +10,9 @@ from eval.config.schema import Config
 from eval.judging.arms import ArmToJudge, arm_to_judge
 from eval.judging.recorded import RecordedAccuracy
 from eval.judging.verdict import judge_run
+from eval.results.oracle_result import OracleResult
 from eval.results.samples import Sample
-from eval.results.schema import OracleResult, RuleResult
+from eval.results.schema import RuleResult
 from tests.builders.arms import arm, sample, samples, task_run
 from tests.builders.harness import gsm8k_task, small_config
 

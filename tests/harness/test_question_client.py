@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
+from eval.load.batches import Asked, Batches
 from eval.load.question_client import Completions, RequestError
 from eval.results.samples import Tokens
 from tests.builders.http_server import Request, answering, response
@@ -52,6 +53,35 @@ def test_answers_are_in_the_order_of_the_questions(concurrency: int) -> None:
     if concurrency == 1:
         # As lm-eval does: what needs most memory comes first.
         assert [len(one["prompt"]) for one in sent] == [30, 24, 18, 12, 6]
+
+
+def test_batches_are_asked_one_after_another_until_there_is_enough() -> None:
+    seen: list[Asked] = []
+
+    def enough(asked: Asked) -> bool:
+        seen.append(asked)
+        return len(asked.texts) == 4
+
+    with answering(echo) as server:
+        client = Completions("mine", server.url, {}, 1, 5, seed=1, batches=Batches(2, enough))
+        texts = client.generate_until(instances(7), disable_tqdm=True)
+
+    assert texts == ["6", "12", "18", "24", "", "", ""]
+    sent = [len(json.loads(request.body)["prompt"]) for request in server.requests]
+    assert sent == [12, 6, 24, 18]
+    assert [one.texts for one in seen] == [["6", "12"], ["6", "12", "18", "24"]]
+    assert seen[0].started < seen[0].finished < seen[1].finished
+    assert client.asked == seen[1]
+
+
+def test_nobody_is_asked_whether_the_last_batch_was_enough() -> None:
+    def never(asked: Asked) -> bool:
+        assert len(asked.texts) < 3
+        return False
+
+    with answering(echo) as server:
+        client = Completions("mine", server.url, {}, 1, 5, seed=1, batches=Batches(2, never))
+        assert client.generate_until(instances(3), disable_tqdm=True) == ["6", "12", "18"]
 
 
 def with_logprobs(**of_tokens: object) -> bytes:

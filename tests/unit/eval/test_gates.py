@@ -16,7 +16,7 @@ from eval.judging.verdict import (
     repeats_of_off,
     verdict,
 )
-from eval.results.schema import OracleResult
+from eval.results.oracle_result import OracleResult
 from tests.builders.arms import QUESTIONS, arm, sample, samples, task_run
 from tests.builders.harness import gsm8k_task, small_config
 from tests.builders.run_to_judge import Run, gate, paired, scored
