@@ -82,6 +82,7 @@ def default_signals() -> Iterator[None]:
         signal.SIGINT: signal.default_int_handler,
         signal.SIGTERM: signal.SIG_DFL,
         signal.SIGHUP: signal.SIG_DFL,
+        signal.SIGQUIT: signal.SIG_DFL,
     }
     before = {one: signal.signal(one, handler) for one, handler in interrupting.items()}
     mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, interrupting)

@@ -309,7 +309,8 @@ def rules_broken(found: dict[str, Any]) -> list[str]:
 def test_an_arm_under_load_passes(run: Any, tmp_path: Path) -> None:
     # One answer of the stand-in takes a moment, so that its events stay few.
     behaviour = {"seconds_per_request": 0.05}
-    code, found, output = run("--json", "copy.json", "--plot", "plot.png", **behaviour)
+    options = ("--json", "copy.json", "--plot", "plot.png", "--seconds", "5")
+    code, found, output = run(*options, **behaviour)
     assert (code, rules_broken(found)) == (0, []), output
     assert found == json.loads((tmp_path / "copy.json").read_text())
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
