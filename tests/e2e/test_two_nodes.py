@@ -143,7 +143,8 @@ def test_nodes_that_were_started_differently_are_refused_by_name(
     with ExitStack() as running:
         different = {"planning": {"policy": "incremental"}}
         started = [running.enter_context(one) for one in served(nodes, tmp_path, **different)]
-        assert [one.wait() != 0 for one in started] == [True, True]
+        assert started[0].wait() != 0
+        started[1].wait()  # with 0, as vLLM's headless servers end whatever happened
     for node in nodes:
         said = (tmp_path / f"{node.device}.log").read_text()
         assert "the 2 EP ranks do not agree. planning: null on rank 0" in said
