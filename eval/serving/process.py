@@ -63,7 +63,7 @@ class ChildProcess:
         self._log = log
         self._pipe: LogPipe | None = None
         self._command = list(command)
-        self._environment = {**os.environ, **_with_caches(environment)}
+        self._environment = _with_caches(environment)
         self._grace_seconds = grace_seconds
         self._record = log.with_name(f"{log.stem}{RECORD}").absolute()
         self.pid = 0
@@ -109,7 +109,7 @@ class ChildProcess:
             orphan_seconds=_SECONDS_FOR_ORPHANS,
             record=str(self._record),
             harness=identity(os.getpid()),
-            folder_in=tempfile.gettempdir(),
+            folder_in=_temporary(self._environment),
         )
         words = json.dumps(task._asdict())
         with self._output() as output:
@@ -228,12 +228,18 @@ class ChildProcess:
 
 
 def _with_caches(environment: Mapping[str, str]) -> dict[str, str]:
-    """A process has a ``TMPDIR`` of its own; what PyTorch compiles is kept for the next one."""
+    """All variables of a process; what PyTorch compiles is not kept in its own ``TMPDIR``."""
+    whole = {**os.environ, **environment}
     with suppress(KeyError, OSError):  # a user without a name
-        cache = Path(tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}")
-        if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
-            return {"TORCHINDUCTOR_CACHE_DIR": str(cache), **environment}
-    return dict(environment)
+        cache = Path(_temporary(whole), f"torchinductor_{getpass.getuser()}")
+        return {"TORCHINDUCTOR_CACHE_DIR": str(cache), **whole}
+    return whole
+
+
+def _temporary(environment: Mapping[str, str]) -> str:
+    """Where a process with these variables would have its temporary files."""
+    wanted = environment.get("TMPDIR", "")
+    return wanted if Path(wanted).is_absolute() and Path(wanted).is_dir() else tempfile.gettempdir()
 
 
 def last_lines(log: Path, count: int = 30, start: int = 0) -> str:

@@ -265,16 +265,31 @@ def test_a_process_has_temporary_files_of_its_own_and_the_compiler_s_are_kept(
 
 
 def test_paths_of_sockets_are_short_enough_below_any_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     folder = tmp_path / ("long" * 20)
     folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
     log = tmp_path / "log"
     code = "import socket, tempfile, uuid; "
     code += "socket.socket(socket.AF_UNIX).bind(f'{tempfile.gettempdir()}/{uuid.uuid4()}')"
-    with ChildProcess([sys.executable, "-c", code], {}, log) as started:
+    environment = {"TMPDIR": str(folder)}
+    with ChildProcess([sys.executable, "-c", code], environment, log) as started:
         assert started.wait() == 0, log.read_text()
+
+
+@pytest.mark.parametrize(("name", "below"), [("t", "t"), ("missing", None)])
+def test_a_folder_that_is_chosen_for_temporary_files_has_them(
+    tmp_path: Path, name: str, below: str | None
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        (Path(short) / "t").mkdir()
+        log = tmp_path / "log"
+        code = "import tempfile; print(tempfile.gettempdir())"
+        environment = {"TMPDIR": f"{short}/{name}"}
+        with ChildProcess([sys.executable, "-c", code], environment, log) as started:
+            assert started.wait() == 0, log.read_text()
+        parent = Path(short, below) if below else Path(tempfile.gettempdir())
+    assert Path(log.read_text().strip()).parent == parent
 
 
 def test_what_cannot_be_started_is_told_by_name(tmp_path: Path) -> None:
