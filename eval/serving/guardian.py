@@ -91,7 +91,7 @@ class Guardian:
         started, look_at = time.monotonic(), time.monotonic()
         kill_at: float | None = None
         while self.status is None:
-            if kill_at is None and self._is_to_end():
+            if self._is_to_end() and kill_at is None:
                 self._look_at_shared_memory()
                 self._send(signal.SIGTERM)
                 kill_at = time.monotonic() + self.task.grace_seconds
