@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Memory of all processes of a server, on the host and on NVIDIA's GPUs."""
 
-import os
-
 import psutil  # type: ignore[import-untyped]
 
 from eval.gpus import gpu_memory_of_devices_mib, gpu_processes
+from eval.serving.ranks import processes_of
 
 __all__ = ["gpu_memory_mib", "gpu_memory_of_devices_mib", "host_memory_mib"]
 
@@ -21,20 +20,14 @@ def gpu_memory_mib(session: int) -> int | None:
     Returns:
         None: there is no driver, or it does not tell of these processes.
     """
-    used = [process.mib for process in gpu_processes() if _session_of(process.pid) == session]
+    pids = processes_of(session)
+    used = [process.mib for process in gpu_processes() if process.pid in pids]
     return sum(used) if used else None
 
 
 def host_memory_mib(session: int) -> int:
     """Resident memory of a session's processes, in MiB; what they share counts in each."""
-    return sum(_resident(pid) for pid in psutil.pids() if _session_of(pid) == session) // _MIB
-
-
-def _session_of(pid: int) -> int | None:
-    try:
-        return os.getsid(pid)
-    except (ProcessLookupError, PermissionError):
-        return None
+    return sum(_resident(pid) for pid in processes_of(session)) // _MIB
 
 
 def _resident(pid: int) -> int:

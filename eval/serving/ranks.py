@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The processes of a server, those of its EP ranks among them, and what they hold."""
 
-import os
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import NamedTuple
 import psutil  # type: ignore[import-untyped]
 
 from eval.errors import ServerError
+from eval.serving.process_table import all_pids, process
 from eval.serving.segments import mapped, segments_of
 
 _MIB = 2**20
@@ -26,7 +26,7 @@ class Usage(NamedTuple):
 
 def processes_of(session: int) -> list[int]:
     """Find the processes of a session that still run."""
-    return [pid for pid in psutil.pids() if _session_of(pid) == session and not _has_ended(pid)]
+    return [pid for pid in all_pids() if (one := process(pid)) and one.session == session]
 
 
 def rank_process(session: int, rank: int) -> int:
@@ -79,18 +79,3 @@ def _title(pid: int) -> str:
         return " ".join(psutil.Process(pid).cmdline())
     except psutil.Error:
         return ""
-
-
-def _session_of(pid: int) -> int | None:
-    try:
-        return os.getsid(pid)
-    except (ProcessLookupError, PermissionError):
-        return None
-
-
-def _has_ended(pid: int) -> bool:
-    try:
-        ended: bool = psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return True
-    return ended
