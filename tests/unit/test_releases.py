@@ -80,8 +80,8 @@ def test_a_release_gets_the_overrides_that_name_it_and_those_that_name_none() ->
     assert overrides.for_release("0.34.0rc1") == only((every,))
 
 
-def test_readme_has_the_same_table() -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+def test_the_documentation_has_the_same_table() -> None:
+    text = (Path(__file__).parents[2] / "docs/releases.md").read_text()
     lines = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| 0.")]
     for column, device in ((2, "cpu"), (3, "gpu"), (4, "gpus")):
         table = {cells[0].strip(): cells[column].strip() for cells in lines}
