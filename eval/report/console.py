@@ -11,10 +11,19 @@ from eval.visible import visible
 
 
 class PlainConsole(Console):
-    """Takes no text for markup, for emoji or for what a terminal obeys."""
+    """Takes no text for markup, for emoji or for what a terminal obeys.
+
+    What is printed with ``soft_wrap`` stays one line in a file, for those who search it, and is
+    wrapped between words on a terminal, which would break it within them.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, **options)
+
+    def print(self, *objects: Any, soft_wrap: bool | None = None, **options: Any) -> None:
+        """Print as Rich does, but for ``soft_wrap`` on a terminal."""
+        wanted = self.soft_wrap if soft_wrap is None else soft_wrap
+        super().print(*objects, soft_wrap=wanted and not self.is_terminal, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """What all strings go through, also those in a table."""

@@ -33,6 +33,24 @@ def test_strings_are_neither_markup_nor_obeyed(terminal: bool) -> None:
     file.getvalue().encode()
 
 
+@pytest.mark.parametrize("soft_wrap", [{"soft_wrap": True}, {}])
+def test_a_long_line_breaks_between_words_on_a_terminal_alone(soft_wrap: dict[str, bool]) -> None:
+    line = "a line with words of seven letters, such as letters, letters"
+
+    def printed(terminal: bool) -> str:
+        file = io.StringIO()
+        console = PlainConsole(
+            file=file, width=25, force_terminal=terminal, highlight=False, soft_wrap=not soft_wrap
+        )
+        console.print(line, **soft_wrap)
+        return file.getvalue()
+
+    assert printed(False) == f"{line}\n"
+    lines = printed(True).splitlines()
+    assert [word for one in lines for word in one.split()] == line.split()
+    assert max(map(len, lines)) <= 25
+
+
 def test_a_message_that_ends_a_command_is_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
     def command() -> None:
         raise EvaluationError(HOSTILE)
