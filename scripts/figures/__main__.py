@@ -39,19 +39,18 @@ KINDS = (
 """Modules that each know one kind of file; the last knows README."""
 
 
-def all_claims(root: Path) -> list[Claim]:
+def all_claims(kept: Kept) -> list[Claim]:
     """Of every page.
 
     Args:
-        root: The checkout.
+        kept: The files that they are made from.
     """
-    kept = Kept(root)
     return list(chain.from_iterable(kind.claims(kept) for kind in KINDS))
 
 
 def wrong(root: Path) -> Iterator[str]:
     """Whatever a page says that its files do not, and what README says without a file."""
-    claims = all_claims(root)
+    claims = all_claims(Kept(root))
     yield from problems(claims, root)
     text = (root / readme.PAGE).read_text(encoding="utf-8")
     of_readme = [claim.text for claim in claims if claim.page == readme.PAGE]
@@ -70,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, default=ROOT, help="another checkout")
     options = parser.parse_args(arguments)
     if not options.check:
-        for claim in all_claims(options.root):
+        for claim in all_claims(Kept(options.root)):
             print(f"{claim.page} <- {claim.file}: {claim.text}")
         return 0
     found = list(wrong(options.root))

@@ -80,7 +80,7 @@ def deep_ep_row(result: dict[str, Any]) -> str:
 def correct(arm: dict[str, Any]) -> int:
     """Answers that are right."""
     task = arm["tasks"][0]
-    return round(task["accuracy"] * task["questions"])
+    return round(float(task["accuracy"]) * int(task["questions"]))
 
 
 def different(arm: dict[str, Any]) -> int:

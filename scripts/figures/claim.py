@@ -22,7 +22,7 @@ class Kept:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._read: dict[str, Any] = {}
+        self.known: dict[str, Any] = {}
 
     def read(self, file: str) -> Any:
         """What a file says.
@@ -33,9 +33,9 @@ class Kept:
         Raises:
             FileNotFoundError: There is none; a claim is to be taken out with its file.
         """
-        if file not in self._read:
-            self._read[file] = json.loads((self.root / file).read_text(encoding="utf-8"))
-        return self._read[file]
+        if file not in self.known:
+            self.known[file] = json.loads((self.root / file).read_text(encoding="utf-8"))
+        return self.known[file]
 
 
 def row(*cells: str) -> str:

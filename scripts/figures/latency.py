@@ -200,7 +200,8 @@ def switch_row(interval: str, report: dict[str, Any]) -> str:
 def every(report: dict[str, Any], name: str) -> float:
     """Seconds from a rearrangement to the next: all tokens of a completion, over how many began."""
     one = arm(report, name)
-    return report["tokens"] * mean(one[BETWEEN_TOKENS]["curve"]) / 1e3 / one["rearrangements"]
+    seconds = report["tokens"] * mean(one[BETWEEN_TOKENS]["curve"]) / 1e3
+    return float(seconds / one["rearrangements"])
 
 
 def mean(curve: list[list[float]]) -> float:

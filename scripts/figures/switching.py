@@ -121,8 +121,8 @@ def arms(report: dict[str, Any], what: str) -> dict[str, Any]:
 
 def times_as_long(every: dict[str, Any], name: str) -> float:
     """The time of a token, by that without EPLB."""
-    off: float = every["off"]["tokens_per_second"]
-    return off / every[name]["tokens_per_second"]
+    off, other = (every[one]["tokens_per_second"] for one in ("off", name))
+    return float(off / other)
 
 
 def ratios(every: dict[str, Any], names: tuple[str, ...]) -> Iterator[str]:

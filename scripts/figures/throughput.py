@@ -94,7 +94,7 @@ def told(rounds: Rounds, traffic: str, key: str) -> list[float]:
 
 def between_tokens(rounds: Rounds, traffic: str, key: str) -> float:
     """Of the median round, in milliseconds."""
-    return median(one["between_tokens"][key] for one in of_traffic(rounds, traffic))
+    return float(median(one["between_tokens"][key] for one in of_traffic(rounds, traffic)))
 
 
 def times_off(off: Rounds, rounds: Rounds, traffic: str) -> str:
@@ -112,8 +112,8 @@ def times_off(off: Rounds, rounds: Rounds, traffic: str) -> str:
 
 def rate(one: dict[str, Any]) -> float:
     """Tokens a second, read and generated."""
-    tokens: float = one["prompt_tokens"] + one["generated_tokens"]
-    return tokens / one["seconds"]
+    tokens = one["prompt_tokens"] + one["generated_tokens"]
+    return float(tokens / one["seconds"])
 
 
 def moving_row(label: str, cells: list[str]) -> str:
