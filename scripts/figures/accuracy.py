@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers beside those without EPLB, by `python -m eval run`, kept in docs/evidence."""
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from scripts.figures.claim import Claim, Kept, files, row
+from scripts.figures.rounding import plain, spread, tenths, whole
+
+PAGE = "docs/evidence/README.md"
+FOLDER = "docs/evidence"
+
+OTHERS = ("off-again", "sync", "async", "stock-sync", "stock-async")
+OURS = ("sync", "async")
+
+
+class Run(NamedTuple):
+    """One line of a table."""
+
+    folder: str
+    label: str
+    """What the link is on, and what follows it."""
+    behind: str = ""
+
+
+TWO_GPUS = tuple(
+    Run(f"two-gpus-{release}-{dtype}", f"{release}, {dtype}")
+    for release in ("0.26.0", "0.33.0")
+    for dtype in ("float32", "bfloat16")
+)
+ONE_GPU = tuple(
+    Run(f"one-gpu-{release}-{dtype}", release, f", {runner} | {dtype}")
+    for release, runner in (("0.26.0", "V2"), ("0.23.0", "V1"))
+    for dtype in ("float32", "bfloat16")
+)
+DEEP_EP = Run("gsm-mid-deepep-low-latency-0.33.0-bfloat16", "0.33.0")
+
+Arms = dict[str, dict[str, Any]]
+
+
+def claims(kept: Kept) -> Iterator[Claim]:
+    """The tables of docs/evidence, and what is said of bfloat16 on one GPU."""
+    for run in (*TWO_GPUS, *ONE_GPU):
+        result = kept.read(path(run))
+        every = arms(result)
+        others = (other_answers(every, name) for name in OTHERS)
+        wrong = (wrong_slots(every[name]) for name in OURS)
+        yield Claim(PAGE, path(run), table_row(run, result, *others, *map(plain, wrong)))
+    yield Claim(PAGE, path(DEEP_EP), deep_ep_row(kept.read(path(DEEP_EP))))
+    yield from of_bfloat16(kept)
+
+
+def path(run: Run) -> str:
+    """Of its result, from the repository's root."""
+    return f"{FOLDER}/{run.folder}/result.json"
+
+
+def arms(result: dict[str, Any]) -> Arms:
+    """Those of a result, by name."""
+    return {one["name"]: one for one in result["arms"]}
+
+
+def table_row(run: Run, result: dict[str, Any], *cells: str) -> str:
+    """A row that begins with a link to the result and has its verdict."""
+    link = f"[{run.label}]({run.folder}/result.json){run.behind}"
+    return row(link, result["verdict"], *cells)
+
+
+def deep_ep_row(result: dict[str, Any]) -> str:
+    """With how many answers were right, besides."""
+    every = arms(result)
+    right = (str(correct(every[name])) for name in ("off", *OTHERS[1:]))
+    others = (other_answers(every, name) for name in OTHERS)
+    rearranged = ", ".join(str(every[name]["rearrangements"]) for name in OURS)
+    wrong = (wrong_slots(every[name]) for name in OURS)
+    return table_row(DEEP_EP, result, *right, *others, rearranged, *wrong)
+
+
+def correct(arm: dict[str, Any]) -> int:
+    """Answers that are right."""
+    task = arm["tasks"][0]
+    return round(float(task["accuracy"]) * int(task["questions"]))
+
+
+def different(arm: dict[str, Any]) -> int:
+    """Answers that are not those without EPLB."""
+    task = arm["tasks"][0]
+    return int(task["questions"] - task["identical_to_off"])
+
+
+def other_answers(every: Arms, name: str) -> str:
+    """The same in a cell, which is empty where there is no such arm."""
+    return str(different(every[name])) if name in every else ""
+
+
+def wrong_slots(arm: dict[str, Any]) -> str:
+    """Slots with other weights than those of their expert, of those that were compared."""
+    return f"{whole(arm['weight_mismatches'])} of {whole(arm['weight_checks'])}"
+
+
+def of_bfloat16(kept: Kept) -> Iterator[Claim]:
+    """What moving experts changes there, on one GPU."""
+    runs = [path(run) for run in ONE_GPU if run.folder.endswith("bfloat16")]
+    moved = [
+        one
+        for file in runs
+        for one in kept.read(file)["arms"]
+        if one["name"] not in ("off", "off-again")
+    ]
+    shares = [100 * different(one) / one["tasks"][0]["questions"] for one in moved]
+    flips = max(int(flip) for file in runs for flip in flips_of(kept.read(file)))
+    yield Claim(PAGE, files(*runs), f"change {spread(shares, tenths)} % of the texts")
+    yield Claim(
+        PAGE,
+        files(*runs),
+        f"{WORDS[flips]} of 500 answers at most changed between right and wrong",
+    )
+
+
+WORDS = ("None", "One", "Two", "Three", "Four", "Five")
+"""Small numbers at the beginning of a sentence."""
+
+
+def flips_of(result: dict[str, Any]) -> Iterator[str]:
+    """How many answers flipped in each arm, as the rule `noise_floor` saw."""
+    for rule in result["rules"]:
+        if rule["rule"] == "noise_floor":
+            yield from re.findall(r"(\d+) answers flip", rule["saw"])
