@@ -25,6 +25,9 @@ class Forms(NamedTuple):
 
 def claims(kept: Kept) -> Iterator[Claim]:
     """What docs/benchmarks says of them."""
+    yield from commit_rows(kept)
+    yield memory_row(kept)
+    yield plan_row(kept)
     commits = kept.read(COMMIT[0])
     layer = stock_ms(commits, DEEPSEEK_V3, "one layer")
     every_layer = stock_ms(commits, DEEPSEEK_V3, "whole map")
@@ -36,7 +39,7 @@ def claims(kept: Kept) -> Iterator[Claim]:
     )
 
 
-def commit_rows(kept: Kept, page: str) -> Iterator[Claim]:
+def commit_rows(kept: Kept) -> Iterator[Claim]:
     """The table of commits: an H100, then a CPU."""
     for shape, what, label, gpu, cpu in (
         (
@@ -60,24 +63,24 @@ def commit_rows(kept: Kept, page: str) -> Iterator[Claim]:
             time_cells(measured(kept.read(file), shape, what), forms)
             for file, forms in zip(COMMIT, (gpu, cpu), strict=True)
         )
-        yield Claim(page, files(*COMMIT), row(label, *(cell for half in halves for cell in half)))
+        yield Claim(PAGE, files(*COMMIT), row(label, *(cell for half in halves for cell in half)))
 
 
-def memory_row(kept: Kept, page: str) -> Claim:
+def memory_row(kept: Kept) -> Claim:
     """What l2p takes of a device."""
     rows = (measured(kept.read(file), DEEPSEEK_V3, "memory of l2p") for file in COMMIT)
     halves = map(memory_cells, rows)
     cells = (cell for half in halves for cell in half)
-    return Claim(page, files(*COMMIT), row("memory of l2p, DeepSeek-V3", *cells))
+    return Claim(PAGE, files(*COMMIT), row("memory of l2p, DeepSeek-V3", *cells))
 
 
-def plan_row(kept: Kept, page: str) -> Claim:
+def plan_row(kept: Kept) -> Claim:
     """The default policy, vLLM's and compiled."""
     what = "plan, 32 ranks on 4 nodes"
     forms = Forms(tenths, decimals(2))
     halves = (time_cells(measured(kept.read(one), DEEPSEEK_V3, what), forms) for one in PLAN)
     cells = (cell for half in halves for cell in half)
-    return Claim(page, files(*PLAN), row("plan, DeepSeek-V3, 32 ranks on 4 nodes", *cells))
+    return Claim(PAGE, files(*PLAN), row("plan, DeepSeek-V3, 32 ranks on 4 nodes", *cells))
 
 
 def measured(report: dict[str, Any], shape: str, what: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time inside the state manager and between tokens, by `python -m eval latency`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -38,6 +38,8 @@ SYNC = ("off", "stock-sync", "sync")
 
 def claims(kept: Kept) -> Iterator[Claim]:
     """Tables and sentences of docs/benchmarks."""
+    yield shape(kept)
+    yield from user_rows(kept)
     yield from lite_on_two(kept)
     yield from one_gpu(kept)
     for interval, file in SWITCH_INTERVALS:
@@ -101,18 +103,18 @@ def one_gpu(kept: Kept) -> Iterator[Claim]:
     yield Claim(PAGE, both, memory)
 
 
-def shape(kept: Kept, page: str) -> Claim:
+def shape(kept: Kept) -> Claim:
     """The model that all that EPLB adds shows on."""
     model = kept.read(WIDE)["model"]
     return Claim(
-        page,
+        PAGE,
         WIDE,
         f"a model of {model['moe_layers']} MoE layers with {model['experts']} + "
         f"{model['redundant']} experts",
     )
 
 
-def user_rows(kept: Kept, page: str) -> Iterator[Claim]:
+def user_rows(kept: Kept) -> Iterator[Claim]:
     """The table of what a user feels: two H100s, then a CPU, of the wide model."""
     halves = [kept.read(file) for file in (WIDE, CPU)]
     for label, part, key in (
@@ -122,43 +124,7 @@ def user_rows(kept: Kept, page: str) -> Iterator[Claim]:
         ("between tokens, 99 of 100", BETWEEN_TOKENS, "p99"),
     ):
         cells = (single(arm(one, name), part, key) for one in halves for name in ASYNC)
-        yield Claim(page, files(WIDE, CPU), row(label, *cells))
-
-
-def user_sentences(kept: Kept, page: str) -> Iterator[Claim]:
-    """The same of DeepSeek-V2-Lite's sizes, in words."""
-    lite = [arm(kept.read(LITE), name)[BETWEEN_TOKENS] for name in ASYNC]
-    medians, nearly_all = ([tenths(one[key]) for one in lite] for key in ("p50", "p99"))
-    yield Claim(
-        page,
-        LITE,
-        f"two H100s need {medians[0]} ms between tokens without EPLB, {medians[1]} with vLLM's own "
-        f"async EPLB and {medians[2]} with the plugin's (medians; 99 of 100 stay below "
-        f"{nearly_all[0]}, {nearly_all[1]} and {nearly_all[2]})",
-    )
-    two, one = (
-        [arm(kept.read(file), name) for name in SYNC[1:]] for file in (LITE_SYNC, LITE_ONE_GPU)
-    )
-    stalls = [whole(each[STATE_MANAGER]["p50"]) for each in (*two, *one)]
-    yield Claim(
-        page,
-        files(LITE_SYNC, LITE_ONE_GPU),
-        f"A sync rearrangement stalls the model for {stalls[0]} ms with vLLM's own and for "
-        f"{stalls[1]} ms with the plugin; with both ranks on one GPU for {stalls[2]} "
-        f"and {stalls[3]} ms, and either takes {same(gib, one)} GiB of it",
-    )
-
-
-def same(written: Callable[[dict[str, Any]], str], every_arm: list[dict[str, Any]]) -> str:
-    """What all arms have alike.
-
-    Raises:
-        ValueError: They differ, so that one figure cannot stand for all.
-    """
-    found = {written(one) for one in every_arm}
-    if len(found) > 1:
-        raise ValueError(f"one figure stands for {sorted(found)}: write each of them")
-    return found.pop()
+        yield Claim(PAGE, files(WIDE, CPU), row(label, *cells))
 
 
 def arm(report: dict[str, Any], name: str) -> dict[str, Any]:

@@ -68,18 +68,28 @@ def sentences(arms: dict[str, Rounds]) -> Iterator[str]:
 
 
 def experts(arms: dict[str, Rounds], begun: dict[str, int]) -> str:
-    """Those that ranks received, of as many rearrangements in both arms.
+    """Those that ranks received, of as many rearrangements in both arms."""
+    scratch, incremental = received(arms)
+    return (
+        f"of the same {as_many(begun)} rearrangements, {incremental} received instead of {scratch}"
+    )
+
+
+def received(arms: dict[str, Rounds]) -> tuple[str, str]:
+    """Experts that ranks received, planned from scratch and from where experts are."""
+    scratch, incremental = (whole(sum(told(arms[arm], "", "experts_received"))) for arm in MOVING)
+    return scratch, incremental
+
+
+def as_many(begun: dict[str, int]) -> int:
+    """Count the rearrangements of either arm.
 
     Raises:
-        ValueError: One had more rearrangements than the other.
+        ValueError: One had more than the other.
     """
     if len({begun[arm] for arm in MOVING}) > 1:
         raise ValueError("arms had different numbers of rearrangements: say both")
-    received = {arm: sum(told(arms[arm], "", "experts_received")) for arm in MOVING}
-    return (
-        f"of the same {begun['async']} rearrangements, "
-        f"{whole(received['async-incremental'])} received instead of {whole(received['async'])}"
-    )
+    return begun["async"]
 
 
 def of_traffic(rounds: Rounds, traffic: str) -> Rounds:
