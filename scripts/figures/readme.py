@@ -18,7 +18,7 @@ def claims(kept: Kept) -> Iterator[Claim]:
     yield experts(kept)
     yield visible(kept)
     total = whole(stress.counted(kept).total())
-    yield Claim(PAGE, stress.RELEASES, f"{total} rearrangements with every slot's weights")
+    yield Claim(PAGE, stress.counted_from(), f"{total} rearrangements with every slot's weights")
 
 
 def moving(kept: Kept) -> Iterator[Claim]:
