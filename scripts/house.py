@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which room of the plugin and of the harness may import what, and how long and alike files may be.
 
-scripts/lint runs it; it names every file that breaks a rule. CONTRIBUTING tells what the rooms are.
+scripts/lint runs it; it names every file that breaks a rule. docs/architecture.md tells of rooms.
 """
 
 import ast

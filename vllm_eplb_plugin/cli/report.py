@@ -6,6 +6,7 @@ from typing import Any
 
 from vllm_eplb_plugin import __version__
 from vllm_eplb_plugin.cli.hardware import Gpu
+from vllm_eplb_plugin.cli.surroundings import Surroundings, look_around
 from vllm_eplb_plugin.placement.fast_way import FastWay
 from vllm_eplb_plugin.processor import Processor
 from vllm_eplb_plugin.releases import RELEASES, Release
@@ -25,6 +26,8 @@ class Report:
     """A report is what `vllm-eplb doctor` found."""
 
     plugin: str = __version__
+    surroundings: Surroundings = field(default_factory=look_around)
+    """Shown in JSON only."""
     releases: tuple[Release, ...] = RELEASES
     """The table of supported releases."""
     installed: str | None = None

@@ -104,6 +104,7 @@ _WHERE = {
 
 
 _ON_PURPOSE = "faults.selection:BY_SETTING"
+_FAULT = "fault"
 
 
 @dataclass(frozen=True)
@@ -120,14 +121,40 @@ class Place:
     """What a fault is asked for by, such as ``"fault": "no_rearrangement"``."""
 
 
+@dataclass(frozen=True)
+class Declaration:
+    """Where overrides of one moment are declared; nothing of it is imported yet."""
+
+    name: str
+    """``room.module:ATTRIBUTE`` of the package."""
+    moment: str
+    """See `Place`."""
+
+    @property
+    def file(self) -> str:
+        """See `Place.room`, of a fault, too."""
+        return self.name.partition(":")[0].replace(".", "/") + ".py"
+
+    def places(self) -> Iterator[Place]:
+        """What is declared there, for all releases; this imports vLLM."""
+        if self.moment != _FAULT:
+            yield from (Place(override, self.file, self.moment) for override in _load(self.name))
+            return
+        for setting, overrides in _find(self.name).items():
+            yield from (Place(override, "faults", _FAULT, setting) for override in overrides)
+
+
+def declarations() -> Iterator[Declaration]:
+    """Every declaration of overrides, that of faults last; this imports nothing."""
+    for moment, names in _WHERE.items():
+        yield from (Declaration(name, moment) for name in names)
+    yield Declaration(_ON_PURPOSE, _FAULT)
+
+
 def places() -> Iterator[Place]:
     """Every override, of all releases, and every fault; this imports vLLM."""
-    for moment, names in _WHERE.items():
-        for name in names:
-            file = name.partition(":")[0].replace(".", "/") + ".py"
-            yield from (Place(override, file, moment) for override in _load(name))
-    for setting, overrides in _find(_ON_PURPOSE).items():
-        yield from (Place(override, "faults", "fault", setting) for override in overrides)
+    for declaration in declarations():
+        yield from declaration.places()
 
 
 def overrides_for(release: str) -> Overrides:
