@@ -1,4 +1,4 @@
-# Sourced by scripts/setup: which Python an environment gets.
+# Sourced by the scripts that make an environment: which Python it gets.
 
 # identify PYTHON: print its version and the path of the Python behind a shim or an environment;
 # fail if it is none that the locked wheels are built for.
@@ -40,4 +40,28 @@ find_python() {
     echo "uv could not bring one, which it gets from github.com. Install one of $wanted," >&2
     echo "as your distribution's python3.$1 or python3.$2, or set PYTHON to the path of one." >&2
     return 2
+}
+
+# choose_python ENVIRONMENT LOCK: set present to the identity of the Python that the environment has,
+# and identity to that of the one it gets: what PYTHON says, else what it has if its lock is for it.
+choose_python() {
+    [[ $(head -1 "$2") =~ ^'# Python 3.'([0-9]+)' to 3.'([0-9]+)$ ]]
+    local pythons=("${BASH_REMATCH[@]:1}")
+    present=$(identify "$1/bin/python") || present=
+    if [[ -n ${PYTHON:-} ]] || ! fits "$present" "${pythons[@]}"; then
+        identity=$(find_python "${pythons[@]}")
+    else
+        identity=$present
+    fi
+}
+
+# make_environment ENVIRONMENT: as choose_python has chosen; what another Python has made goes.
+make_environment() {
+    local had=${present:+"Python ${present%% *} (${present#* })"}
+    if [[ -e $1 && $present != "$identity" ]]; then
+        echo "$1 is made anew: it has ${had:-no Python that works}."
+        rm -rf "$1"
+    fi
+    echo "Setting up $1 with Python ${identity%% *} (${identity#* }) ..."
+    [[ -x $1/bin/python ]] || uv venv --quiet --python "${identity#* }" "$1"
 }

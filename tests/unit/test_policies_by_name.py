@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Policies of other packages, as docs/planning.md says that they are written and found."""
+"""Policies of other packages, as docs/policies.md says that they are written and found."""
 
 import re
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from vllm_eplb_plugin.planning.registry import (
     find_step,
 )
 
-PAGE = Path(__file__).parents[2] / "docs" / "planning.md"
+PAGE = Path(__file__).parents[2] / "docs" / "policies.md"
 
 Install = Callable[..., None]
 
