@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from eval.report import wording
 from eval.report.markdown_text import Markdown, block, fenced, folded, inline
-from eval.report.view import ArmPairs, KeptRunView, ReportView
+from eval.report.view import ArmPairs, KeptRunView, ReportView, asked_unlike
 from eval.results.schema import ControlResult, RuleResult
 
 
@@ -41,8 +41,10 @@ def _reason(reason: str) -> str:
 
 
 def _accuracies(report: ReportView) -> str:
+    unlike = asked_unlike(report.accuracies)
     rows = [
-        [one.run, one.arm, one.task, Markdown(f"**{wording.percent(one.share.value)}**"),
+        [one.run, one.arm, one.task, Markdown(f"**{wording.percent(one.share.value)}**"
+         + (f" of {one.share.questions}" if unlike else "")),
          " to ".join(map(wording.percent, one.share.interval))]
         for one in report.accuracies
     ]  # fmt: skip

@@ -13,7 +13,7 @@ from eval.report.console import shown
 from eval.report.latency import LatencyView, latency_view
 from eval.report.load import load_rows
 from eval.report.throughput import TrafficTable, throughput_conclusions, throughput_tables
-from eval.report.view import ArmAccuracy, ArmCounts, PolicyRow, RunView
+from eval.report.view import ArmAccuracy, ArmCounts, PolicyRow, RunView, asked_unlike
 from eval.report.viewing import view_of_result
 from eval.results.schema import ArmResult, ControlResult, Result, RuleResult
 
@@ -74,14 +74,16 @@ def _tables(run: RunView, width: int, verbose: bool) -> Iterator[RenderableType]
 
 
 def accuracy_table(accuracies: Sequence[ArmAccuracy]) -> Table:
-    """One row for each scored task and arm."""
+    """One row for each scored task and arm, with how many were asked where arms differ in it."""
+    unlike = asked_unlike(accuracies)
     table = Table("task", "arm")
     for heading in ("n-shot", "accuracy (strict match)", "95 % interval", "flexible extract"):
         table.add_column(heading, justify="right")
     for one in accuracies:
         share = one.share
         interval = f"{share.interval.low:.3f} to {share.interval.high:.3f}"
-        figures = (f"{share.value:.3f}", interval, f"{one.flexible:.3f}")
+        accuracy = f"{share.value:.3f}" + (f" of {share.questions}" if unlike else "")
+        figures = (accuracy, interval, f"{one.flexible:.3f}")
         table.add_row(one.task, one.arm, str(one.fewshot), *figures)
     return table
 

@@ -29,6 +29,12 @@ class ArmAccuracy:
     """The share of right answers by the filter flexible-extract."""
 
 
+def asked_unlike(accuracies: Sequence[ArmAccuracy]) -> bool:
+    """Say whether arms were asked different numbers of questions of a task, as by ``enough``."""
+    asked = {(one.task, one.share.questions) for one in accuracies}
+    return len(asked) > len({task for task, _ in asked})
+
+
 @dataclass(frozen=True)
 class ArmPairs:
     """One arm's answers to one task beside those of arm ``off`` of its run."""

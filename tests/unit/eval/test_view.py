@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
+from eval.judging.comparison import Accuracy
 from eval.report.arm_counts import rearrangements
 from eval.report.console import PlainConsole
 from eval.report.files import write_reports
 from eval.report.junit import write_junit
 from eval.report.runs import read_runs
-from eval.report.terminal import print_report
+from eval.report.terminal import accuracy_table, print_report
+from eval.report.view import ArmAccuracy, asked_unlike
 from eval.report.viewing import view_of_result, view_of_runs
 from eval.results.folder import read_result
 from eval.results.schema import Result
@@ -91,6 +93,18 @@ def test_terminal_and_files_tell_the_same_accuracies(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", Shape(questions=70, lost=3))
     (kept,) = view_of_runs(read_runs([folder])).runs
     assert view_of_result(read_result(folder)).accuracies == kept.accuracies
+
+
+@pytest.mark.parametrize("asked", [70, 40])
+def test_accuracies_name_their_questions_where_arms_were_asked_unlike_many(asked: int) -> None:
+    every = [
+        ArmAccuracy("run", arm, "gsm8k", 5, Accuracy(30, questions), 0.5)
+        for arm, questions in (("off", 70), ("sync", asked))
+    ]
+    file = io.StringIO()
+    PlainConsole(file=file, width=200).print(accuracy_table(every))
+    assert asked_unlike(every) == (asked != 70)
+    assert ("of 70" in file.getvalue(), "of 40" in file.getvalue()) == (asked == 40,) * 2
 
 
 @pytest.mark.parametrize("width", [80, 400])
