@@ -1,24 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """All of a command that can be checked without what it starts: names, options and their values."""
 
-import argparse
 import contextlib
 import io
 import json
-import runpy
 import shlex
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import pytest
 import tomllib
 import typer
 from _pytest.mark.expression import Expression
 
 from tests.builders.harness_commands import check_harness_command, message_of
 from tests.builders.pages import REPOSITORY
+from tests.builders.script_options import check_script, file_of
 from tests.builders.vllm_options import check_serve, installed_vllm
 from vllm_eplb_plugin.bench.shapes import parse_shape
 from vllm_eplb_plugin.bench.transfer.expert_sizes import parse_expert_sizes
@@ -95,7 +92,7 @@ def check_names(words: Sequence[str]) -> None:
     elif program == "pip":
         _check_pip(rest)
     elif program == "python":
-        _file_of(rest)
+        file_of(rest)
     elif program == "scripts/test":
         _check_pytest(rest)
     elif not (REPOSITORY / program).is_file():
@@ -186,7 +183,7 @@ def _check_python(words: Sequence[str]) -> None:
     elif words[0] == "-c":
         _check_code(words[1])
     elif words[:2] != ["-m", "venv"]:
-        _check_script(words)
+        check_script(words)
 
 
 def _check_code(text: str) -> None:
@@ -202,60 +199,6 @@ def _check_pytest(words: Sequence[str]) -> None:
             raise ValueError(f"pytest: there is no {word}")
         if before == "-k":
             Expression.compile(word)
-
-
-def _file_of(words: Sequence[str]) -> Path:
-    """The script that is given to Python."""
-    name = words[0]
-    file = REPOSITORY / name
-    if name == "-m":
-        name = words[1]
-        file = REPOSITORY / f"{name.replace('.', '/')}.py"
-    if not file.is_file():
-        raise ValueError(f"there is no {name}")
-    return file
-
-
-class _Parsed(BaseException):
-    """A script has read its options, and would begin."""
-
-
-def _check_script(words: Sequence[str]) -> None:
-    """Let a script read its options, and no more."""
-    file = _file_of(words)
-    name, *options = words[1:] if words[0] == "-m" else words
-    source = file.read_text(encoding="utf-8")
-    if "parse_args(" not in source:
-        if "sys.argv" not in source or any(one.startswith("-") for one in options):
-            raise ValueError(f"{name} takes no options by argparse, so that none can be checked")
-        return
-    said = io.StringIO()
-    before = set(sys.modules)
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(said):
-        patch.setattr(sys, "argv", [str(file), *options])
-        patch.setattr(argparse.ArgumentParser, "parse_args", _parse_only)
-        patch.setenv("TOKENIZERS_PARALLELISM", "false")
-        patch.syspath_prepend(str(file.parent))
-        try:
-            runpy.run_path(str(file), run_name="__main__")
-        except _Parsed:
-            return
-        except SystemExit as error:
-            raise ValueError(f"{name}: {said.getvalue().strip() or error}") from error
-        finally:
-            # Its neighbours, which are not to be taken for packages of that name.
-            for one in set(sys.modules) - before:
-                if "." not in one and (file.parent / f"{one}.py").is_file():
-                    del sys.modules[one]
-    raise ValueError(f"{name} did not read its options")
-
-
-_PARSE_ARGS = argparse.ArgumentParser.parse_args
-
-
-def _parse_only(parser: argparse.ArgumentParser, *arguments: Any) -> NoReturn:
-    _PARSE_ARGS(parser, *arguments)
-    raise _Parsed
 
 
 def json_of(words: Sequence[str], option: str) -> Any:

@@ -27,7 +27,8 @@ RUN_BY = {
     "test_an_operator_acts_under_load_and_a_stopped_engine_is_named",
     "vllm-eplb doctor": f"{_UNIT}commands.py::"
     "test_doctor_checks_the_settings_that_servers_are_to_get",
-    "vllm-eplb explain": HERE,
+    "vllm-eplb explain": "tests/releases/test_explain.py::"
+    "test_only_one_kind_is_told_if_it_is_asked_for",
     "vllm-eplb recording": HERE,
     "vllm-eplb simulate": HERE,
     "vllm-eplb status": f"{_UNIT}control_command.py::"
