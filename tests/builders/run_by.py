@@ -95,7 +95,10 @@ RUN_BY = {
 
 
 def run_by(words: Sequence[str]) -> str | None:
-    """What runs a command; None: nothing does. What every shell has needs nothing."""
+    """What runs a command, such as a step in ``ci/``; None: nothing does.
+
+    What every shell has needs nothing.
+    """
     if words[0] in SHELL:
         return "every shell"
     line = " ".join(words)
@@ -103,7 +106,8 @@ def run_by(words: Sequence[str]) -> str | None:
         beginning, _, inside = command.partition(" ... ")
         if f"{line} ".startswith(f"{beginning} ") and inside in line:
             return by
-    return None
+    steps = sorted((REPOSITORY / "ci").glob("[0-9]*"))
+    return next((one.name for one in steps if words[0] in one.read_text().split()), None)
 
 
 def is_there(by: str) -> bool:
