@@ -81,6 +81,8 @@ RUN_BY = {
     "test_a_stopped_training_goes_on_to_the_same_weights",
     "python scripts/write_prompts.py": "tests/unit/scripts/test_write_prompts.py::"
     "test_what_is_written_is_read_as_prompts",
+    "scripts/check-new-release": "tests/unit/scripts/test_new_release.py::"
+    "test_each_new_release_has_a_report_and_the_worst_decides",
     "scripts/setup": "tests/unit/scripts/test_python.py::"
     "test_what_is_set_up_is_left_alone_and_keeps_its_python",
     "scripts/test-wheel": ".github/workflows/cpu.yml: scripts/test-wheel",

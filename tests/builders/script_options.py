@@ -28,7 +28,8 @@ def file_of(words: Sequence[str]) -> Path:
     file = REPOSITORY / name
     if name == "-m":
         name = words[1]
-        file = REPOSITORY / f"{name.replace('.', '/')}.py"
+        place = REPOSITORY / name.replace(".", "/")
+        file = place / "__main__.py" if place.is_dir() else place.with_suffix(".py")
     if not file.is_file():
         raise ValueError(f"there is no {name}")
     return file

@@ -23,7 +23,6 @@ _TOOLS = ("bash", "dirname", "mkdir")
 
 HANDED_ON = {
     *("eval-cpu", "eval-controls", "eval-gpus", "eval-one-gpu", "faults", "bench-itl", "test"),
-    "lint",
 }
 """Scripts that call Python with the options that they are given."""
 
@@ -139,7 +138,7 @@ def _lay_out(folder: Path) -> None:
     for program in _PROGRAMS:
         _write(folder / "bin" / program, _STAND_IN)
     for environment in (".venv", *(f".venv-{release}" for release in _other_releases())):
-        for program in ("python", "vllm", "vllm-eplb", "ruff"):
+        for program in ("python", "vllm", "vllm-eplb"):
             _write(folder / environment / "bin" / program, _STAND_IN)
     for script in (REPOSITORY / "scripts").iterdir():
         if script.name in HANDED_ON:
