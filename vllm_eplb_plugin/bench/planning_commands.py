@@ -74,7 +74,7 @@ def plan(
         limits = Limits(min_gain=min_gain, other_node_cost=other_node_cost)
         result = _timings(shapes or list(SHAPES), rounds)
         rows = list(compare(todo, contestants, seeds, int(expert_mb * 1e6), limits))
-        _show(policy_tables(rows), EXPLANATION, result)
+        _show(policy_tables(rows, _width() < _WIDE), EXPLANATION, result)
         if json is not None:
             result.write_json(
                 json, asked=asked | _shapes(shape, todo), policies=[asdict(row) for row in rows]
@@ -188,9 +188,18 @@ def _timings(shapes: list[Shape], rounds: int) -> Result:
     return Result("plan", "cpu", rounds, rows)
 
 
+_WIDE = 125
+"""Columns that a table of policies takes, whose names are short."""
+
+
+def _width() -> int:
+    """Columns of the terminal; in a file no line is broken."""
+    terminal = Console()
+    return terminal.width if terminal.is_terminal else 190
+
+
 def _show(tables: Iterable[Table], explanation: str, result: Result) -> None:
-    width = None if Console().is_terminal else 190
-    console = Console(highlight=False, markup=False, width=width)
+    console = Console(highlight=False, markup=False, width=_width())
     if result.rows:
         result.show(console)
     for table in tables:

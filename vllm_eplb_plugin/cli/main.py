@@ -18,6 +18,7 @@ from vllm_eplb_plugin.cli.converting import convert
 from vllm_eplb_plugin.cli.doctor import examine
 from vllm_eplb_plugin.cli.explain import ExplainError, explain
 from vllm_eplb_plugin.cli.explanation import show
+from vllm_eplb_plugin.cli.offline_packages import needs_offline_packages
 from vllm_eplb_plugin.cli.recording import recording
 from vllm_eplb_plugin.cli.report import Report
 from vllm_eplb_plugin.cli.simulate import simulate
@@ -33,10 +34,8 @@ main = typer.Typer(
 main.add_typer(bench, name="bench")
 main.command()(ctl)
 main.command()(status)
-main.command()(recording)
-main.command()(convert)
-main.command()(simulate)
-main.command()(advise)
+for offline in (recording, convert, simulate, advise):
+    main.command()(needs_offline_packages(offline))
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
