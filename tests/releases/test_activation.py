@@ -7,6 +7,7 @@ otherwise, and with other environments, in a process of its own.
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -284,6 +285,13 @@ def test_the_doctor_names_a_policy_that_is_none() -> None:
     assert "the policy function answers int, no array of integers" in done.stdout
 
 
+def test_the_doctor_says_which_policy_it_let_plan() -> None:
+    planning = {"policy": "incremental", "steps": ["keep_in_place"]}
+    done = doctor("--additional-config", json.dumps({"eplb_plugin": {"planning": planning}}))
+    assert "planning: incremental, keep_in_place; it has planned something small" in done.stdout
+    assert "planning:" not in doctor().stdout
+
+
 def test_turned_off_by_the_option_the_log_says_so(
     register: Callable[[], None], ask: Callable[..., str], told: list[str]
 ) -> None:
@@ -357,7 +365,7 @@ def test_the_doctor_is_content_with_this_environment() -> None:
     done = doctor_anew()
     assert done.returncode == 0, done.stdout
     assert done.stdout.splitlines()[-1] == "works"
-    assert "EplbState.add_model" in done.stdout
+    assert re.search(r"^bound when EPLB starts: (\d+) of \1 fit$", done.stdout, re.MULTILINE)
 
 
 def test_the_doctor_names_a_cache_that_cannot_be_written(tmp_path: Path) -> None:

@@ -104,8 +104,13 @@ def _examine_additional_config(report: Report, text: str) -> None:
 
 
 def _examine_planning(report: Report, settings: Settings) -> None:
-    if settings.enabled and (problem := planning_problem(settings.planning, tries=True)):
+    planning = settings.planning
+    if not settings.enabled or planning is None:
+        return
+    if problem := planning_problem(planning, tries=True):
         report.problems.append(problem)
+    else:
+        report.planning = ", ".join([planning.policy.name, *(step.name for step in planning.steps)])
 
 
 def _examine_gpus(report: Report) -> None:

@@ -139,9 +139,12 @@ def _show(report: Report) -> None:
         console.print(f"expert weights: {escape(report.expert_weights)}", soft_wrap=True)
     for moment in dict.fromkeys(row.bound_when for row in report.overrides):
         rows = [row for row in report.overrides if row.bound_when == moment]
-        names = ", ".join(row.target.partition(":")[2] for row in rows)
-        fitting = sum(row.fits for row in rows)
-        console.print(f"bound when {moment}, {fitting} of {len(rows)} fit: {escape(names)}")
+        misfits = [row.target.partition(":")[2] for row in rows if not row.fits]
+        but = f", but not {', '.join(misfits)}" if misfits else ""
+        fitting = len(rows) - len(misfits)
+        console.print(f"bound when {moment}: {fitting} of {len(rows)} fit{escape(but)}")
+    if report.planning is not None:
+        console.print(f"planning: {escape(report.planning)}; it has planned something small")
     if report.fast_ways:
         ways = [f"{way.name}: {'no' if way.problem else 'yes'}" for way in report.fast_ways]
         console.print(f"fast ways: {', '.join(ways)}")

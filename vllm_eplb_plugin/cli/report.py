@@ -44,6 +44,8 @@ class Report:
     """Why ``deepep_v2`` cannot, which needs a later DeepEP than the others."""
     expert_weights: str | None = None
     """How they would get from rank to rank; None: nothing to run on was found."""
+    planning: str | None = None
+    """Policy and steps of the setting ``planning``, which planned something small; None: none."""
     overrides: list[OverrideReport] = field(default_factory=list)
     fast_ways: list[FastWay] = field(default_factory=list)
     """What makes EPLB faster, and why not here."""
