@@ -13,6 +13,9 @@ choose_torch() { # ENVIRONMENT VERSION; sets torch_source and torch_version
         "${try[@]}" --no-index "${folders[@]}" "torch==$torch_version" 2>/dev/null; then
         return
     fi
+    # What is there stays, also where it cannot be had again.
+    torch_source=()
+    "${try[@]}" --offline --no-index "torch==$torch_version" 2>/dev/null && return
     torch_source=(--torch-backend cpu)
     "${try[@]}" "${torch_source[@]}" "torch==$torch_version" 2>/dev/null && return
     torch_version=$2

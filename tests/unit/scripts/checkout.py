@@ -32,6 +32,7 @@ case "$*" in
         mkdir -p "${@: -1}/bin"
         printf '#!/usr/bin/env bash\\nexec "%s" "$@"\\n' "${@: -2:1}" > "${@: -1}/bin/python"
         chmod +x "${@: -1}/bin/python" ;;
+    *--dry-run*--offline*) [[ -n $CPU_BUILD_INSTALLED ]] ;;
     *--dry-run*--no-index*) [[ $* == *"$CPU_BUILD_IN_FOLDER" && -n $CPU_BUILD_IN_FOLDER ]] ;;
     *--dry-run*--torch-backend*) [[ -n $PYTORCH_REACHED ]] ;;
     "python install"*) [[ -n $PYTHON_OF_UV ]] || { echo "error: no network"; exit 1; } >&2 ;;

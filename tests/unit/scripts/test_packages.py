@@ -56,6 +56,18 @@ def test_pytorch_is_the_cpu_build_wherever_it_is_to_be_had(
         assert "CUDA" not in printed
 
 
+def test_a_cpu_build_that_is_installed_stays_where_it_cannot_be_had_again(
+    checkout: Checkout,
+) -> None:
+    checkout.python("python3.12", "3.12.1")
+    printed = checkout.set_up(CPU_BUILD_INSTALLED="yes", PYTORCH_REACHED="")
+
+    options = install(checkout).split("--override")[0]
+    assert "--torch-backend" not in options and "--find-links" not in options
+    assert "torch==2.13.0+cpu" in checkout.called()
+    assert "CUDA" not in printed
+
+
 def test_every_folder_that_pip_looks_in_is_looked_in(checkout: Checkout) -> None:
     checkout.python("python3.12", "3.12.1")
     checkout.set_up(PIP_FIND_LINKS="/one /two", CPU_BUILD_IN_FOLDER="torch==2.13.0+cpu")
