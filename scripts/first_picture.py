@@ -14,6 +14,8 @@ from typing import Any
 from matplotlib import rcParams
 from matplotlib.figure import Figure
 
+from scripts.figures import switching
+
 _NAMES = {
     "off": "without EPLB",
     "stock-sync": "vLLM's EPLB",
@@ -58,11 +60,10 @@ def arms_of(file: Path) -> dict[str, dict[str, Any]]:
 
     A token's, because an arm may have been ended before all of its completions were.
     """
-    runs = json.loads(file.read_text())["runs"]
-    arms = next(run["arms"] for run in runs if run["what"] == "v2-lite, sync, two GPUs")
-    rate = arms["off"]["tokens_per_second"]
+    arms = switching.arms(json.loads(file.read_text()), switching.SYNC)
     return {
-        name: {**arm, "times_off": rate / arm["tokens_per_second"]} for name, arm in arms.items()
+        name: {**arm, "times_off": switching.times_as_long(arms, name)}
+        for name, arm in arms.items()
     }
 
 

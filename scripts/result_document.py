@@ -33,6 +33,7 @@ from eval.results.stress import LoadResult, StressWorkload
 from eval.results.surroundings import Machine, Seeds, Versions
 from eval.results.throughput import Measurement, Percentiles, ThroughputWorkload, Traffic
 from eval.results.trial import FaultSeen, Happening, SameAnswers, Trial
+from scripts.pages import write_or_compare
 
 PAGE = Path(__file__).parents[1] / "docs" / "result.md"
 
@@ -112,14 +113,8 @@ def _in_words(kind: Any) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the page, or with ``--check`` only compare."""
-    written = PAGE.read_text(encoding="utf-8")
-    made = document(written)
-    if arguments != ["--check"]:
-        PAGE.write_text(made, encoding="utf-8")
-    elif made != written:
-        print(f"{PAGE.name} is not as the models say: run scripts/result_document.py")
-        return 1
-    return 0
+    unlike = "is not as the models say: run scripts/result_document.py"
+    return write_or_compare(PAGE, document, arguments, unlike)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from scripts.pages import write_or_compare
 from vllm_eplb_plugin.settings import Settings
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
@@ -57,14 +58,8 @@ def _told(default: Any) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the page, or with ``--check`` only compare."""
-    written = PAGE.read_text(encoding="utf-8")
-    made = document(written)
-    if arguments != ["--check"]:
-        PAGE.write_text(made, encoding="utf-8")
-    elif made != written:
-        print(f"{PAGE.name} is not as the settings are: run scripts/settings_document.py")
-        return 1
-    return 0
+    unlike = "is not as the settings are: run scripts/settings_document.py"
+    return write_or_compare(PAGE, document, arguments, unlike)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from vllm_eplb_plugin.bench.console import console_for_tables
 from vllm_eplb_plugin.bench.options import Device, JsonFile, PlotFile, Rounds, Shapes
 from vllm_eplb_plugin.bench.planning_commands import plan, schedule
 from vllm_eplb_plugin.bench.requirements import require_device, require_files, require_vllm
@@ -89,8 +90,7 @@ def _run(
         plot: Where to draw it.
         prepare: Looks whether there is what the command needs; returns what measures a shape.
     """
-    width = None if Console().is_terminal else 190
-    console = Console(highlight=False, markup=False, width=width)
+    console = console_for_tables()
     try:
         shapes = [parse_shape(name) for name in names] if names else list(SHAPES)
         require_files(json, plot)

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from vllm_eplb_plugin.bench import options
+from vllm_eplb_plugin.bench.console import console_for_tables
 from vllm_eplb_plugin.bench.requirements import require_compiled_policy, require_files, require_vllm
 from vllm_eplb_plugin.bench.result import BenchError, Result
 from vllm_eplb_plugin.bench.shapes import SHAPES, Shape, parse_shape
@@ -74,7 +74,7 @@ def plan(
         limits = Limits(min_gain=min_gain, other_node_cost=other_node_cost)
         result = _timings(shapes or list(SHAPES), rounds)
         rows = list(compare(todo, contestants, seeds, int(expert_mb * 1e6), limits))
-        _show(policy_tables(rows, _width() < _WIDE), EXPLANATION, result)
+        _show(policy_tables(rows, console_for_tables().width < _WIDE), EXPLANATION, result)
         if json is not None:
             result.write_json(
                 json, asked=asked | _shapes(shape, todo), policies=[asdict(row) for row in rows]
@@ -192,14 +192,8 @@ _WIDE = 125
 """Columns that a table of policies takes, whose names are short."""
 
 
-def _width() -> int:
-    """Columns of the terminal; in a file no line is broken."""
-    terminal = Console()
-    return terminal.width if terminal.is_terminal else 190
-
-
 def _show(tables: Iterable[Table], explanation: str, result: Result) -> None:
-    console = Console(highlight=False, markup=False, width=_width())
+    console = console_for_tables()
     if result.rows:
         result.show(console)
     for table in tables:

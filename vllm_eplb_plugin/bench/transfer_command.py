@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from vllm_eplb_plugin.bench import options
+from vllm_eplb_plugin.bench.console import console_for_tables
 from vllm_eplb_plugin.bench.requirements import require_device, require_files, require_vllm
 from vllm_eplb_plugin.bench.result import BenchError, Result
 from vllm_eplb_plugin.bench.transfer.expert_sizes import MODELS, parse_expert_sizes
@@ -111,8 +111,7 @@ def _measure(task: Task, limit: float) -> Answer:
 def _show(answer: Answer, task: Task, result: Result, vllm: str) -> None:
     from vllm_eplb_plugin.bench.transfer.tables import EXPLANATION, link_line, transfer_tables
 
-    width = None if Console().is_terminal else 190
-    console = Console(highlight=False, markup=False, width=width)
+    console = console_for_tables()
     for table in transfer_tables(answer, task):
         console.print(table)
     console.print(link_line(answer, task))
