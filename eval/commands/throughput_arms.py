@@ -13,7 +13,7 @@ from eval.activity.events import DELIVERY_SECONDS
 from eval.activity.rank_files import read_rank_files
 from eval.activity.vllm_log import count_rearrangements
 from eval.commands.answering import told_why
-from eval.commands.throughput_times import measured, with_moves
+from eval.commands.throughput_times import Busy, measured, with_moves
 from eval.config.schema import BASELINE, Arm, Config
 from eval.load.traffic import Domain, prompts_of
 from eval.load.turns import stream_in_turns
@@ -117,7 +117,8 @@ class ThroughputRun:
         if number == _WARM_UP:
             completions = min(completions, asked.streams)
         prompts = prompts_of(traffic, self._domains, completions, asked.turn, number)
-        log_start, busy = server.log.stat().st_size, time.process_time()
+        log_start = server.log.stat().st_size
+        before = (time.process_time(), server.front_end_seconds())
         with told_why(one):
             streams = stream_in_turns(
                 server.url,
@@ -128,8 +129,10 @@ class ThroughputRun:
                 traffic.tokens,
                 headers=server.headers,
                 streamed=traffic.streamed,
+                data_parallel_ranks=asked.ranks,
             )
-        busy = time.process_time() - busy
+        after = (time.process_time(), server.front_end_seconds())
+        busy = Busy(*(till - since for since, till in zip(before, after, strict=True)))
         began = count_rearrangements(server.log, log_start)
         return measured(traffic, number, group, streams, began, busy)
 

@@ -3,11 +3,20 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from eval.activity.counts import count_activity
 from eval.activity.rank_files import RankFile
 from eval.load.streams import Stream
 from eval.results.throughput import Measurement, Percentiles, Traffic
+
+
+class Busy(NamedTuple):
+    """Seconds of a core's time meanwhile."""
+
+    harness: float
+    front_end: float
+    """Of the server."""
 
 
 def measured(
@@ -16,7 +25,7 @@ def measured(
     group: int,
     streams: Sequence[Stream],
     began: int,
-    busy: float,
+    busy: Busy,
 ) -> Measurement:
     """One traffic in one round.
 
@@ -26,7 +35,7 @@ def measured(
         group: Number of the servers that were up together, from 1.
         streams: All completions.
         began: Rearrangements meanwhile, as vLLM's log tells.
-        busy: Seconds for which this process ran meanwhile.
+        busy: Meanwhile.
     """
     asked = min(one.asked for one in streams)
     seconds = max(one.ended for one in streams) - asked
@@ -44,7 +53,8 @@ def measured(
         between_tokens=Percentiles.of(
             [after - before for one in streams for before, after in pairwise(one.arrived)]
         ),
-        asking=round(busy / seconds, 3),
+        asking=round(busy.harness / seconds, 3),
+        front_end=round(busy.front_end / seconds, 3),
         logged_rearrangements=began,
     )
 

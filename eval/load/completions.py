@@ -16,6 +16,8 @@ _SHOWN = 300
 """Characters of what a server sent, in a message."""
 _DONE = "[DONE]"
 _PATH = "/v1/completions"
+_RANK = "X-data-parallel-rank"
+"""Header of vLLM's server."""
 
 
 class CompletionError(EvaluationError):
@@ -43,7 +45,10 @@ class _Chunk(BaseModel):
 
 
 def new_client(
-    url: str, headers: Mapping[str, str] | None, timeout: float | None
+    url: str,
+    headers: Mapping[str, str] | None,
+    timeout: float | None,
+    data_parallel_rank: int | None = None,
 ) -> httpx.AsyncClient:
     """A client for one server of this machine, which no proxy of the environment comes between.
 
@@ -51,12 +56,14 @@ def new_client(
         url: Of the server.
         headers: Sent with every request, such as the key that the server wants.
         timeout: Seconds without anything from the server; None: however long it takes.
+        data_parallel_rank: That has to answer; None: the one that the server chooses.
     """
+    chosen = {} if data_parallel_rank is None else {_RANK: str(data_parallel_rank)}
     # As many requests at a time as are asked: of the default hundred, the others would wait.
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     return httpx.AsyncClient(
         base_url=url,
-        headers=dict(headers or {}),
+        headers={**(headers or {}), **chosen},
         timeout=timeout,
         trust_env=False,
         follow_redirects=False,

@@ -124,8 +124,7 @@ class _Soaking:
                 await asyncio.sleep(choose.uniform(0, _REST_SECONDS))
 
     def _client(self, rank: int | None) -> httpx.AsyncClient:
-        chosen = {} if rank is None else {"X-data-parallel-rank": str(rank)}
-        return new_client(self._url, {**self._headers, **chosen}, timeout=None)
+        return new_client(self._url, self._headers, None, data_parallel_rank=rank)
 
     async def _ask(self, client: httpx.AsyncClient, choose: random.Random) -> None:
         tokens = _log_uniform(choose, min(_MOST_TOKENS, self._how.limit - 1))

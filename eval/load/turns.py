@@ -4,8 +4,9 @@
 import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import cycle, islice
 
 import httpx
 
@@ -53,6 +54,7 @@ def stream_in_turns(
     most_seconds: float | None = None,
     headers: Mapping[str, str] | None = None,
     streamed: int = 1,
+    data_parallel_ranks: int | None = None,
 ) -> list[Stream]:
     """Ask for completions of a fixed length, one after another on each stream.
 
@@ -70,6 +72,8 @@ def stream_in_turns(
         headers: Sent with every request.
         streamed: One of so many completions, the first among them; the others are asked for as a
             whole, so that reading tokens takes this process less time than making them.
+        data_parallel_ranks: That answer: each stream has one of them, in turns. None: the server
+            chooses for each completion.
 
     Raises:
         CompletionError: One did not come, not as one, or shorter.
@@ -80,14 +84,22 @@ def stream_in_turns(
         begin = [asyncio.Event() for _ in range(min(streams, completions))]
         turns = _Turns(model, islice(prompts, completions), tokens, ends, begin, streamed)
         begin[0].set()
-        async with new_client(url, headers, TIMEOUT_SECONDS) as client:
-            await until_all_are_done([_stream(client, turns, one) for one in begin])
+        ranks = range(data_parallel_ranks) if data_parallel_ranks else [None]
+        async with AsyncExitStack() as open_clients:
+            clients = [
+                await open_clients.enter_async_context(
+                    new_client(url, headers, TIMEOUT_SECONDS, data_parallel_rank=rank)
+                )
+                for rank in ranks
+            ]
+            asking = [_stream(*one, turns) for one in zip(cycle(clients), begin, strict=False)]
+            await until_all_are_done(asking)
         return turns.asked
 
     return asyncio.run(ask())
 
 
-async def _stream(client: httpx.AsyncClient, turns: _Turns, begin: asyncio.Event) -> None:
+async def _stream(client: httpx.AsyncClient, begin: asyncio.Event, turns: _Turns) -> None:
     await begin.wait()
     while (stream := turns.next()) is not None:
         # Greedy answers of a random model repeat themselves, and so do the experts they take.

@@ -82,11 +82,17 @@ def throughput_conclusions(result: Result) -> Iterator[str]:
             little = f"less than {WORTH - 1:.0%}, so no share of it is asked for"
             yield f"{told}: {asks if ceiling.mean >= WORTH else little}"
     yield from _limits(asked, [arm.name for arm in result.arms])
-    busy = max((one.asking for arm in result.arms for one in arm.throughput), default=0.0)
-    if busy > _BUSY:
+    found = [one for arm in result.arms for one in arm.throughput]
+    yield from _busy("The harness itself", [one.asking for one in found])
+    yield from _busy("A server's front end", [one.front_end or 0.0 for one in found])
+
+
+def _busy(who: str, shares: Sequence[float]) -> Iterator[str]:
+    most = max(shares, default=0.0)
+    if most > _BUSY:
         yield (
-            f"The harness itself kept a core busy for up to {busy:.0%} of the time: part of what "
-            "was measured is its own. Ask for fewer streams."
+            f"{who} kept a core busy for up to {most:.0%} of the time: part of what was measured "
+            "is its own. Ask for fewer streams."
         )
 
 

@@ -125,6 +125,9 @@ class Measurement(BaseModel):
     asking: float
     """Share of the time for which the harness itself kept a core busy; near 1, it was what was
     measured."""
+    front_end: float | None = None
+    """The same of the process of the server that takes requests and gives answers; none: not
+    known."""
     logged_rearrangements: int
     """That began meanwhile, as vLLM's log tells."""
     balancedness: float | None = None

@@ -22,6 +22,7 @@ from eval.serving.failure.cause import Cause, find_cause
 from eval.serving.failure.refusals import STOPPED_ANSWERING, happened_with, status_in_words
 from eval.serving.memory import gpu_memory_mib
 from eval.serving.process import ChildProcess, last_lines
+from eval.serving.ranks import core_seconds
 
 _POLL_SECONDS = 0.5
 # From the failure of one process of a server to the end of the first, which waits for the others.
@@ -147,6 +148,10 @@ class Server(ChildProcess):
             raise self.stopped_answering(f"{label}{STOPPED_ANSWERING}", request) from error
         except ValueError as error:
             raise self.failure(f"{label}what {url} answers cannot be read: {error}") from error
+
+    def front_end_seconds(self) -> float:
+        """Of a core's time, that the process which takes requests has had."""
+        return core_seconds(self.pid)
 
     def gpu_memory_mib(self) -> int | None:
         """That all its processes have together; None: not known."""

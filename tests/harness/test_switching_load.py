@@ -42,6 +42,16 @@ def test_all_completions_are_asked_in_the_order_of_their_prompts(server: Complet
     assert all(request["ignore_eos"] for request in server.asked)
 
 
+def test_every_rank_answers_as_many_streams_where_the_server_does_not_choose(
+    server: Completions,
+) -> None:
+    ask(server, completions=4, streams=4, data_parallel_ranks=2)
+    chosen = [headers.get("X-data-parallel-rank") for headers in server.headers]
+    assert sorted(chosen, key=str) == ["0", "0", "1", "1"]
+    ask(server, completions=1, streams=1)
+    assert server.headers[-1].get("X-data-parallel-rank") is None
+
+
 @pytest.mark.parametrize(("completions", "streams"), [(1, 4), (4, 4), (3, 1)])
 def test_as_many_streams_as_there_is_something_to_ask(
     completions: int, streams: int, server: Completions

@@ -97,6 +97,7 @@ def test_every_arm_is_asked_the_same_in_every_round(
             read_and_generated = (one.prompt_tokens, one.generated_tokens)
             assert read_and_generated == ((4 * 16, 4 * 4) if decodes else (4 * 32, 4 * 8))
             assert one.first_token is not None and one.between_tokens is not None
+            assert one.front_end is not None and one.front_end >= 0
     incremental, stock = arm_of(found, "async-incremental"), arm_of(found, "stock-async")
     assert any(one.balancedness == 0.5 for one in incremental.throughput)
     assert sum(one.bytes_received or 0 for one in incremental.throughput) > 0

@@ -220,14 +220,19 @@ def test_arms_that_were_not_up_together_are_told_of() -> None:
     )
 
 
-@pytest.mark.parametrize(("asking", "told"), [(0.6, False), (0.9, True)])
-def test_who_asks_is_told_of_where_it_may_be_what_was_measured(asking: float, told: bool) -> None:
+@pytest.mark.parametrize(
+    ("field", "who"), [("asking", "The harness itself"), ("front_end", "A server's front end")]
+)
+@pytest.mark.parametrize(("share", "told"), [(None, False), (0.6, False), (0.9, True)])
+def test_who_may_be_what_was_measured_is_told_of(
+    field: str, who: str, share: float | None, told: bool
+) -> None:
     result = throughput_result({"off": OFF})
     (off,) = result.arms
-    busy = [one.model_copy(update={"asking": asking}) for one in off.throughput]
-    result = result.model_copy(update={"arms": [off.model_copy(update={"throughput": busy})]})
+    found = [one.model_copy(update={field: share or 0.0}) for one in off.throughput]
+    result = result.model_copy(update={"arms": [off.model_copy(update={"throughput": found})]})
     lines = list(throughput_conclusions(result))
-    assert any("kept a core busy for up to 90%" in line for line in lines) is told
+    assert any(f"{who} kept a core busy for up to 90%" in line for line in lines) is told
 
 
 def test_a_command_that_repeats_a_run_says_what_was_asked_and_of_which_model() -> None:
