@@ -137,7 +137,8 @@ def test_redundant_slots_that_are_empty_are_refused_on_both_ranks(
             arguments={"unfilled": -1},
             settings={"check_weights": check_weights},
         )
-        assert "WeightsError: layer 0: slot 8 was loaded with other weights than slot 0" in error
+        assert "WeightsError: layer 0 of model" in error
+        assert ": slot 8 was loaded with other weights than slot 0" in error
         assert "both hold logical expert 0 (and 11 more slots)" in error
 
 

@@ -99,7 +99,7 @@ def parts(numbers: list[int], small: list[int] | None = None) -> torch.Tensor:
 
 
 def ledger(placement: torch.Tensor, experts: int, layer: list[torch.Tensor]) -> WeightLedger:
-    return WeightLedger.from_parts(digest_parts(layer)[None], placement, experts)
+    return WeightLedger.from_parts(digest_parts(layer)[None], placement, experts, "tiny")
 
 
 def test_the_ledger_names_local_slots_that_hold_something_else() -> None:
@@ -126,11 +126,11 @@ def test_the_ledger_leaves_out_what_is_small_where_replicas_differ_in_it() -> No
 
 def test_replicas_that_were_loaded_with_other_weights_are_refused() -> None:
     placement = torch.tensor([[0, 1, 2, 0]])
-    wrong = r"layer 0: slot 3 was loaded with other weights than slot 0, though both hold logical"
+    wrong = "layer 0 of tiny: slot 3 was loaded with other weights than slot 0, though both hold"
     with pytest.raises(WeightsError, match=wrong):
-        WeightLedger.from_parts(parts([10, 11, 12, 13]), placement, 3)
+        WeightLedger.from_parts(parts([10, 11, 12, 13]), placement, 3, "tiny")
     with pytest.raises(WeightsError, match="and 2 more slots"):
-        check_replicas(torch.tensor([[1, 2, 3, 4]]), torch.zeros(1, 4, dtype=torch.long) + 1)
+        check_replicas(torch.tensor([[1, 2, 3, 4]]), torch.ones(1, 4, dtype=torch.long), "tiny")
 
 
 @given(

@@ -43,7 +43,8 @@ def gather_ledger(
     local = digest_local(model_state, wanted)
     meet_all()
     slots = gather_slots(local, group)
-    ledger = WeightLedger.from_parts(slots, placement, model_state.model.num_logical_experts)
+    experts, name = model_state.model.num_logical_experts, model_state.model_name
+    ledger = WeightLedger.from_parts(slots, placement, experts, name)
     if group.rank() == 0:
         warn_of_small(model_state, ledger.without_small)
     return ledger

@@ -57,6 +57,6 @@ def compare_replicas(model_state: Any, coordinator: Any, limit_seconds: float) -
     local = digest_local(model_state, replicated.chunk(size, dim=1)[rank])
     meet(coordinator, "redundant slots", None, limit_seconds)
     parts = gather_slots(local, coordinator.cpu_group)
-    check_replicas(parts[..., 0], placement)
+    check_replicas(parts[..., 0], placement, model_state.model_name)
     if tells:
         warn_of_small(model_state, set(unlike_replicas(parts[..., 1], placement)[:, 0].tolist()))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gives vLLM's CPU model runner the `EplbState` that the GPU's has."""
+"""Gives vLLM's CPU model runner the `EplbState` that the GPU's has, and the drafter to it."""
 
 import functools
 from collections.abc import Callable
@@ -21,14 +21,35 @@ def _override_load_model(original: Callable[..., None]) -> Callable[..., None]:
         # Where 0.32's runner keeps it; 0.18's asks for the model itself.
         self._moe_model = _find_experts(self.model)
         self.eplb_state = EplbState(self.parallel_config, self.device)
-        if self._moe_model is None:
+        has_models = _add_drafter(self)
+        if self._moe_model is not None:
+            self.eplb_state.add_model(self._moe_model, self.model_config)
+            has_models = True
+        if has_models:
+            self.eplb_state.start_async_loop()
+        else:
             # As the GPU's does before it serves: refused unless another pipeline stage has experts.
             self.eplb_step(is_profile=True)
-        else:
-            self.eplb_state.add_model(self._moe_model, self.model_config)
-            self.eplb_state.start_async_loop()
 
     return load_model
+
+
+def _add_drafter(runner: Any) -> bool:
+    """Give the `EplbState` the drafter that has experts, if any, before its model as a GPU's does.
+
+    With a drafter 0.18's CPU runner ends by itself, before it loads anything.
+    """
+    if runner.speculative_config is None:
+        return False
+    from vllm.v1.worker.gpu.eplb_utils import EPLBController
+
+    # What the GPU's runners decide and do, one of them through this class.
+    controller = EPLBController(runner.parallel_config, runner.device)
+    controller.state = runner.eplb_state
+    added: bool = controller.maybe_register_speculator(
+        getattr(runner, "drafter", None), runner.speculative_config, load_dummy_weights=False
+    )
+    return added
 
 
 def _make_intermediate_tensors(runner: Any) -> None:

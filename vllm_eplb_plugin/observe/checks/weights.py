@@ -25,7 +25,11 @@ class WeightLedger:
 
     @classmethod
     def from_parts(
-        cls, parts: torch.Tensor, physical_to_logical_map: torch.Tensor, num_logical_experts: int
+        cls,
+        parts: torch.Tensor,
+        physical_to_logical_map: torch.Tensor,
+        num_logical_experts: int,
+        model: str,
     ) -> "WeightLedger":
         """Build the ledger from every slot of every rank.
 
@@ -33,12 +37,13 @@ class WeightLedger:
             parts: ``[layers, physical, 2]``, from `digest_parts`.
             physical_to_logical_map: ``[layers, physical]``, the placement as loaded.
             num_logical_experts: Number of logical experts in a layer.
+            model: Its name, for what is raised.
 
         Raises:
             WeightsError: Two replicas of one logical expert have different weights.
         """
         placement = physical_to_logical_map.long()
-        check_replicas(parts[..., 0], placement)
+        check_replicas(parts[..., 0], placement, model)
         without_small = frozenset(unlike_replicas(parts[..., 1], placement)[:, 0].tolist())
         slots = join_parts(parts)
         for layer in without_small:
@@ -105,7 +110,7 @@ def _num_named(placement: torch.Tensor) -> int:
     return max(1, int(placement.max()) + 1)
 
 
-def check_replicas(slot_digests: torch.Tensor, placement: torch.Tensor) -> None:
+def check_replicas(slot_digests: torch.Tensor, placement: torch.Tensor, model: str) -> None:
     """Compare replicas as they were loaded; see `unlike_replicas`.
 
     Raises:
@@ -116,7 +121,8 @@ def check_replicas(slot_digests: torch.Tensor, placement: torch.Tensor) -> None:
         layer, slot, first = unlike[0].tolist()
         others = f" (and {len(unlike) - 1} more slots)" if len(unlike) > 1 else ""
         raise WeightsError(
-            f"layer {layer}: slot {slot} was loaded with other weights than slot {first}, though "
-            f"both hold logical expert {int(placement[layer, slot])}{others}. The model's loader "
-            "does not fill redundant slots: run without redundant experts, or report the model."
+            f"layer {layer} of {model}: slot {slot} was loaded with other weights than slot "
+            f"{first}, though both hold logical expert {int(placement[layer, slot])}{others}. The "
+            "model's loader does not fill redundant slots: run without redundant experts, or "
+            "report the model."
         )
