@@ -1,10 +1,26 @@
 # Sourced by scripts/setup: where PyTorch comes from.
 
-# Its CPU build is not among a package index's ordinary wheels: it is in a folder that pip looks in
-# (PIP_FIND_LINKS), or where uv knows that PyTorch keeps it.
+# folders_of_pip: where pip looks besides its index, of which uv knows nothing: by the environment,
+# else by its configuration, in which what is for installing comes first. No pip, no folders.
+folders_of_pip() {
+    local python configured section
+    [[ -z ${PIP_FIND_LINKS:-} ]] || { echo "$PIP_FIND_LINKS" && return; }
+    for python in ${PYTHON:+"$PYTHON"} "${PYTHONS[@]}"; do
+        # "get" would leave out all files but one. A value is written as in Python's code.
+        configured=$("$python" -m pip config list 2>/dev/null) || continue
+        for section in install global; do
+            sed -n "s/^$section\.find-links=//p" <<< "$configured" | sed "s/\\\\n/ /g; s/[\"']//g" |
+                grep . && return
+        done
+        return 0
+    done
+}
+
+# Its CPU build is not among a package index's ordinary wheels: it is in a folder that pip looks in,
+# or where uv knows that PyTorch keeps it.
 choose_torch() { # ENVIRONMENT VERSION; sets torch_source and torch_version
     local folder folders=() try=(uv pip install --quiet --dry-run --no-deps --python "$1")
-    for folder in ${PIP_FIND_LINKS:-}; do
+    for folder in $(folders_of_pip); do
         folders+=(--find-links "$folder")
     done
     torch_version=$2+cpu
@@ -20,7 +36,8 @@ choose_torch() { # ENVIRONMENT VERSION; sets torch_source and torch_version
     "${try[@]}" "${torch_source[@]}" "torch==$torch_version" 2>/dev/null && return
     torch_version=$2
     torch_source=()
-    echo "The CPU build of PyTorch $2 for this Python is neither in PIP_FIND_LINKS nor to be had" \
-        "from PyTorch: taking the CUDA build, which works on a CPU, too, but does not load" \
-        "without CUDA's libraries, several GB." >&2
+    echo "The CPU build of PyTorch $2 for this Python is neither in a folder that pip looks in" \
+        "(PIP_FIND_LINKS, or find-links in its configuration) nor to be had from PyTorch: taking" \
+        "the CUDA build, which works on a CPU, too, but does not load without CUDA's libraries," \
+        "several GB." >&2
 }

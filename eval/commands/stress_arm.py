@@ -106,7 +106,7 @@ def _ask(
         probe.sample(passed)
         status.update(f"{passed:.0f} s of {workload.seconds:.0f} s, {load.requests} completions")
 
-    with console.status("asking") as status:
+    with console.status(f"{one.label}: asking for {workload.seconds:.0f} s") as status:
         if workload.soak:
             return _soak(config, one, workload, watch)
         if workload.fault is not None:

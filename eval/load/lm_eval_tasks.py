@@ -2,11 +2,15 @@
 """The lm-eval tasks that the configuration describes."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import datasets
+import lm_eval.api.task
 import lm_eval.evaluator
 from lm_eval.tasks import TaskManager
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from eval.config.schema import Task
 
@@ -15,6 +19,11 @@ _FOLDER = Path(__file__).parent / "tasks"
 # lm-eval asks git for a digest that nobody reads here, and outside of a checkout git complains on
 # standard error each time.
 lm_eval.evaluator.get_git_commit_hash = lambda: None
+
+# On a terminal, bars of files that are read and of prompts that are made would stand around the one
+# of questions, without a word of which arm they are.
+datasets.disable_progress_bars()
+lm_eval.api.task.tqdm = partial(tqdm, disable=True)
 
 
 def task_manager() -> Any:

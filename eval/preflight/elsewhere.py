@@ -51,8 +51,10 @@ def look_elsewhere(
         key: For their servers.
         console: Shows that something is going on.
     """
+    elsewhere = [arm for arm in arms if arm.url is not None]
+    if not elsewhere:
+        return []
     with console.status("looking at servers elsewhere"):
-        elsewhere = [arm for arm in arms if arm.url is not None]
         return [finding for arm in elsewhere for finding in _look_at(config, arm, key)]
 
 

@@ -92,7 +92,9 @@ def _look_at_server(config: Config, done: Preflight, console: Console) -> None:
         _look(done, "server", lambda: find_executable(config.serve.executable), str) or ""
     )
     if done.executable:
-        with console.status("looking at the server's environment"):
+        with console.status(
+            "looking at the server's environment: vllm-eplb doctor imports its vLLM"
+        ):
             done.findings += _look_at_environment(config, done)
     done.findings += _look_at_backend(config)
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The terminal, on which text of logs, names and answers shows as it is."""
 
+import sys
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -30,7 +31,13 @@ class PlainConsole(Console):
         return super().render_str(visible(text), **options)
 
     def status(self, status: RenderableType, **options: Any) -> Status:
-        """For a string Rich takes markup here whatever the console is told."""
+        """What goes on, on a terminal until it is over; else a line of standard error.
+
+        For a string Rich takes markup here whatever the console is told.
+        """
+        if not self.is_interactive and not self.quiet:
+            # Whoever reads standard output has what was found there, and nothing else.
+            print(_plain(status), file=sys.stderr, flush=True)
         return _PlainStatus(_plain(status), console=self, **options)
 
 

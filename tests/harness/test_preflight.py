@@ -84,6 +84,8 @@ def test_check_prints_what_it_found_and_starts_nothing(harness: Harness) -> None
     missing = harness.run(config=small_config(), command="check")
 
     assert (found.returncode, missing.returncode) == (0, 2)
+    begun = "looking at the server's environment: vllm-eplb doctor imports its vLLM"
+    assert found.stderr.splitlines() == missing.stderr.splitlines() == [begun]
     assert "fits vLLM 0.33.0 (vllm)" in found.stdout
     assert "2 are needed" in missing.stdout
     assert "pip install .[vllm]" in missing.stdout

@@ -283,7 +283,7 @@ def test_one_line_of_one_rank_says_what_is_on(tmp_path: Path) -> None:
     for part in (
         "vLLM 0.32.0",
         "async mode",
-        "policy: compiled",
+        "policy: vLLM's default, compiled",
         "commits: numba",
         "checked: placements before weights move, weights and router maps after every commit",
         f"events: to {tmp_path}",

@@ -190,7 +190,8 @@ def test_a_shape_given_as_text_is_told_once_and_a_model_by_name_and_sizes() -> N
     assert told == ["12x64+16/1x1x8", "12x64+16", "Kimi-K2 60 x 384+64"]
     small = ("--rounds", "0", "--seeds", "1", "--windows", "1", "--policy", "none")
     done = run("plan", *small, "--shape", "2x16+4/1x1x4", "--load", "slow")
-    assert done.output.splitlines()[0].strip() == "2x16+4/1x1x4, 4 ranks, slow"
+    tables = [one for one in done.output.splitlines() if not one.startswith(("before", "warning"))]
+    assert tables[0].strip() == "2x16+4/1x1x4, 4 ranks, slow"
 
 
 _FOREIGN = """import numpy as np
@@ -238,7 +239,7 @@ def test_a_policy_that_fails_is_told_of_in_a_line(
     timed = ("--rounds", "0") if command == "plan" else ("--every", "2")
     done = run(command, *small, *timed, "--policy", policy)
     assert done.exit_code == 2, done.exception
-    [line] = [line for line in done.output.splitlines() if line]
+    [line] = [line for line in done.stderr.splitlines() if line]
     assert line.startswith(f"error: the policy {policy!r} failed on 2x16+4/1x1x4, slow: ")
     assert message in line
 

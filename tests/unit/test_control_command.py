@@ -255,6 +255,7 @@ METRICS = """\
 # HELP vllm:eplb_state 1: what EPLB is.
 # TYPE vllm:eplb_state gauge
 vllm:eplb_state{model_name="some/moe",state="on",reason=""} 1.0
+vllm:eplb_policy{model_name="some/moe",policy="incremental, then keep_in_place"} 1.0
 vllm:eplb_rank_age_seconds{model_name="some/moe",rank="0"} 0.4
 vllm:eplb_rank_age_seconds{model_name="some/moe",rank="1"} 0.6
 vllm:eplb_rebalancing{model_name="some/moe"} 1.0
@@ -282,6 +283,7 @@ def test_without_control_status_is_told_by_the_metrics(server: FakeServer) -> No
     done = run("status", server.url)
     assert done.exit_code == 0
     assert "EPLB: on" in done.output
+    assert "policy: incremental, then keep_in_place\n" in done.output
     assert "rearrangements: 5 finished" in done.output
     assert "worst layer: 0.91" in done.output
     assert "EP ranks whose death every expert would survive: 1" in done.output

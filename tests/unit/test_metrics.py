@@ -82,6 +82,7 @@ def test_each_metric_tells_what_its_field_says(page: Callable[..., Page]) -> Non
     }
     assert {name: told.of(name).get(()) for name in expected} == pytest.approx(expected)
     assert told.of("state") == {("none", "on"): 1}
+    assert told.of("policy") == {("vllm",): 1}
     assert told.of("rank_age_seconds") == {("0",): 1, ("1",): 1}
     assert told.of("rank_survivable") == {("0",): 0, ("1",): 1}
     assert told.of("phase_seconds") == {("forward", "model"): 0.5, ("transfer", "worker"): 2}
@@ -129,6 +130,7 @@ def test_a_rank_that_says_nothing_any_more_is_told_with_its_age(page: Callable[.
     # What it said then is over.
     assert (told.of("rebalancing"), told.of("steps_total")) == ({(): 0}, {(): 300})
     assert told.of("state") == {("none", "on"): 1}
+    assert told.of("policy") == {("vllm",): 1}
     alone = page(rank_status(0, time=NOW - 600))
     assert alone.of("rank_age_seconds") == {("0",): 600, ("1",): 500}
     assert alone.of("moved_experts_total") == {(): 40}

@@ -2,9 +2,11 @@
 """The pages of the repository: where their links lead, and that each has its place in the site."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
 from scripts.markdown_links import ROOT, pages, problems, read_page, slug
 
@@ -48,6 +50,19 @@ def test_every_link_leads_somewhere() -> None:
 def test_every_page_is_in_one_toctree() -> None:
     shown = [page for page in pages(ROOT) if ".github" not in page.parts]
     assert sorted(toctrees()) == [page for page in shown if page != ROOT / "docs" / "index.md"]
+
+
+def test_a_page_has_one_heading_of_the_first_level() -> None:
+    parse = MarkdownIt("commonmark").parse
+    titles = {
+        str(page.relative_to(ROOT)): [
+            title.content
+            for heading, title in pairwise(parse(page.read_text(encoding="utf-8")))
+            if heading.type == "heading_open" and heading.tag == "h1"
+        ]
+        for page in pages(ROOT)
+    }
+    assert {page: found for page, found in titles.items() if len(found) != 1} == {}
 
 
 def test_anchors_are_those_of_github() -> None:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from vllm_eplb_plugin.bench.console import console_for_tables
 from vllm_eplb_plugin.bench.options import Device, JsonFile, PlotFile, Rounds, Shapes
+from vllm_eplb_plugin.bench.other_work import tell_load
 from vllm_eplb_plugin.bench.planning_commands import plan, schedule
 from vllm_eplb_plugin.bench.requirements import require_device, require_files, require_vllm
 from vllm_eplb_plugin.bench.result import BenchError, Result, Row
@@ -90,7 +91,7 @@ def _run(
         plot: Where to draw it.
         prepare: Looks whether there is what the command needs; returns what measures a shape.
     """
-    console = console_for_tables()
+    console, load = console_for_tables(), tell_load()
     try:
         shapes = [parse_shape(name) for name in names] if names else list(SHAPES)
         require_files(json, plot)
@@ -99,7 +100,7 @@ def _run(
 
         torch.set_num_threads(1)
         rows = [row for shape in shapes for row in measure(shape)]
-        result = Result(command, device, rounds, rows)
+        result = Result(command, device, rounds, rows, load)
         result.show(console)
         if json is not None:
             result.write_json(json)
@@ -114,6 +115,7 @@ def _run(
 def telling(shape: Shapes = None, rounds: Rounds = 20) -> None:
     """Tell of a rearrangement: events at once, and as they are handed over."""
     console = Console(highlight=False, markup=False)
+    tell_load()
     try:
         shapes = [parse_shape(name) for name in shape] if shape else list(SHAPES)
         require_vllm("vllm.distributed.parallel_state")

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from vllm_eplb_plugin.bench import options
 from vllm_eplb_plugin.bench.console import console_for_tables
+from vllm_eplb_plugin.bench.other_work import Load, tell_load
 from vllm_eplb_plugin.bench.requirements import require_compiled_policy, require_files, require_vllm
 from vllm_eplb_plugin.bench.result import BenchError, Result
 from vllm_eplb_plugin.bench.shapes import SHAPES, Shape, parse_shape
@@ -56,7 +57,7 @@ def plan(
 ) -> None:
     """Compare policies: what their plans are worth on the load that comes, and what they move."""
     load, policy = load or ["slow", "medium"], policy or list(options.PLAN_POLICIES)
-    asked = _asked(locals())
+    asked, machine_load = _asked(locals()), tell_load()
     with _refusals():
         shapes = [_of_ranks(name) for name in shape] if shape else None
         require_files(json, plot)
@@ -72,7 +73,7 @@ def plan(
         loads = Loads(sigma, tokens, windows, seeds, loads_from)
         todo = list(tasks(shapes, load, loads))
         limits = Limits(min_gain=min_gain, other_node_cost=other_node_cost)
-        result = _timings(shapes or list(SHAPES), rounds)
+        result = _timings(shapes or list(SHAPES), rounds, machine_load)
         rows = list(compare(todo, contestants, seeds, int(expert_mb * 1e6), limits))
         _show(policy_tables(rows, console_for_tables().width < _WIDE), EXPLANATION, result)
         if json is not None:
@@ -128,7 +129,7 @@ def schedule(
     """Compare when to plan: every so many short windows, or when a trigger says so."""
     load, policy = load or ["medium"], policy or list(options.SCHEDULE_POLICIES)
     every = every or ["8", "4", "2/4", "1/2"]
-    asked = _asked(locals())
+    asked, machine_load = _asked(locals()), tell_load()
     with _refusals():
         shapes = [_of_ranks(name) for name in shape] if shape else None
         require_files(json, None)
@@ -146,7 +147,7 @@ def schedule(
         todo = list(sequences(shapes, load, loads, domain_windows))
         limits = Limits(min_gain=min_gain, other_node_cost=other_node_cost)
         rows = list(compare_schedules(todo, contestants, schedules, seeds, limits))
-        result = Result("schedule", "cpu", 0, [])
+        result = Result("schedule", "cpu", 0, [], machine_load)
         _show(schedule_tables(rows), SCHEDULE_EXPLANATION, result)
         if json is not None:
             result.write_json(
@@ -174,18 +175,18 @@ def _shapes(asked: list[str] | None, todo: "Iterable[Task | Sequence]") -> dict[
     return {"shape": asked or list(dict.fromkeys(one.shape.name for one in todo))}
 
 
-def _timings(shapes: list[Shape], rounds: int) -> Result:
+def _timings(shapes: list[Shape], rounds: int, load: Load | None) -> Result:
     """Time vLLM's own policy and its compiled form on the same loads."""
     import torch
 
     torch.set_num_threads(1)
     if not rounds:
-        return Result("plan", "cpu", 0, [])
+        return Result("plan", "cpu", 0, [], load)
     require_vllm("vllm.distributed.eplb.policy")
     from vllm_eplb_plugin.bench.plan import bench_plan
 
     rows = [row for shape in shapes for row in bench_plan(shape, rounds)]
-    return Result("plan", "cpu", rounds, rows)
+    return Result("plan", "cpu", rounds, rows, load)
 
 
 _WIDE = 125

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vllm_eplb_plugin import __version__
+from vllm_eplb_plugin.bench.other_work import Load
 from vllm_eplb_plugin.processor import processor_name
 from vllm_eplb_plugin.releases import installed_distribution
 
@@ -56,6 +57,8 @@ class Result:
     device: str
     rounds: int
     rows: list[Row]
+    load_before: Load | None
+    """Of the machine."""
     machine: dict[str, Any] = field(default_factory=lambda: _machine())
 
     def write_json(self, file: Path, **more: Any) -> None:

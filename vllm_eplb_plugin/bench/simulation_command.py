@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from vllm_eplb_plugin.bench import options
+from vllm_eplb_plugin.bench.other_work import tell_load
 from vllm_eplb_plugin.bench.requirements import require_compiled_policy, require_files
 from vllm_eplb_plugin.bench.result import BenchError
 from vllm_eplb_plugin.bench.shapes import parse_shape
@@ -39,6 +40,7 @@ def simulation(
     html: Annotated[Path | None, typer.Option(help="Write the page of simulate here, too.")] = None,
 ) -> None:
     """Simulate policies on a made-up recording; say how long it takes, and with how much memory."""
+    tell_load()
     try:
         require_files(html, None)
         require_compiled_policy()

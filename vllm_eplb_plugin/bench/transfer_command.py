@@ -11,6 +11,7 @@ import typer
 
 from vllm_eplb_plugin.bench import options
 from vllm_eplb_plugin.bench.console import console_for_tables
+from vllm_eplb_plugin.bench.other_work import tell_load
 from vllm_eplb_plugin.bench.requirements import require_device, require_files, require_vllm
 from vllm_eplb_plugin.bench.result import BenchError, Result
 from vllm_eplb_plugin.bench.transfer.expert_sizes import MODELS, parse_expert_sizes
@@ -67,6 +68,7 @@ def transfer(
     plot: options.PlotFile = None,
 ) -> None:
     """Move shares of a layer's experts between ranks: gloo, NCCL, NIXL and peer pulls, in turns."""
+    load = tell_load()
     try:
         shapes = [parse_expert_sizes(name) for name in shape] if shape else list(MODELS)
         ways = _known(way or list(WAYS))
@@ -88,7 +90,7 @@ def transfer(
             link_bytes=int(link_mb * 1e6),
         )
         answer = _measure(task, limit)
-        result = Result("transfer", device, rounds, [])
+        result = Result("transfer", device, rounds, [], load)
         _show(answer, task, result, vllm)
         if json is not None:
             asked = asdict(task)

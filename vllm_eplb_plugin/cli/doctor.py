@@ -20,11 +20,12 @@ from vllm_eplb_plugin.cli.environment import (
 from vllm_eplb_plugin.cli.explain import MOMENTS
 from vllm_eplb_plugin.cli.hardware import visible_gpus
 from vllm_eplb_plugin.cli.report import OverrideReport, Report
+from vllm_eplb_plugin.cli.torch_companions import companion_problem
 from vllm_eplb_plugin.compatibility import Support, installed_support
 from vllm_eplb_plugin.overrides.binding import find_mismatches
 from vllm_eplb_plugin.overrides.catalogue import Overrides, overrides_for
 from vllm_eplb_plugin.placement.compiling import numba_cache_problem
-from vllm_eplb_plugin.placement.fast_way import import_problem
+from vllm_eplb_plugin.placement.fast_way import describe, import_problem
 from vllm_eplb_plugin.planning.availability import planning_problem
 from vllm_eplb_plugin.processor import processor_problem, this_processor
 from vllm_eplb_plugin.releases import UnsupportedReleaseError, installed_distribution
@@ -164,9 +165,9 @@ def _examine_release(report: Report) -> Support | None:
         report.problems.append(str(error))
         return None
     except Exception as error:  # whatever vLLM or torch raise when imported is the answer
+        again = f"Install {report.installed} again, in an environment of its own"
         report.problems.append(
-            f"vLLM cannot be imported: {type(error).__name__}: {error}. Install "
-            f"{report.installed} again, in an environment of its own"
+            f"vLLM cannot be imported: {companion_problem(error) or f'{describe(error)}. {again}'}"
         )
         return None
     report.problems.extend(unreadable_variables())
@@ -180,9 +181,12 @@ def _load_overrides(report: Report, support: Support) -> Overrides | None:
     try:
         return overrides_for(support.release)
     except Exception as error:  # as above, and names that another release has moved
+        if (problem := companion_problem(error)) is not None:
+            report.problems.append(f"vLLM cannot be imported: {problem}")
+            return None
         report.problems.append(
-            f"vLLM {support.installed} cannot be overridden: {type(error).__name__}: {error}. "
-            f"Install it again, or one that is supported: {how_to_install(python_version())}"
+            f"vLLM {support.installed} cannot be overridden: {describe(error)}. Install it again, "
+            f"or one that is supported: {how_to_install(python_version())}"
         )
         return None
 

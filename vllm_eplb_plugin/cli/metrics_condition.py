@@ -64,6 +64,10 @@ def _wrong(samples: list[_Sample]) -> Iterator[str]:
 def _lines(samples: list[_Sample]) -> Iterator[str]:
     states = [one.labels.get("state", "") for one in samples if one.name == "state" and one.value]
     yield f"EPLB: {', '.join(states) or 'not told'}"
+    policies = dict.fromkeys(
+        one.labels.get("policy", "") for one in samples if one.name == "policy"
+    )
+    yield f"policy: {', '.join(policies) or 'not told'}"
     outcomes: dict[str, float] = {}
     for one in samples:
         if one.name == "rearrangements_total":

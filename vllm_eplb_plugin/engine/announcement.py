@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from vllm_eplb_plugin.compatibility import Support, installed_support
-from vllm_eplb_plugin.engine.planner import Planner
+from vllm_eplb_plugin.engine.policy_words import policy_in_words
 from vllm_eplb_plugin.engine.session import ModelSession, Session
 from vllm_eplb_plugin.settings import Settings
 
@@ -42,10 +42,7 @@ def describe(
     settings: Settings,
 ) -> str:
     """Describe what is on, in one line; the switch interval is that of this process."""
-    name = getattr(policy, "__name__", type(policy).__name__)
-    by = "compiled" if name == "CompiledPolicy" else f"vLLM's own {name}"
-    if isinstance(policy, Planner):
-        by = policy.description
+    by = policy_in_words(policy)
     untested = "" if support.tested else f" (untested, overridden as {support.release}, {tried})"
     checked = "placements before weights move"
     if settings.check_weights:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vllm_eplb_plugin.engine.planner import Planner
+from vllm_eplb_plugin.engine.policy_words import policy_in_words
 from vllm_eplb_plugin.observe.status import (
     FOLDER_VARIABLE,
     RankStatus,
@@ -42,8 +42,7 @@ def tell_status(session: "Session") -> None:
 def rank_status(session: "Session") -> RankStatus:
     """Say how EPLB is on this rank."""
     state, source, boards = session.boards.state, session.source, session.boards
-    watch, policy = session.watch, session.policy
-    name = getattr(policy, "__name__", type(policy).__name__)
+    watch = session.watch
     return RankStatus(
         time=time.time(),
         rank=source.rank,
@@ -53,7 +52,7 @@ def rank_status(session: "Session") -> RankStatus:
         host=socket.gethostname(),
         process=os.getpid(),
         mode="async" if state.is_async else "sync",
-        policy=policy.description if isinstance(policy, Planner) else name,
+        policy=policy_in_words(session.policy),
         transfer=session.transfer,
         state=_state(session),
         why=session.power.why,

@@ -33,6 +33,25 @@ def test_strings_are_neither_markup_nor_obeyed(terminal: bool) -> None:
     file.getvalue().encode()
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({}, f"{VISIBLE}\n"), ({"force_terminal": True}, ""), ({"quiet": True}, "")],
+)
+def test_what_goes_on_is_a_line_of_standard_error_where_there_is_no_terminal(
+    options: dict[str, bool],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    file = io.StringIO()
+    with PlainConsole(file=file, width=300, **options).status(HOSTILE) as status:
+        status.update(f"{HOSTILE}, for 3 s")
+
+    assert capsys.readouterr().err == said
+    assert bool(file.getvalue()) == ("force_terminal" in options)
+
+
 @pytest.mark.parametrize("soft_wrap", [{"soft_wrap": True}, {}])
 def test_a_long_line_breaks_between_words_on_a_terminal_alone(soft_wrap: dict[str, bool]) -> None:
     line = "a line with words of seven letters, such as letters, letters"

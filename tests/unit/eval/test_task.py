@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import lm_eval
 import pytest
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from eval.config.schema import Task
 from eval.errors import DatasetError
@@ -61,6 +63,20 @@ def test_prompts_are_those_of_the_packaged_task(tmp_path: Path) -> None:
     assert [prompt for prompt, _ in ours] == [prompt for prompt, _ in theirs]
     assert ours[0][0].count("Question: ") == 6
     assert ours[0][1] == {**theirs[0][1], "max_gen_toks": 48}
+
+
+def test_what_lm_eval_does_before_it_asks_has_no_bars(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_gsm8k(tmp_path / "gsm8k")
+    files = {split: folder / f"{split}.jsonl" for split in ("train", "test")}
+    manager = task_manager()
+    asked(manager, task_definition(manager, Task(name="gsm8k"), files, tmp_path / "cache"))
+    for _ in tqdm(range(1), desc="one of ours"):
+        pass
+
+    bars = re.findall(r"[^\r\n]*(?:it|examples)/s[^\r\n]*", capsys.readouterr().err)
+    assert bars and [bar for bar in bars if not bar.startswith("one of ours")] == []
 
 
 def test_filters_and_metrics_are_those_of_the_packaged_task() -> None:

@@ -16,7 +16,8 @@ case $1 in
     -) cat >/dev/null; echo "VERSION $0" ;;
     --version) echo "Python VERSION" ;;
     -c) echo cpython-VERSION; [[ $2 != *libnuma* || -z $NO_LIBNUMA ]]; exit ;;
-    -m) [[ -n $WITH_PIP ]] || exit 1; [[ $3 == install ]] && echo "pip $*" >> "$NOTES" ;;
+    -m) [[ -n $WITH_PIP ]] || exit 1; [[ $3 == install ]] && echo "pip $*" >> "$NOTES"
+        [[ $3 != config ]] || echo "$PIP_CONFIGURATION" ;;
 esac
 exit 0
 """

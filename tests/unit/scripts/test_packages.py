@@ -75,6 +75,28 @@ def test_every_folder_that_pip_looks_in_is_looked_in(checkout: Checkout) -> None
     assert "--find-links /one --find-links /two" in install(checkout)
 
 
+@pytest.mark.parametrize(
+    ("configured", "said", "folders"),
+    [
+        (r"global.cert='/a'|global.find-links='\n/one\n/two'", {}, ["/one", "/two"]),
+        ("global.find-links='/one'|install.find-links='/two'", {}, ["/two"]),
+        ("global.find-links='/one'", {"PIP_FIND_LINKS": "/two"}, ["/two"]),
+        ("global.find-links='/one'", {"WITH_PIP": ""}, []),
+        ("global.cert='/a'", {}, []),
+    ],
+)
+def test_folders_that_the_configuration_of_pip_names_are_looked_in(
+    checkout: Checkout, configured: str, said: dict[str, str], folders: list[str]
+) -> None:
+    checkout.python("python3.12", "3.12.1")
+    pip = {"WITH_PIP": "yes", "PIP_CONFIGURATION": configured.replace("|", "\n")}
+    built = {"CPU_BUILD_IN_FOLDER": "torch==2.13.0+cpu", "PYTORCH_REACHED": "yes"}
+    checkout.set_up(**{**pip, **built, **said})
+
+    found = "".join(f" --find-links {folder}" for folder in folders) or " --torch-backend cpu"
+    assert f"--compile-bytecode{found} --override" in install(checkout)
+
+
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)
 def test_a_lock_holds_on_every_python_it_names(lock: Path) -> None:
     first, *pins = lock.read_text().splitlines()

@@ -16,6 +16,7 @@ from vllm_eplb_plugin.observe.metrics.rows import (
     outcomes,
     percentile,
     phases,
+    policy,
     stalled,
     state,
     survivable,
@@ -30,6 +31,14 @@ METRICS: tuple[Metric, ...] = (
         help="1: what EPLB is (on, paused or off), and why it is not on, where it is least so.",
         field="RankStatus.state, reason",
         rows=state,
+    ),
+    OfStage(
+        name="vllm:eplb_policy",
+        kind="gauge",
+        labels=("policy",),
+        help="1: what plans placements, with its steps.",
+        field="RankStatus.policy",
+        rows=policy,
     ),
     OfStage(
         name="vllm:eplb_rank_age_seconds",

@@ -61,6 +61,11 @@ def state(stage: Stage) -> Rows:
     return [((worst.state, worst.reason or "none"), 1)]
 
 
+def policy(stage: Stage) -> Rows:
+    """One series: ranks that do not plan alike refuse to start."""
+    return [((stage.statuses[0].policy,), 1)]
+
+
 def under_way(status: RankStatus) -> Rows:
     """Its age."""
     return one(0.0 if status.under_way is None else status.under_way.seconds)
