@@ -75,7 +75,7 @@ RELEASES = (
     Release("0.31.0"),
     Release("0.32.0", served_on=("cpu",), python=">=3.11,<3.15"),
     # Not built for the CPU.
-    Release("0.33.0", served_on=("gpus",), sources="vllm", python=">=3.11,<3.15"),
+    Release("0.33.0", served_on=("gpu", "gpus"), sources="vllm", python=">=3.11,<3.15"),
 )
 """Every supported release, oldest first."""
 

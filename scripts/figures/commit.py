@@ -8,9 +8,9 @@ from scripts.figures.claim import Claim, Kept, files, row
 from scripts.figures.rounding import Form, decimals, digits, tenths, thousandths, times_less, whole
 
 PAGE = "docs/benchmarks/README.md"
-COMMIT = ("docs/benchmarks/commit-h100.json", "docs/benchmarks/commit-cpu.json")
+COMMIT = ("docs/benchmarks/commit-h200.json", "docs/benchmarks/commit-cpu.json")
 PLAN = ("docs/benchmarks/plan-h100.json", "docs/benchmarks/plan-cpu.json")
-"""On an H100 and on a CPU."""
+"""On a GPU and on a CPU; of plans, on the host of an H100 and on another."""
 
 DEEPSEEK_V3 = "DeepSeek-V3 58 x 256+32"
 KIMI_K2 = "Kimi-K2 60 x 384+64"
@@ -40,7 +40,7 @@ def claims(kept: Kept) -> Iterator[Claim]:
 
 
 def commit_rows(kept: Kept) -> Iterator[Claim]:
-    """The table of commits: an H100, then a CPU."""
+    """The table of commits: an H200, then a CPU."""
     for shape, what, label, gpu, cpu in (
         (
             *(DEEPSEEK_V3, "one layer", "commit one layer, DeepSeek-V3, 58 x (256+32)"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from scripts.figures import faults
-from scripts.figures.accuracy import DEEP_EP, FOLDER, PAGE, TWO_GPUS, path
+from scripts.figures.accuracy import DEEP_EP, FOLDER, H200, PAGE, TWO_GPUS, path
 from scripts.figures.claim import Claim, Kept, files
 from scripts.figures.exact import RUNS as EXACT
 from scripts.figures.rounding import plain, whole
@@ -16,6 +16,7 @@ DELAYED = f"{FOLDER}/stress-delayed/stress.json"
 HOUR = faults.SOAK
 MINUTES = f"{FOLDER}/soak-h200x2/soak.json"
 EIGHT_MINUTES = f"{FOLDER}/soak-h200x2/eight-minutes.json"
+ONE_GPU = f"{FOLDER}/soak-h200x1/soak.json"
 RELEASES = f"{FOLDER}/rearrangements.json"
 
 GROWTHS = {
@@ -29,6 +30,7 @@ SOAKS = {
     HOUR: ("thread_growth", "descriptor_growth", "shared_growth_mib"),
     MINUTES: ("gpu_growth_mib",),
     EIGHT_MINUTES: tuple(GROWTHS),
+    ONE_GPU: tuple(GROWTHS),
 }
 """What the page says of each."""
 
@@ -86,6 +88,7 @@ class Counted(NamedTuple):
 
     hour: int
     eight_minutes: int
+    one_gpu: int
     newest: int
     two_gpus: int
     cpu: int
@@ -99,10 +102,12 @@ class Counted(NamedTuple):
 def counted(kept: Kept) -> Counted:
     """All of docs/evidence."""
     two = {run.folder: rearrangements(kept.read(path(run))) for run in TWO_GPUS}
+    alone = sum(rearrangements(kept.read(path(run))) for run in H200)
     exact = {run.file: rearrangements(kept.read(f"{FOLDER}/{run.file}")) for run in EXACT}
     return Counted(
         hour=rearrangements(kept.read(HOUR)),
         eight_minutes=rearrangements(kept.read(EIGHT_MINUTES)),
+        one_gpu=rearrangements(kept.read(ONE_GPU)) + alone,
         newest=sum(one for name, one in (two | exact).items() if "-0.33.0" in name)
         + rearrangements(kept.read(path(DEEP_EP))),
         two_gpus=sum(one for name, one in two.items() if "-0.26.0" in name),
@@ -114,10 +119,10 @@ def counted(kept: Kept) -> Counted:
 def counted_from() -> str:
     """Name the files behind the total."""
     runs = (
-        *(path(run) for run in (*TWO_GPUS, DEEP_EP)),
+        *(path(run) for run in (*TWO_GPUS, DEEP_EP, *H200)),
         *(f"{FOLDER}/{run.file}" for run in EXACT),
     )
-    return files(HOUR, EIGHT_MINUTES, RELEASES, faults.FILE, *runs)
+    return files(HOUR, EIGHT_MINUTES, ONE_GPU, RELEASES, faults.FILE, *runs)
 
 
 def nothing_wrong(kept: Kept) -> Iterator[Claim]:
@@ -127,7 +132,7 @@ def nothing_wrong(kept: Kept) -> Iterator[Claim]:
     text = (
         f"{whole(seen.total())} rearrangements, after each of which no weight and no map was",
         f"wrong: {whole(seen.hour)} in the soak of an hour,",
-        f"{whole(seen.eight_minutes)} and {OF_BEFORE} on two H200,",
+        f"{whole(seen.eight_minutes)} and {OF_BEFORE} on two H200, {whole(seen.one_gpu)} on one,",
         f"{whole(seen.newest)} in the runs of 0.33.0 above,",
         f"{whole(seen.two_gpus)} in those of 0.26.0 on two GPUs,",
         f"{whole(seen.cpu)} in those on a CPU,",

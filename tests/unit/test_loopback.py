@@ -142,6 +142,20 @@ def _staged(rank: int, results: Any, device: str) -> None:
     results.put((rank, True))
 
 
+class _SecondOfTwo:
+    """A group in which nothing can be gathered."""
+
+    def rank(self) -> int:
+        return 1
+
+
+def test_rows_that_are_not_of_as_many_tokens_are_refused_before_a_rank_waits_for_others() -> None:
+    rows: Any = [torch.zeros(3, 2), torch.ones(1)]
+    group: Any = _SecondOfTwo()
+    with pytest.raises(ValueError, match="3 tokens of this rank, and 1 rows go with them"):
+        gather_rows(rows, [5, 3], group)
+
+
 def _join(task: Any, rank: int, port: int, results: Any, *arguments: Any) -> None:
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=3)
     task(rank, results, *arguments)

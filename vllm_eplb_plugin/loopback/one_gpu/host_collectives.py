@@ -22,8 +22,19 @@ def gather_rows(
 
     Returns:
         Each as ``[sum(sizes), ...]`` on its device.
+
+    Raises:
+        ValueError: A tensor has another number of rows than this rank.
     """
-    device = tensors[0].device
+    device, own = tensors[0].device, sizes[group.rank()]
+    for tensor in tensors:
+        if len(tensor) != own:
+            raise ValueError(
+                f"loopback gathers {own} tokens of this rank, and {len(tensor)} rows go with them: "
+                "activations are quantized with one scale a rank, which vLLM's own all-gather "
+                "takes only where all ranks have as many tokens. Serve unquantized, or quantized "
+                "by block: --quantization fp8_per_block"
+            )
     # Bytes, because gloo does not move every dtype, and one copy costs less than one a tensor.
     rows = [_as_bytes(tensor) for tensor in tensors]
     widths = [one.shape[1] for one in rows]
