@@ -21,6 +21,8 @@ folders_of_pip() {
 choose_torch() { # ENVIRONMENT VERSION; sets torch_source and torch_version
     local folder folders=() try=(uv pip install --quiet --dry-run --no-deps --python "$1")
     for folder in $(folders_of_pip); do
+        # As pip does, and no shell in the middle of a variable.
+        [[ $folder != "~/"* ]] || folder=$HOME/${folder#"~/"}
         folders+=(--find-links "$folder")
     done
     torch_version=$2+cpu

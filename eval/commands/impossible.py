@@ -32,6 +32,19 @@ def require_even_slots(experts: int, redundant: int, ranks: int) -> None:
         )
 
 
+def require_even_streams(streams: int, ranks: int) -> None:
+    """Refuse streams that ranks would have different numbers of.
+
+    Raises:
+        ConfigError: They would.
+    """
+    if streams % ranks:
+        raise ConfigError(
+            f"--streams {streams} cannot be shared evenly by {ranks} ranks, each of which answers "
+            "as many: make it a multiple of them"
+        )
+
+
 def require_graphs_possible(graphs: bool, gpus: int, ranks: int) -> None:
     """Refuse CUDA graphs in loopback.
 

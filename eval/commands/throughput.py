@@ -7,7 +7,12 @@ from typing import Annotated
 
 import typer
 
-from eval.commands.impossible import require_each_once, require_even_slots, require_graphs_possible
+from eval.commands.impossible import (
+    require_each_once,
+    require_even_slots,
+    require_even_streams,
+    require_graphs_possible,
+)
 from eval.commands.keeping import copy_result, place, require_numbers, require_writable
 from eval.commands.latency_gpus import RANKS, choose_gpus
 from eval.commands.latency_model import ShapeName, shape_of
@@ -187,6 +192,7 @@ def throughput(
         initial=initial and initial.absolute(),
         servers_at_once=servers_at_once,
     )
+    require_even_streams(streams, ranks)
     require_graphs_possible(graphs, len(setup.gpus), ranks)
     require_writable(json, plot)
     if plot is not None:

@@ -118,7 +118,7 @@ class ThroughputRun:
             completions = min(completions, asked.streams)
         prompts = prompts_of(traffic, self._domains, completions, asked.turn, number)
         log_start = server.log.stat().st_size
-        before = (time.process_time(), server.front_end_seconds())
+        before = Busy(time.process_time(), server.front_end_seconds())
         with told_why(one):
             streams = stream_in_turns(
                 server.url,
@@ -131,8 +131,7 @@ class ThroughputRun:
                 streamed=traffic.streamed,
                 data_parallel_ranks=asked.ranks,
             )
-        after = (time.process_time(), server.front_end_seconds())
-        busy = Busy(*(till - since for since, till in zip(before, after, strict=True)))
+        busy = Busy(time.process_time(), server.front_end_seconds()).since(before)
         began = count_rearrangements(server.log, log_start)
         return measured(traffic, number, group, streams, began, busy)
 

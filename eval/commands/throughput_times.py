@@ -12,11 +12,17 @@ from eval.results.throughput import Measurement, Percentiles, Traffic
 
 
 class Busy(NamedTuple):
-    """Seconds of a core's time meanwhile."""
+    """Seconds of a core's time that two processes have had."""
 
     harness: float
-    front_end: float
-    """Of the server."""
+    front_end: float | None
+    """Of the server; None: not known."""
+
+    def since(self, before: "Busy") -> "Busy":
+        """What they have had since then."""
+        known = self.front_end is not None and before.front_end is not None
+        served = (self.front_end or 0.0) - (before.front_end or 0.0)
+        return Busy(self.harness - before.harness, served if known else None)
 
 
 def measured(
@@ -35,7 +41,7 @@ def measured(
         group: Number of the servers that were up together, from 1.
         streams: All completions.
         began: Rearrangements meanwhile, as vLLM's log tells.
-        busy: Meanwhile.
+        busy: While these were asked.
     """
     asked = min(one.asked for one in streams)
     seconds = max(one.ended for one in streams) - asked
@@ -54,7 +60,7 @@ def measured(
             [after - before for one in streams for before, after in pairwise(one.arrived)]
         ),
         asking=round(busy.harness / seconds, 3),
-        front_end=round(busy.front_end / seconds, 3),
+        front_end=None if busy.front_end is None else round(busy.front_end / seconds, 3),
         logged_rearrangements=began,
     )
 

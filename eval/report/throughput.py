@@ -91,8 +91,8 @@ def _busy(who: str, shares: Sequence[float]) -> Iterator[str]:
     most = max(shares, default=0.0)
     if most > _BUSY:
         yield (
-            f"{who} kept a core busy for up to {most:.0%} of the time: part of what was measured "
-            "is its own. Ask for fewer streams."
+            f"{who} kept up to {most:.2f} cores busy, of one that Python can mostly use: part of "
+            "what was measured is its own. Ask for fewer streams."
         )
 
 

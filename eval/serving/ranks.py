@@ -44,12 +44,12 @@ def rank_process(session: int, rank: int) -> int:
     raise ServerError(f"no process of the server is EP rank {rank}: there are {told or 'none'}")
 
 
-def core_seconds(pid: int) -> float:
-    """Processor time that a process has had, all its threads together; of one that has ended, 0."""
+def core_seconds(pid: int) -> float | None:
+    """Processor time that a process has had, all its threads together; None: it has ended."""
     try:
         times = psutil.Process(pid).cpu_times()
     except psutil.Error:
-        return 0.0
+        return None
     return float(times.user + times.system)
 
 

@@ -149,8 +149,8 @@ class Server(ChildProcess):
         except ValueError as error:
             raise self.failure(f"{label}what {url} answers cannot be read: {error}") from error
 
-    def front_end_seconds(self) -> float:
-        """Of a core's time, that the process which takes requests has had."""
+    def front_end_seconds(self) -> float | None:
+        """Of a core's time, that the process which takes requests has had; None: not known."""
         return core_seconds(self.pid)
 
     def gpu_memory_mib(self) -> int | None:

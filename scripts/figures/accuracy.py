@@ -29,12 +29,12 @@ TWO_GPUS = tuple(
     for release in ("0.26.0", "0.33.0")
     for dtype in ("float32", "bfloat16")
 )
-H200 = (
+NEWEST_ON_ONE_GPU = (
     Run("one-gpu-0.33.0-float32", "0.33.0", ", V2 | float32"),
     Run("one-gpu-0.33.0-ngram", "0.33.0", ", V2, n-gram drafter | float32"),
 )
 ONE_GPU = (
-    *H200,
+    *NEWEST_ON_ONE_GPU,
     *(
         Run(f"one-gpu-{release}-{dtype}", release, f", {runner} | {dtype}")
         for release, runner in (("0.26.0", "V2"), ("0.23.0", "V1"))

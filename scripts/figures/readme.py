@@ -17,8 +17,9 @@ def claims(kept: Kept) -> Iterator[Claim]:
     yield layer(kept)
     yield experts(kept)
     yield visible(kept)
-    total = whole(stress.counted(kept).total())
-    yield Claim(PAGE, stress.counted_from(), f"{total} rearrangements with every slot's weights")
+    seen = stress.counted(kept)
+    text = f"{whole(seen.total())} rearrangements with every slot's weights checked after each"
+    yield Claim(PAGE, stress.counted_from(), f"{text}, {whole(seen.on_gpus())} of them on GPUs")
 
 
 def moving(kept: Kept) -> Iterator[Claim]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from scripts.figures import faults
-from scripts.figures.accuracy import DEEP_EP, FOLDER, H200, PAGE, TWO_GPUS, path
+from scripts.figures.accuracy import DEEP_EP, FOLDER, NEWEST_ON_ONE_GPU, PAGE, TWO_GPUS, path
 from scripts.figures.claim import Claim, Kept, files
 from scripts.figures.exact import RUNS as EXACT
 from scripts.figures.rounding import plain, whole
@@ -16,7 +16,7 @@ DELAYED = f"{FOLDER}/stress-delayed/stress.json"
 HOUR = faults.SOAK
 MINUTES = f"{FOLDER}/soak-h200x2/soak.json"
 EIGHT_MINUTES = f"{FOLDER}/soak-h200x2/eight-minutes.json"
-ONE_GPU = f"{FOLDER}/soak-h200x1/soak.json"
+SOAK_OF_ONE_GPU = f"{FOLDER}/soak-h200x1/soak.json"
 RELEASES = f"{FOLDER}/rearrangements.json"
 
 GROWTHS = {
@@ -30,7 +30,7 @@ SOAKS = {
     HOUR: ("thread_growth", "descriptor_growth", "shared_growth_mib"),
     MINUTES: ("gpu_growth_mib",),
     EIGHT_MINUTES: tuple(GROWTHS),
-    ONE_GPU: tuple(GROWTHS),
+    SOAK_OF_ONE_GPU: tuple(GROWTHS),
 }
 """What the page says of each."""
 
@@ -94,6 +94,10 @@ class Counted(NamedTuple):
     cpu: int
     releases: int
 
+    def on_gpus(self) -> int:
+        """Those on H100 and H200."""
+        return self.eight_minutes + self.one_gpu + self.newest + self.two_gpus + OF_BEFORE
+
     def total(self) -> int:
         """With those of which no file is kept."""
         return sum(self) + OF_BEFORE + OF_FAULTS
@@ -102,12 +106,12 @@ class Counted(NamedTuple):
 def counted(kept: Kept) -> Counted:
     """All of docs/evidence."""
     two = {run.folder: rearrangements(kept.read(path(run))) for run in TWO_GPUS}
-    alone = sum(rearrangements(kept.read(path(run))) for run in H200)
+    alone = sum(rearrangements(kept.read(path(run))) for run in NEWEST_ON_ONE_GPU)
     exact = {run.file: rearrangements(kept.read(f"{FOLDER}/{run.file}")) for run in EXACT}
     return Counted(
         hour=rearrangements(kept.read(HOUR)),
         eight_minutes=rearrangements(kept.read(EIGHT_MINUTES)),
-        one_gpu=rearrangements(kept.read(ONE_GPU)) + alone,
+        one_gpu=rearrangements(kept.read(SOAK_OF_ONE_GPU)) + alone,
         newest=sum(one for name, one in (two | exact).items() if "-0.33.0" in name)
         + rearrangements(kept.read(path(DEEP_EP))),
         two_gpus=sum(one for name, one in two.items() if "-0.26.0" in name),
@@ -119,10 +123,10 @@ def counted(kept: Kept) -> Counted:
 def counted_from() -> str:
     """Name the files behind the total."""
     runs = (
-        *(path(run) for run in (*TWO_GPUS, DEEP_EP, *H200)),
+        *(path(run) for run in (*TWO_GPUS, DEEP_EP, *NEWEST_ON_ONE_GPU)),
         *(f"{FOLDER}/{run.file}" for run in EXACT),
     )
-    return files(HOUR, EIGHT_MINUTES, ONE_GPU, RELEASES, faults.FILE, *runs)
+    return files(HOUR, EIGHT_MINUTES, SOAK_OF_ONE_GPU, RELEASES, faults.FILE, *runs)
 
 
 def nothing_wrong(kept: Kept) -> Iterator[Claim]:
@@ -132,8 +136,9 @@ def nothing_wrong(kept: Kept) -> Iterator[Claim]:
     text = (
         f"{whole(seen.total())} rearrangements, after each of which no weight and no map was",
         f"wrong: {whole(seen.hour)} in the soak of an hour,",
-        f"{whole(seen.eight_minutes)} and {OF_BEFORE} on two H200, {whole(seen.one_gpu)} on one,",
-        f"{whole(seen.newest)} in the runs of 0.33.0 above,",
+        f"{whole(seen.eight_minutes)} and {OF_BEFORE} on two H200, {whole(seen.one_gpu)} on one",
+        "(the soak and the runs of 0.33.0 there),",
+        f"{whole(seen.newest)} in the runs of 0.33.0 on two and of exact,",
         f"{whole(seen.two_gpus)} in those of 0.26.0 on two GPUs,",
         f"{whole(seen.cpu)} in those on a CPU,",
         f"{whole(OF_FAULTS)} in [{struck} faults under load](faults-cpu.json) and",

@@ -96,12 +96,12 @@ def sentences(report: dict[str, Any]) -> Iterator[str]:
         f"and {tenths(other['off']['seconds'])} on the other"
     )
     ms = rearrangement_ms(sync["sync"])
-    step = sync["off"]["latency"]["between_tokens"]["p50"]
-    share = rearrangements(sync["sync"]) * ms / sync["sync"]["seconds"] / 10
+    count = rearrangements(sync["sync"])
+    share = count * ms / sync["sync"]["seconds"] / 10
     yield (
-        f"a sync rearrangement takes {tenths(ms)} ms of every {INTERVAL} steps "
-        f"of {whole(step)} ms, or {whole(share)} % of the time of 200 completions at this "
-        f"interval, {DEFAULT_INTERVAL // INTERVAL} times more often than by default"
+        f"{count} sync rearrangements of {tenths(ms)} ms take {whole(share)} % of the time of "
+        f"200 completions at this interval, {DEFAULT_INTERVAL // INTERVAL} times more often than "
+        "by default"
     )
     yield f"Half of the {tenths(rearrangement_ms(sync['sync-incremental']))} ms of `incremental`"
 

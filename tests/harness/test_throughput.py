@@ -185,6 +185,7 @@ def test_a_server_that_dies_says_why_and_the_groups_before_it_are_kept(
         (["--arm", "warm", "--arm", "stock-async"], "--arm warm begins by loads"),
         (["--arm", "off", "--arm", "off"], "--arm off, off: each has one folder"),
         (["--experts", "8", "--redundant", "3"], "are 11 slots, which 2 ranks cannot share"),
+        (["--streams", "3"], "--streams 3 cannot be shared evenly by 2 ranks"),
         (["--graphs"], "CUDA graphs cannot capture loopback's collectives"),
         (["--prompts", "code=code.txt"], "a random model has domains of its own"),
         (["--model", "nowhere"], "--model nowhere is no folder of a model"),

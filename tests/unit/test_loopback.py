@@ -15,6 +15,7 @@ from vllm_eplb_plugin.loopback.cpu.uneven_collectives import (
     reduce_scatter_uneven,
 )
 from vllm_eplb_plugin.loopback.one_gpu.host_collectives import gather_rows, sum_over_ranks
+from vllm_eplb_plugin.loopback.refusals import LoopbackError
 
 
 def moe(
@@ -149,10 +150,10 @@ class _SecondOfTwo:
         return 1
 
 
-def test_rows_that_are_not_of_as_many_tokens_are_refused_before_a_rank_waits_for_others() -> None:
+def test_rows_that_are_not_of_as_many_tokens_are_refused_and_not_gathered() -> None:
     rows: Any = [torch.zeros(3, 2), torch.ones(1)]
     group: Any = _SecondOfTwo()
-    with pytest.raises(ValueError, match="3 tokens of this rank, and 1 rows go with them"):
+    with pytest.raises(LoopbackError, match="3 tokens of this rank, and 1 rows go with them"):
         gather_rows(rows, [5, 3], group)
 
 

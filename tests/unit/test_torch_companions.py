@@ -2,6 +2,7 @@
 """A package that is built for another torch is named, where it keeps vLLM from being imported."""
 
 import importlib
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -71,6 +72,24 @@ def test_what_else_cannot_be_imported_is_no_matter_of_the_torch(
 ) -> None:
     install(tmp_path, package, code)
     assert told(tmp_path, package, monkeypatch) is None
+
+
+def test_what_fails_in_a_third_package_is_no_matter_of_the_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, "torchvision", "import theirs\n")
+    install(tmp_path, "theirs", "raise ImportError(\"cannot import name '_imaging'\")\n")
+    assert told(tmp_path, "torchvision", monkeypatch) is None
+
+
+def test_no_index_is_asked_for_a_torch_that_somebody_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, "torchvision", REFUSES)
+    built = {"torch": "2.9.0a0+git1234", "torchvision": "0.28.0"}
+    monkeypatch.setattr(importlib.metadata, "version", built.__getitem__)
+    problem = told(tmp_path, "torchvision", monkeypatch) or ""
+    assert problem.endswith(". Or get a torchvision that was built with that torch")
 
 
 def test_a_package_that_no_installer_knows_is_not_blamed(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a machine does something else while it measures, so that readers of numbers know."""
+"""Whether a machine had something else to do before it measures, so that readers know."""
 
 import os
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Load:
     """The load of the machine before anything was measured."""
 
     average: tuple[float, float, float]
-    """Threads that ran or wanted to, on average over the last 1, 5 and 15 minutes."""
+    """Threads that ran, wanted to or waited for a disk, on average over 1, 5 and 15 minutes."""
     running: int
     """Threads that did so at that moment, without the one that asked."""
     cores: int
@@ -30,8 +30,9 @@ class Load:
         ]
         if (share := self.average[0] / self.cores) >= _NOTABLE:
             told.append(
-                f"warning: in the last minute other work wanted {share:.0%} of the cores: if it "
-                "goes on, times are longer and scatter more than on an idle machine"
+                f"warning: in the last minute this machine had work for {share:.0%} of its cores: "
+                "unless that was a command that has ended, times are longer and scatter more than "
+                "on an idle one"
             )
         return told
 

@@ -2,6 +2,7 @@
 """Packages that are built for one build of torch each, where one keeps vLLM from being imported."""
 
 import importlib.metadata
+import re
 import traceback
 from collections.abc import Iterator
 
@@ -10,9 +11,12 @@ from vllm_eplb_plugin.placement.fast_way import describe
 _COMPANIONS = {
     "torchvision": "images and videos",
     "torchaudio": "sounds",
-    "torchcodec": "videos and sounds",
 }
 """Each with what models take that need it."""
+_OF_TORCH = ("torch", "ctypes", "importlib", "_frozen_importlib", "_frozen_importlib_external")
+"""What a companion goes through where it meets a torch that it is not built for."""
+_ON_AN_INDEX = re.compile(r"cpu|cu\d+|rocm[\d.]+|xpu|")
+"""Builds of torch by what follows the plus; others were built by somebody else."""
 
 
 def companion_problem(error: Exception) -> str | None:
@@ -22,12 +26,11 @@ def companion_problem(error: Exception) -> str | None:
     Args:
         error: What importing vLLM, or a part of it, raised.
     """
-    *_, first = chain = list(_chain(error))
+    *_, first = _chain(error)
     # Such a one may fit, and lacks another package.
     if isinstance(first, ModuleNotFoundError):
         return None
-    packages = set(_packages(chain))
-    name = next((name for name in _COMPANIONS if name in packages), None)
+    name = _to_blame(list(_packages(first)))
     try:
         return None if name is None else _problem(name, first)
     except importlib.metadata.PackageNotFoundError:  # nothing that an installer could replace
@@ -36,14 +39,27 @@ def companion_problem(error: Exception) -> str | None:
 
 def _problem(name: str, error: Exception) -> str:
     version, torch = (importlib.metadata.version(one) for one in (name, "torch"))
-    backend = torch.partition("+")[2] or "auto"
+    build = torch.partition("+")[2]
+    other = f"Or get a {name} that was built with that torch"
+    if _ON_AN_INDEX.fullmatch(build):
+        other = (
+            f"Or install the one that fits: uv pip install --torch-backend {build or 'auto'} "
+            f"--reinstall-package {name} 'torch=={torch}' {name}"
+        )
     return (
         f"{name} {version} cannot be imported ({describe(error)}), because it is not built for the "
-        f"torch {torch} that is there: both have to be of one release and of one kind, for CPUs or "
+        f"torch {torch} that is there: they have to be made for each other, and both for CPUs or "
         f"for the same GPUs. Remove it, since only models that take {_COMPANIONS[name]} need it: "
-        f"pip uninstall {name}. Or install the one that fits: uv pip install --torch-backend "
-        f"{backend} --reinstall-package {name} 'torch=={torch}' {name}"
+        f"pip uninstall {name}. {other}"
     )
+
+
+def _to_blame(packages: list[str]) -> str | None:
+    """The companion that an error came from, itself or in torch, and not in another package."""
+    places = [place for place, name in enumerate(packages) if name in _COMPANIONS]
+    if not places or not set(packages[places[-1] + 1 :]) <= set(_OF_TORCH):
+        return None
+    return packages[places[-1]]
 
 
 def _chain(error: BaseException | None) -> Iterator[Exception]:
@@ -53,8 +69,7 @@ def _chain(error: BaseException | None) -> Iterator[Exception]:
         error = error.__cause__ or error.__context__
 
 
-def _packages(errors: list[Exception]) -> Iterator[str]:
-    """The package of every function that an error went through."""
-    for error in errors:
-        for frame, _ in traceback.walk_tb(error.__traceback__):
-            yield str(frame.f_globals.get("__name__")).partition(".")[0]
+def _packages(error: Exception) -> Iterator[str]:
+    """The package of every function that an error went through, where it was raised the last."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        yield str(frame.f_globals.get("__name__")).partition(".")[0]

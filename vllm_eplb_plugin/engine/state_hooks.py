@@ -136,6 +136,7 @@ def _override_policy(_: None) -> property:
             if session.planner is not None:
                 session.planner.stand_for(session.policy)
                 session.policy = session.planner
+        session.usual_policy = session.policy
 
     return property(get, put, doc="The policy, guarded; set it to replace what is guarded.")
 

@@ -232,7 +232,7 @@ def test_who_may_be_what_was_measured_is_told_of(
     found = [one.model_copy(update={field: share or 0.0}) for one in off.throughput]
     result = result.model_copy(update={"arms": [off.model_copy(update={"throughput": found})]})
     lines = list(throughput_conclusions(result))
-    assert any(f"{who} kept a core busy for up to 90%" in line for line in lines) is told
+    assert any(f"{who} kept up to 0.90 cores busy" in line for line in lines) is told
 
 
 def test_a_command_that_repeats_a_run_says_what_was_asked_and_of_which_model() -> None:

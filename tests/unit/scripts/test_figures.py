@@ -91,7 +91,7 @@ def test_a_changed_value_in_a_file_is_found(
     (checkout / file).write_text(text.replace("12.683", "12.783"))
     assert main(["--check", "--root", str(checkout)]) == 1
     printed = capsys.readouterr().out
-    assert "12.8 ms of every 20 steps" in printed
+    assert "46 sync rearrangements of 12.8 ms take" in printed
     assert printed.count(file) == printed.count("expected:")
 
 

@@ -81,6 +81,7 @@ def test_every_folder_that_pip_looks_in_is_looked_in(checkout: Checkout) -> None
         (r"global.cert='/a'|global.find-links='\n/one\n/two'", {}, ["/one", "/two"]),
         ("global.find-links='/one'|install.find-links='/two'", {}, ["/two"]),
         ("global.find-links='/one'", {"PIP_FIND_LINKS": "/two"}, ["/two"]),
+        ("global.find-links='~/one'", {"HOME": "/home/me"}, ["/home/me/one"]),
         ("global.find-links='/one'", {"WITH_PIP": ""}, []),
         ("global.cert='/a'", {}, []),
     ],

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch.distributed import ProcessGroup, all_gather_into_tensor, all_reduce
 
+from vllm_eplb_plugin.loopback.refusals import LoopbackError
+
 
 def gather_rows(
     tensors: Sequence[torch.Tensor], sizes: Sequence[int], group: ProcessGroup
@@ -24,16 +26,16 @@ def gather_rows(
         Each as ``[sum(sizes), ...]`` on its device.
 
     Raises:
-        ValueError: A tensor has another number of rows than this rank.
+        LoopbackError: A tensor has another number of rows than this rank.
     """
     device, own = tensors[0].device, sizes[group.rank()]
     for tensor in tensors:
         if len(tensor) != own:
-            raise ValueError(
-                f"loopback gathers {own} tokens of this rank, and {len(tensor)} rows go with them: "
-                "activations are quantized with one scale a rank, which vLLM's own all-gather "
-                "takes only where all ranks have as many tokens. Serve unquantized, or quantized "
-                "by block: --quantization fp8_per_block"
+            raise LoopbackError(
+                f"loopback gathers {own} tokens of this rank, and {len(tensor)} rows go with them, "
+                "as where activations are quantized with one scale a rank. vLLM's own all-gather "
+                "takes that only where all ranks have as many tokens: serve the model unquantized, "
+                "or quantized by token or by block"
             )
     # Bytes, because gloo does not move every dtype, and one copy costs less than one a tensor.
     rows = [_as_bytes(tensor) for tensor in tensors]
