@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from vllm_eplb_plugin.bench.cli import bench
 from vllm_eplb_plugin.cli.main import main
 
-WARNING = "warning: in the last minute other work wanted"
+WARNING = "warning: in the last minute this machine had work for"
 SMALL = ("--shape", "3x8+4/1x1x4", "--policy", "default")
 COMMANDS = {
     one.callback.__name__: one.callback.__module__
@@ -46,7 +46,7 @@ def test_a_notable_share_of_other_work_is_warned_of(
     with_load(monkeypatch, last_minute)
     first, second, *_ = run("schedule", *SMALL, *SHORT, "--every", "1").splitlines()
     assert first.startswith(f"before: load average {last_minute:.2f}, 0.50, 0.25 on 4 cores, ")
-    assert second.startswith(f"{WARNING} {warned} of the cores" if warned else "3x8+4")
+    assert second.startswith(f"{WARNING} {warned} of its cores" if warned else "3x8+4")
 
 
 @pytest.mark.usefixtures("four_cores")
