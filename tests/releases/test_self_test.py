@@ -102,7 +102,7 @@ def test_a_tested_release_is_not_tried(installed: Ranks) -> None:
                 "arguments": {"layers": [[["float32", [6]]]] * 3, "unfilled": -1, "dummy": True},
                 "settings": {"check_weights": False},
             },
-            "weights cannot be compared, layer 0: slot 8 was loaded with",
+            "weights cannot be compared, layer 0 of model0: slot 8 was loaded with",
         ),
     ],
 )
