@@ -56,8 +56,8 @@ _TAIL = """
 
 Names that were proposed for vLLM mean what they did there: `vllm:eplb_rebalancing` and
 `vllm:eplb_rebalance_events_total` in vLLM #49956; `vllm:eplb_balancedness_min`, `_p50`, `_p90`
-(the 10th percentile) and `_avg`, `vllm:eplb_rearrangements_total` and `vllm:eplb_rearrangement_seconds` (a
-gauge) in vLLM #34066.
+(the 10th percentile) and `_avg`, `vllm:eplb_rearrangements_total` and
+`vllm:eplb_rearrangement_seconds` (a gauge) in vLLM #34066.
 
 | question | expression |
 |---|---|
