@@ -20,9 +20,10 @@ class Busy(NamedTuple):
 
     def since(self, before: "Busy") -> "Busy":
         """What they have had since then."""
-        known = self.front_end is not None and before.front_end is not None
-        served = (self.front_end or 0.0) - (before.front_end or 0.0)
-        return Busy(self.harness - before.harness, served if known else None)
+        served = None
+        if self.front_end is not None and before.front_end is not None:
+            served = self.front_end - before.front_end
+        return Busy(self.harness - before.harness, served)
 
 
 def measured(

@@ -52,7 +52,7 @@ def rank_status(session: "Session") -> RankStatus:
         host=socket.gethostname(),
         process=os.getpid(),
         mode="async" if state.is_async else "sync",
-        policy=policy_in_words(session.usual_policy),
+        policy=policy_in_words(session.policy),
         transfer=session.transfer,
         state=_state(session),
         why=session.power.why,

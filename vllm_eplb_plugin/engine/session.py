@@ -66,8 +66,8 @@ class Session:
         self.source = source
         self.policy: Any = None
         """What vLLM set as the policy, or its compiled form, or the planner; the guard asks it."""
-        self.usual_policy: Any = None
-        """The same, also while a placement is carried out at once."""
+        self.wanted: Any = None
+        """What plans in its place while a placement is carried out at once; None: nothing does."""
         self.default_policy: Any = None
         """What plans as vLLM's default policy does."""
         self.log = EventLog(settings.events_dir, source, settings.metrics is not None)

@@ -105,7 +105,7 @@ def _override_policy(_: None) -> property:
             return cpu_group
 
         mode: Mode = "async" if in_worker() else "sync"
-        policy = session.policy
+        policy = session.policy if session.wanted is None else session.wanted
         repeats = policy is session.default_policy
         if isinstance(policy, Planner):
             repeats, policy = policy.repeats_itself, policy.ask(mode)
@@ -136,7 +136,6 @@ def _override_policy(_: None) -> property:
             if session.planner is not None:
                 session.planner.stand_for(session.policy)
                 session.policy = session.planner
-        session.usual_policy = session.policy
 
     return property(get, put, doc="The policy, guarded; set it to replace what is guarded.")
 

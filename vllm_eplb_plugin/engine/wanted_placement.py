@@ -27,17 +27,17 @@ def rearrange_to(state: Any, placements: Sequence[torch.Tensor]) -> None:
 def rearrange_at_once(state: Any, policy: Any) -> None:
     """Plan by a policy, move experts and commit, as `rearrange_to`."""
     session = session_of(state)
-    usual, is_async = session.policy, state.is_async
+    is_async = state.is_async
     for model_state in state.model_states.values():
         # The async worker leaves its own stream there, and sets it again before it transfers.
         if (communicator := getattr(model_state, "communicator", None)) is not None:
             communicator.set_stream(None)
-    session.policy, state.is_async = policy, False
+    session.wanted, state.is_async = policy, False
     try:
         with _whatever_is_gained():
             state.rearrange()
     finally:
-        session.policy, state.is_async = usual, is_async
+        session.wanted, state.is_async = None, is_async
 
 
 @dataclass(frozen=True)
