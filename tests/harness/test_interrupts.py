@@ -45,8 +45,10 @@ def test_while_libraries_are_imported(harness: Harness, number: signal.Signals) 
     (harness.folder / "lm_eval/__init__.py").write_text(
         "import pathlib, time\n"
         "pathlib.Path('importing').touch()\n"
-        "try:\n    time.sleep(60)\nexcept BaseException:\n    pass\n"
-        "time.sleep(60)\n"
+        # A signal just before a sleep would be handled after it.
+        "def wait():\n    while True:\n        time.sleep(0.05)\n"
+        "try:\n    wait()\nexcept BaseException:\n    pass\n"
+        "wait()\n"
     )
     process = harness.start(config=small_config())
     wait_until((harness.folder / "importing").exists)

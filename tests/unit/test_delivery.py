@@ -173,8 +173,8 @@ def work():
     for number in range(500):
         delivery.tell(lambda number=number: [{"number": number}])
     print("told", flush=True)
-    if sys.argv[2] == "signal":
-        time.sleep(60)
+    while sys.argv[2] == "signal":
+        time.sleep(0.05)  # a signal just before a sleep would be handled after it
 
 if __name__ == "__main__":
     if sys.argv[3] == "child":

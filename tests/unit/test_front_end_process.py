@@ -44,7 +44,8 @@ def end(*_):
     os.kill(WORKER, signal.SIGKILL)
     os._exit(0)
 signal.signal(signal.SIGTERM, end)
-time.sleep(600)
+while True:
+    time.sleep(0.05)  # a signal just before a sleep would be handled after it
 """
 WATCHES = """
 import os, time

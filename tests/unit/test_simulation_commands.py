@@ -130,8 +130,8 @@ import pathlib, time
 class Sleeps:
     def __call__(self, problem):
         pathlib.Path("asleep").touch()
-        time.sleep(60)
-        return problem.old
+        while True:
+            time.sleep(0.05)  # a signal just before a sleep would be handled after it
 """
 
 
