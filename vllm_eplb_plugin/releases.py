@@ -58,7 +58,7 @@ RELEASES = (
     Release("0.19.1", python=">=3.10,<3.14"),
     Release("0.20.0"),
     Release("0.20.1"),
-    Release("0.20.2"),
+    Release("0.20.2", served_on=("gpu",)),
     Release("0.21.0"),
     Release("0.22.0"),
     Release("0.22.1"),
@@ -69,11 +69,11 @@ RELEASES = (
     Release("0.26.0", served_on=("gpu", "gpus")),
     Release("0.27.0"),
     Release("0.27.1"),
-    Release("0.28.0"),
+    Release("0.28.0", served_on=("gpu",)),
     Release("0.29.0"),
-    Release("0.30.0"),
+    Release("0.30.0", served_on=("gpu",)),
     Release("0.31.0"),
-    Release("0.32.0", served_on=("cpu",), python=">=3.11,<3.15"),
+    Release("0.32.0", served_on=("cpu", "gpu"), python=">=3.11,<3.15"),
     # Not built for the CPU.
     Release("0.33.0", served_on=("gpu", "gpus"), sources="vllm", python=">=3.11,<3.15"),
 )

@@ -29,18 +29,28 @@ TWO_GPUS = tuple(
     for release in ("0.26.0", "0.33.0")
     for dtype in ("float32", "bfloat16")
 )
-NEWEST_ON_ONE_GPU = (
+FLOAT32_ON_ONE_GPU = (
     Run("one-gpu-0.33.0-float32", "0.33.0", ", V2 | float32"),
+    Run("one-gpu-0.33.0-four-ranks", "0.33.0", ", V2, four ranks | float32"),
     Run("one-gpu-0.33.0-ngram", "0.33.0", ", V2, n-gram drafter | float32"),
-)
-ONE_GPU = (
-    *NEWEST_ON_ONE_GPU,
+    Run("one-gpu-0.33.0-mtp", "0.33.0", ", V2, MTP drafter with experts | float32"),
     *(
-        Run(f"one-gpu-{release}-{dtype}", release, f", {runner} | {dtype}")
-        for release, runner in (("0.26.0", "V2"), ("0.23.0", "V1"))
-        for dtype in ("float32", "bfloat16")
+        Run(f"one-gpu-{release}-float32", release, f", {runner} | float32")
+        for release, runner in (
+            *((release, "V2") for release in ("0.32.0", "0.30.0", "0.28.0", "0.26.0")),
+            *((release, "V1") for release in ("0.23.0", "0.20.2")),
+        )
     ),
 )
+BFLOAT16_ON_ONE_GPU = tuple(
+    Run(f"one-gpu-{release}-bfloat16", release, f", {runner} | bfloat16")
+    for release, runner in (("0.26.0", "V2"), ("0.23.0", "V1"))
+)
+MID_ON_ONE_GPU = (
+    Run("one-gpu-gsm-mid-0.33.0-bfloat16", "bfloat16"),
+    Run("one-gpu-gsm-mid-0.33.0-fp8", "FP8, a scale a channel"),
+)
+MID_ARMS = ("sync", "async", "sync-incremental", "async-incremental")
 DEEP_EP = Run("gsm-mid-deepep-low-latency-0.33.0-bfloat16", "0.33.0")
 
 Arms = dict[str, dict[str, Any]]
@@ -48,13 +58,15 @@ Arms = dict[str, dict[str, Any]]
 
 def claims(kept: Kept) -> Iterator[Claim]:
     """The tables of docs/evidence, and what is said of bfloat16 on one GPU."""
-    for run in (*TWO_GPUS, *ONE_GPU):
+    for run in (*TWO_GPUS, *FLOAT32_ON_ONE_GPU, *BFLOAT16_ON_ONE_GPU):
         result = kept.read(path(run))
         every = arms(result)
         others = (other_answers(every, name) for name in OTHERS)
         wrong = (wrong_slots(every[name]) for name in OURS)
         yield Claim(PAGE, path(run), table_row(run, result, *others, *map(plain, wrong)))
     yield Claim(PAGE, path(DEEP_EP), deep_ep_row(kept.read(path(DEEP_EP))))
+    for run in MID_ON_ONE_GPU:
+        yield Claim(PAGE, path(run), mid_row(run, kept.read(path(run))))
     yield from of_bfloat16(kept)
 
 
@@ -84,6 +96,25 @@ def deep_ep_row(result: dict[str, Any]) -> str:
     return table_row(DEEP_EP, result, *right, *others, rearranged, *wrong)
 
 
+def mid_row(run: Run, result: dict[str, Any]) -> str:
+    """With what its arms received, and all slots of all of them together."""
+    every = arms(result)
+    ours = [every[name] for name in MID_ARMS if name in every]
+    right = (str(correct(every[name])) if name in every else "" for name in ("off", *MID_ARMS))
+    others = (other_answers(every, name) for name in ("off-again", *MID_ARMS))
+    received = (
+        plain(whole(sum(model["moves"]["experts_received"])))
+        for one in ours
+        for model in one["models"]
+    )
+    checked, wrong = (
+        sum(one[key] for one in ours) for key in ("weight_checks", "weight_mismatches")
+    )
+    rearranged = ", ".join(str(one["rearrangements"]) for one in ours)
+    slots = f"{wrong} of {whole(checked)}"
+    return table_row(run, result, *right, *others, rearranged, ", ".join(received), slots)
+
+
 def correct(arm: dict[str, Any]) -> int:
     """Answers that are right."""
     task = arm["tasks"][0]
@@ -108,7 +139,7 @@ def wrong_slots(arm: dict[str, Any]) -> str:
 
 def of_bfloat16(kept: Kept) -> Iterator[Claim]:
     """What moving experts changes there, on one GPU."""
-    runs = [path(run) for run in ONE_GPU if run.folder.endswith("bfloat16")]
+    runs = [path(run) for run in BFLOAT16_ON_ONE_GPU]
     moved = [
         one
         for file in runs

@@ -9,10 +9,10 @@ from scripts.figures.rounding import Form, decimals, digits, tenths, thousandths
 
 PAGE = "docs/benchmarks/README.md"
 COMMIT = ("docs/benchmarks/commit-h200.json", "docs/benchmarks/commit-cpu.json")
-PLAN = ("docs/benchmarks/plan-h100.json", "docs/benchmarks/plan-cpu.json")
-"""On a GPU and on a CPU; of plans, on the host of an H100 and on another."""
+PLAN = ("docs/benchmarks/plan-h200.json", "docs/benchmarks/plan-cpu.json")
+"""On a GPU and on a CPU; of plans, on the host of an H200 and on another."""
 
-PLANNED = "plan, DeepSeek-V3, 32 ranks on 4 nodes; first on the host of an H100, vLLM 0.26.0"
+PLANNED = "plan, DeepSeek-V3, 32 ranks on 4 nodes"
 DEEPSEEK_V3 = "DeepSeek-V3 58 x 256+32"
 KIMI_K2 = "Kimi-K2 60 x 384+64"
 

@@ -20,6 +20,7 @@ class Run(NamedTuple):
     label: str
 
 
+EXACT_ON_ONE_GPU = "exact-0.33.0/one-gpu.json"
 RUNS = (
     Run(
         "exact-0.33.0/graphs.json",
@@ -38,6 +39,7 @@ RUNS = (
         "exact-0.33.0/without-exact-combine.json",
         "gsm-tiny, all-gather, **without** `exact_combine`",
     ),
+    Run(EXACT_ON_ONE_GPU, "gsm-tiny, `exact_combine`, `--enforce-eager`"),
     Run("exact-cpu-0.32.0/exact-combine.json", "gsm-tiny, `exact_combine`"),
     Run("exact-cpu-0.32.0/without-exact-combine.json", "gsm-tiny, **without** `exact_combine`"),
 )

@@ -24,8 +24,7 @@ CPU = f"{FOLDER}/itl-cpu.json"
 WIDE = f"{FOLDER}/itl-h100x2.json"
 LITE = f"{FOLDER}/itl-v2-lite-h100x2.json"
 LITE_SYNC = f"{FOLDER}/itl-v2-lite-sync-h100x2.json"
-ONE_GPU = f"{FOLDER}/itl-h100x1.json"
-LITE_ONE_GPU = f"{FOLDER}/itl-v2-lite-h100x1.json"
+ONE_GPU = f"{FOLDER}/itl-h200x1.json"
 SWITCH_INTERVALS = (
     ("5", f"{FOLDER}/itl-h100x2-switch-5ms.json"),
     ("0.5", f"{FOLDER}/itl-h100x2-switch-0.5ms.json"),
@@ -82,25 +81,15 @@ def lite_on_two(kept: Kept) -> Iterator[Claim]:
 
 def one_gpu(kept: Kept) -> Iterator[Claim]:
     """Both ranks on one, in loopback."""
-    wide = [arm(kept.read(ONE_GPU), name) for name in ASYNC]
-    lite = [arm(kept.read(LITE_ONE_GPU), name) for name in SYNC[1:]]
-    both = files(ONE_GPU, LITE_ONE_GPU)
+    measured = [arm(kept.read(ONE_GPU), name)["latency"] for name in ASYNC]
     for label, part in (
         ("inside `EplbState.step`, p50, p99", STATE_MANAGER),
         ("between tokens, p50, p99", BETWEEN_TOKENS),
     ):
-        yield Claim(
-            PAGE,
-            both,
-            row(
-                label,
-                *(pair(one, part, legible) for one in wide),
-                "",
-                *(pair(one, part, whole) for one in lite),
-            ),
-        )
-    memory = row("GPU memory of both ranks, GiB", *map(gib, wide), "", *map(gib, lite))
-    yield Claim(PAGE, both, memory)
+        cells = (pair(one, part, legible) for one in measured)
+        yield Claim(PAGE, ONE_GPU, row(label, *cells))
+    memory = row("GPU memory of both ranks, GiB", *map(gib, measured))
+    yield Claim(PAGE, ONE_GPU, memory)
 
 
 def shape(kept: Kept) -> Claim:

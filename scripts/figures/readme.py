@@ -18,8 +18,11 @@ def claims(kept: Kept) -> Iterator[Claim]:
     yield experts(kept)
     yield visible(kept)
     seen = stress.counted(kept)
-    text = f"{whole(seen.total())} rearrangements with every slot's weights checked after each"
-    yield Claim(PAGE, stress.counted_from(), f"{text}, {whole(seen.on_gpus())} of them on GPUs")
+    text = (
+        f"{whole(seen.total())} rearrangements, after each of which every slot of a changed layer "
+        f"was checked, {whole(seen.on_gpus())} of them on GPUs"
+    )
+    yield Claim(PAGE, stress.counted_from(), text)
 
 
 def moving(kept: Kept) -> Iterator[Claim]:

@@ -10,7 +10,6 @@ from scripts.figures.rounding import Form, digits, plain, spread, tenths, whole
 PAGE = "docs/benchmarks/README.md"
 CPU = "docs/benchmarks/step-cpu.json"
 H200 = "docs/benchmarks/step-h200.json"
-H100 = "docs/benchmarks/step-h100.json"
 
 SHAPES = ("DeepSeek-V2-Lite", "Qwen3-30B", "DeepSeek-V3", "Kimi-K2")
 
@@ -19,7 +18,6 @@ def claims(kept: Kept) -> Iterator[Claim]:
     """The sentences of docs/benchmarks."""
     yield from of_cpu(kept.read(CPU))
     yield from of_h200(kept.read(H200))
-    yield from of_h100(kept.read(H100))
 
 
 def of_cpu(report: dict[str, Any]) -> Iterator[Claim]:
@@ -52,16 +50,6 @@ def of_h200(report: dict[str, Any]) -> Iterator[Claim]:
         f"{spread(stock(bare), whole)} us without settings",
     )
     yield Claim(PAGE, H200, f"and {by_shape(hooked)} with all hooks")
-
-
-def of_h100(report: dict[str, Any]) -> Iterator[Claim]:
-    """On an H100."""
-    every = report["rows"]
-    yield Claim(
-        PAGE,
-        H100,
-        f"{spread(more(every), tenths)} us more than {spread(stock(every), whole)} us there",
-    )
 
 
 def rows(report: dict[str, Any], containing: str = "", without: str = "-") -> list[dict[str, Any]]:
