@@ -11,90 +11,19 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
+from scripts.house_rooms import (
+    HARNESS_MAY_IMPORT,
+    HARNESS_MAY_IMPORT_FROM_OUTSIDE,
+    MAY_IMPORT,
+    MAY_IMPORT_FROM_OUTSIDE,
+    SHARED,
+)
+
 PACKAGE = Path(__file__).parents[1] / "vllm_eplb_plugin"
 
-MAY_IMPORT = {
-    "releases": "",
-    "settings": "fault_settings observing_settings option_values planning_settings wrong_values",
-    "option_values": "",
-    "wrong_values": "",
-    "fault_settings": "",
-    "observing_settings": "option_values",
-    "planning_settings": "option_values",
-    "processor": "",
-    "adapter_files": "",
-    "weight_routes": "",
-    "overrides": "",
-    "placement": "",
-    "advice": "releases",
-    "combine": "overrides",
-    "planning": "placement",
-    "observe": "placement",
-    "recording": "observe.progress placement",
-    "simulation": "placement planning planning_settings recording",
-    "transfer": "overrides placement",
-    "engine": "adapter_files compatibility observe observing_settings overrides placement planning "
-    "planning_settings recording settings transfer weight_routes",
-    "faults": "fault_settings overrides settings",
-    "loopback": "compatibility faults overrides processor settings",
-    "front_end": "adapter_files compatibility fault_settings loopback observe observing_settings "
-    "overrides planning settings",
-    "compatibility": "overrides releases",
-    "activation": "overrides settings",
-    "bench": "advice compatibility engine observe overrides placement planning processor recording "
-    "releases settings simulation transfer",
-    "cli": "advice bench compatibility faults observe overrides placement planning processor "
-    "recording releases settings simulation weight_routes",
-}
-"""Rooms, and modules beside them, with what of the package each may import besides itself."""
-
-MAY_IMPORT_FROM_OUTSIDE = {
-    "vllm": {"bench", "cli", "combine", "engine", "faults", "front_end", "loopback"},
-    "torch.distributed": {"bench.transfer", "engine", "loopback", "planning.guard"},
-}
-"""What is tied to a server, with who may import it. Pure rooms can be tested, simulated and
-benchmarked without one; the guard asks the group that it is given."""
-
-HARNESS_MAY_IMPORT = {
-    "gpus": "",
-    "interrupts": "",
-    "secrets": "",
-    "standard_streams": "",
-    "visible": "",
-    "errors": "secrets visible",
-    "config": "errors secrets",
-    "activity": "errors",
-    "results": "activity config errors gpus secrets",
-    "judging": "activity config errors results",
-    "report": "activity config errors judging results secrets visible",
-    "serving": "config errors gpus interrupts results secrets visible",
-    "load": "config errors preflight results secrets serving",
-    "oracle": "config errors results serving",
-    "preflight": "activity config errors interrupts secrets serving",
-    "commands": "activity config errors interrupts judging load oracle preflight report results "
-    "secrets serving",
-    "cli": "commands config errors interrupts judging preflight report results secrets serving "
-    "standard_streams",
-    "latency": "cli errors standard_streams",
-    "stress": "cli errors standard_streams",
-}
-"""The same of the harness: what judges and reports starts no server and asks nothing."""
-
-HARNESS_MAY_IMPORT_FROM_OUTSIDE = {
-    "vllm": set[str](),
-    "lm_eval": {"load"},
-    "torch": {"oracle"},
-    "transformers": {"oracle"},
-}
-"""It talks to servers and never imports vLLM; judging again what was kept takes no time to load."""
-
-SHARED = ("observe.events", "fault_settings", "simulation.drawing")
-"""What the harness imports of the package: an event is typed where it is read, too, a fault has one
-list of names, and charts of reports and of simulations are drawn alike."""
-
 MAX_LINES = 250
-TABLES = {"releases", "overrides.catalogue"}
-"""A line or more for every release or module: they may grow."""
+TABLES = {"releases", "overrides.catalogue", "gsm_tiny_templates"}
+"""A line or more for every release, module or kind of problem: they may grow."""
 
 
 class Import(NamedTuple):
@@ -138,6 +67,7 @@ def problems(package: Path = PACKAGE) -> list[str]:
         *problems_of(package, PLUGIN),
         *problems_of(harness, HARNESS),
         *wrong_imports_of_harness(harness, package.name),
+        *long_files(read(package.parent / "scripts")),
     ]
 
 
@@ -207,7 +137,7 @@ def wrong_imports(
         if name in ("", "__main__"):
             continue
         if module.room not in rules.may_import:
-            yield f"{module.file}: room {module.room} is not in the tables of scripts/house.py"
+            yield f"{module.file}: {module.room} is in no table of scripts/house_rooms.py"
             continue
         allowed = [module.room, *rules.may_import[module.room].split()]
         for other, line in inside[name].items():
