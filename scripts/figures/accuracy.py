@@ -50,7 +50,6 @@ MID_ON_ONE_GPU = (
     Run("one-gpu-gsm-mid-0.33.0-bfloat16", "bfloat16"),
     Run("one-gpu-gsm-mid-0.33.0-fp8", "FP8, a scale a channel"),
 )
-MID_ARMS = ("sync", "async", "sync-incremental", "async-incremental")
 DEEP_EP = Run("gsm-mid-deepep-low-latency-0.33.0-bfloat16", "0.33.0")
 
 Arms = dict[str, dict[str, Any]]
@@ -64,9 +63,9 @@ def claims(kept: Kept) -> Iterator[Claim]:
         others = (other_answers(every, name) for name in OTHERS)
         wrong = (wrong_slots(every[name]) for name in OURS)
         yield Claim(PAGE, path(run), table_row(run, result, *others, *map(plain, wrong)))
-    yield Claim(PAGE, path(DEEP_EP), deep_ep_row(kept.read(path(DEEP_EP))))
-    for run in MID_ON_ONE_GPU:
-        yield Claim(PAGE, path(run), mid_row(run, kept.read(path(run))))
+    for run in (DEEP_EP, *MID_ON_ONE_GPU):
+        for line in arm_rows(run, kept.read(path(run))):
+            yield Claim(PAGE, path(run), line)
     yield from of_bfloat16(kept)
 
 
@@ -86,33 +85,21 @@ def table_row(run: Run, result: dict[str, Any], *cells: str) -> str:
     return row(link, result["verdict"], *cells)
 
 
-def deep_ep_row(result: dict[str, Any]) -> str:
-    """With how many answers were right, besides."""
-    every = arms(result)
-    right = (str(correct(every[name])) for name in ("off", *OTHERS[1:]))
-    others = (other_answers(every, name) for name in OTHERS)
-    rearranged = ", ".join(str(every[name]["rearrangements"]) for name in OURS)
-    wrong = (wrong_slots(every[name]) for name in OURS)
-    return table_row(DEEP_EP, result, *right, *others, rearranged, *wrong)
-
-
-def mid_row(run: Run, result: dict[str, Any]) -> str:
-    """With what its arms received, and all slots of all of them together."""
-    every = arms(result)
-    ours = [every[name] for name in MID_ARMS if name in every]
-    right = (str(correct(every[name])) if name in every else "" for name in ("off", *MID_ARMS))
-    others = (other_answers(every, name) for name in ("off-again", *MID_ARMS))
-    received = (
-        plain(whole(sum(model["moves"]["experts_received"])))
-        for one in ours
-        for model in one["models"]
-    )
-    checked, wrong = (
-        sum(one[key] for one in ours) for key in ("weight_checks", "weight_mismatches")
-    )
-    rearranged = ", ".join(str(one["rearrangements"]) for one in ours)
-    slots = f"{wrong} of {whole(checked)}"
-    return table_row(run, result, *right, *others, rearranged, ", ".join(received), slots)
+def arm_rows(run: Run, result: dict[str, Any]) -> Iterator[str]:
+    """One for each arm, the first of them with a link to the result and its verdict."""
+    link = f"[{run.label}]({run.folder}/result.json), {result['verdict']}"
+    for at, one in enumerate(result["arms"]):
+        ours = one["weight_checks"] > 0
+        received = sum(sum(model["moves"]["experts_received"]) for model in one["models"])
+        others = "" if one["name"] == "off" else str(different(one))
+        moved = (str(one["rearrangements"]), plain(whole(received)), wrong_slots(one))
+        yield row(
+            "" if at else link,
+            f"`{one['name']}`",
+            str(correct(one)),
+            others,
+            *(moved if ours else ("", "", "")),
+        )
 
 
 def correct(arm: dict[str, Any]) -> int:
