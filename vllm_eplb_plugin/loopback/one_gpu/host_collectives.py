@@ -35,7 +35,7 @@ def gather_rows(
                 f"loopback gathers {own} tokens of this rank, and {len(tensor)} rows go with them, "
                 "as where activations are quantized with one scale a rank. vLLM's own all-gather "
                 "takes that only where all ranks have as many tokens: serve the model unquantized, "
-                "or quantized by token or by block"
+                "or quantized by token (--quantization fp8_per_channel) or by block (fp8_per_block)"
             )
     # Bytes, because gloo does not move every dtype, and one copy costs less than one a tensor.
     rows = [_as_bytes(tensor) for tensor in tensors]
