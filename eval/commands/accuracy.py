@@ -11,6 +11,7 @@ from rich.console import Console
 
 from eval.commands.arms import run_arms
 from eval.commands.earlier_runs import end_what_they_left
+from eval.commands.foreseen import foreseen
 from eval.commands.stopping import told_beforehand
 from eval.config.schema import BASELINE, Arm, Config, TaskName
 from eval.errors import ConfigError, RunFolderError, in_words, why_it_ended
@@ -118,7 +119,8 @@ def _run_in(folder: RunFolder, config: Config, asking: Asking, console: Console)
     for task, why in left_out.items():
         console.print(f"{task}: left out, it is not scored. {why}", highlight=False, soft_wrap=True)
     asked = config.without_tasks(left_out)
-    for line in told_beforehand(asked):
+    cannot_pass = (f"this run cannot pass: {why}" for why in foreseen(asked))
+    for line in (*cannot_pass, *told_beforehand(asked)):
         console.print(line, highlight=False, soft_wrap=True)
     ended = _attempt(asked, asking, folder, console)
     with interrupts_wait():

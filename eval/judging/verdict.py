@@ -7,6 +7,7 @@ Pure functions. The rules themselves are in `eval.judging.question_rules`,
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from eval.config.gate_section import Gate
 from eval.config.schema import CONTROL_PREFIX, Config, TaskName
 from eval.judging import activity_rules as evidence
 from eval.judging import answer_rules as accuracy
@@ -41,8 +42,6 @@ def judge_run(
     off, *others = [arm for arm in arms if not arm.name.startswith(CONTROL_PREFIX)]
     results = [asked_rules.all_answered(task, off, off) for task in config.tasks]
     results += evidence.evidence(config.gate, off)
-    if all(arm.eplb is None for arm in others):
-        results.append(asked_rules.no_eplb())
     prompts = min(config.oracle.prompts, off.run.tasks[0].questions)
     if prompts:
         results.append(oracle_answers(found, prompts))
@@ -52,8 +51,8 @@ def judge_run(
         if verdict(_asked(config, off, repeat)) != "invalid"
     ]
     gate = config.gate
-    if gate.noise_floor and not gate.identical and others and not repeats:
-        results.append(accuracy.no_noise_floor())
+    with_eplb = sum(arm.eplb is not None for arm in others)
+    results += untested(gate, len(others), with_eplb, len(repeats))
     comparable = []
     for arm in others:
         found_in_arm = arm_rules(config, off, arm, repeats, recorded)
@@ -64,6 +63,21 @@ def judge_run(
     if gate.recorded_accuracy:
         results += _recorded_accuracy(config, off, off, comparable, recorded)
     return results
+
+
+def untested(gate: Gate, others: int, with_eplb: int, repeats: int) -> Iterator[RuleResult]:
+    """What a run's arms cannot show, whatever they answer.
+
+    Args:
+        gate: What has to be shown.
+        others: Arms beside ``off``, without those of controls.
+        with_eplb: How many of them have EPLB.
+        repeats: How many of them differ from ``off`` in nothing but their name.
+    """
+    if not with_eplb:
+        yield asked_rules.no_eplb()
+    if gate.noise_floor and not gate.identical and others and not repeats:
+        yield accuracy.no_noise_floor()
 
 
 def arm_rules(

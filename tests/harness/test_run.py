@@ -162,6 +162,16 @@ def test_only_keeps_the_arm_and_off(harness: Harness) -> None:
     assert [arm["name"] for arm in harness.result()["arms"]] == ["off", "async"]
 
 
+def test_what_no_answer_can_mend_is_told_before_a_server_starts(harness: Harness) -> None:
+    gate = {**small_config()["gate"], "identical": False}
+    ended = harness.run("--only", "sync", config=small_config(gate=gate))
+
+    assert ended.returncode == 3
+    first, *_ = ended.stdout.splitlines()
+    assert first.startswith("this run cannot pass: no arm repeats arm off; it takes one arm")
+    assert harness.result()["reasons"] == ["noise_floor: no arm repeats arm off"]
+
+
 def test_a_different_answer_is_found(harness: Harness) -> None:
     ended = harness.run(**{"async": {"wrong_sums": [7, 9]}})
 
