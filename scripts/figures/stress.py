@@ -120,10 +120,11 @@ def counted(kept: Kept) -> Counted:
     two = {run.folder: rearrangements(kept.read(path(run))) for run in TWO_GPUS}
     alone = sum(rearrangements(kept.read(path(run))) for run in ON_ONE_GPU)
     exact = {run.file: rearrangements(kept.read(f"{FOLDER}/{run.file}")) for run in EXACT}
+    alone += exact.pop(EXACT_ON_ONE_GPU)
     return Counted(
         hour=rearrangements(kept.read(HOUR)),
         eight_minutes=rearrangements(kept.read(EIGHT_MINUTES)),
-        one_gpu=rearrangements(kept.read(SOAK_OF_ONE_GPU)) + alone + exact.pop(EXACT_ON_ONE_GPU),
+        one_gpu=rearrangements(kept.read(SOAK_OF_ONE_GPU)) + alone,
         newest=sum(one for name, one in (two | exact).items() if "-0.33.0" in name)
         + rearrangements(kept.read(path(DEEP_EP))),
         two_gpus=sum(one for name, one in two.items() if "-0.26.0" in name),

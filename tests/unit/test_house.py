@@ -1,23 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """scripts/house.py, which scripts/lint runs, finds every broken rule of the package's rooms."""
 
-import importlib
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from scripts import house
+
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def house() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT))
-        yield importlib.import_module("scripts.house")
 
 
 def build(folder: Path, **files: str) -> Path:
@@ -31,7 +23,7 @@ def build(folder: Path, **files: str) -> Path:
     return package
 
 
-def test_the_house_is_in_order(house: ModuleType) -> None:
+def test_the_house_is_in_order() -> None:
     assert house.problems() == []
 
 
@@ -59,9 +51,7 @@ def test_lint_looks(tmp_path: Path) -> None:
         ("def late():\n    from vllm_eplb_plugin.planning import guard", 2),
     ],
 )
-def test_a_room_imports_only_what_it_may(
-    house: ModuleType, tmp_path: Path, text: str, line: int
-) -> None:
+def test_a_room_imports_only_what_it_may(tmp_path: Path, text: str, line: int) -> None:
     package = build(tmp_path, placement__maps=text, planning__guard="")
     where = f"vllm_eplb_plugin/placement/maps.py:{line}"
     assert house.problems(package) == [f"{where}: placement may not import planning.guard"]
@@ -77,14 +67,14 @@ def test_a_room_imports_only_what_it_may(
     ],
 )
 def test_what_is_tied_to_a_server_is_imported_where_it_may(
-    house: ModuleType, tmp_path: Path, room: str, text: str, name: str
+    tmp_path: Path, room: str, text: str, name: str
 ) -> None:
     [problem] = house.problems(build(tmp_path, **{f"{room}__maps": text}))
     assert problem.endswith(f": {room} may not import {name}")
     assert house.problems(build(tmp_path / "other", engine__maps=text)) == []
 
 
-def test_a_right_of_one_module_is_none_of_its_rooms(house: ModuleType, tmp_path: Path) -> None:
+def test_a_right_of_one_module_is_none_of_its_rooms(tmp_path: Path) -> None:
     text = "import torch.distributed"
     assert house.problems(build(tmp_path, planning__guard=text)) == []
     package = build(tmp_path, planning__guard=text, planning__guardian=text)
@@ -92,19 +82,19 @@ def test_a_right_of_one_module_is_none_of_its_rooms(house: ModuleType, tmp_path:
     assert problem.startswith("vllm_eplb_plugin/planning/guardian.py:1: ")
 
 
-def test_what_is_imported_for_types_alone_is_free(house: ModuleType, tmp_path: Path) -> None:
+def test_what_is_imported_for_types_alone_is_free(tmp_path: Path) -> None:
     types = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import vllm\n"
     assert house.problems(build(tmp_path, placement__maps=types)) == []
     [problem] = house.problems(build(tmp_path, placement__maps=types + "else:\n    import vllm\n"))
     assert problem.startswith("vllm_eplb_plugin/placement/maps.py:5: ")
 
 
-def test_a_new_room_needs_its_rights(house: ModuleType, tmp_path: Path) -> None:
+def test_a_new_room_needs_its_rights(tmp_path: Path) -> None:
     [problem] = house.problems(build(tmp_path, cellar__wine=""))
     assert problem.startswith("vllm_eplb_plugin/cellar/wine.py: cellar is in no table of")
 
 
-def test_imports_never_go_in_a_circle(house: ModuleType, tmp_path: Path) -> None:
+def test_imports_never_go_in_a_circle(tmp_path: Path) -> None:
     package = build(
         tmp_path,
         placement__maps="\nfrom vllm_eplb_plugin.placement import balance",
@@ -118,9 +108,7 @@ def test_imports_never_go_in_a_circle(house: ModuleType, tmp_path: Path) -> None
     ]
 
 
-def test_a_file_fits_on_a_few_screens_unless_it_is_a_table(
-    house: ModuleType, tmp_path: Path
-) -> None:
+def test_a_file_fits_on_a_few_screens_unless_it_is_a_table(tmp_path: Path) -> None:
     fits, long = "\n" * house.MAX_LINES, "\n" * (house.MAX_LINES + 1)
     package = build(tmp_path, placement__maps=fits, releases=long)
     assert house.problems(package) == []
@@ -148,7 +136,7 @@ def test_a_file_fits_on_a_few_screens_unless_it_is_a_table(
     ],
 )
 def test_names_of_files_differ_by_more_than_a_letter(
-    house: ModuleType, tmp_path: Path, one: str, other: str, alike: bool
+    tmp_path: Path, one: str, other: str, alike: bool
 ) -> None:
     files = {f"placement__{one}": "", f"planning__{other}": ""}
     expected = [
@@ -160,12 +148,12 @@ def test_names_of_files_differ_by_more_than_a_letter(
     assert all(file in problem for problem in found for file in expected)
 
 
-def test_rooms_too_have_names_of_their_own(house: ModuleType, tmp_path: Path) -> None:
+def test_rooms_too_have_names_of_their_own(tmp_path: Path) -> None:
     found = house.problems(build(tmp_path, engine__maps="", engines__derive=""))
     assert any("differ by one letter" in problem for problem in found)
 
 
-def test_files_of_different_rooms_may_have_one_name(house: ModuleType, tmp_path: Path) -> None:
+def test_files_of_different_rooms_may_have_one_name(tmp_path: Path) -> None:
     assert house.problems(build(tmp_path, engine__refusals="", loopback__refusals="")) == []
 
 
@@ -179,7 +167,7 @@ def build_harness(package: Path, room: str, text: str) -> Path:
 
 @pytest.mark.parametrize("name", ["vllm_eplb_plugin.settings", "vllm_eplb_plugin.observe"])
 def test_the_harness_shares_nothing_with_the_plugin_but_the_types_of_events(
-    house: ModuleType, tmp_path: Path, name: str
+    tmp_path: Path, name: str
 ) -> None:
     text = f"from vllm_eplb_plugin.observe.events import Event\nimport {name}\n"
     package = build_harness(build(tmp_path, observe__events="", settings=""), "activity", text)
@@ -189,13 +177,13 @@ def test_the_harness_shares_nothing_with_the_plugin_but_the_types_of_events(
 @pytest.mark.parametrize("room", ["judging", "report", "results", "activity"])
 @pytest.mark.parametrize("name", ["vllm", "lm_eval", "torch", "transformers"])
 def test_what_judges_and_reports_loads_nothing_that_asks_or_decodes(
-    house: ModuleType, tmp_path: Path, room: str, name: str
+    tmp_path: Path, room: str, name: str
 ) -> None:
     package = build_harness(build(tmp_path), room, f"import {name}\n")
     assert house.problems(package) == [f"eval/{room}/made_up.py:1: {room} may not import {name}"]
 
 
-def test_what_judges_starts_no_server(house: ModuleType, tmp_path: Path) -> None:
+def test_what_judges_starts_no_server(tmp_path: Path) -> None:
     package = build_harness(build(tmp_path), "serving", "")
     build_harness(package, "judging", "from eval.serving import made_up\n")
     assert house.problems(package) == [
