@@ -208,7 +208,10 @@ def report_command(
     ] = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Report runs again: to the terminal, or several in one file. Exit code 2: cannot be read."""
+    """Report runs again: to the terminal, or several in one file. Exit code 2: cannot be read.
+
+    The terminal's needs no more than a run's result.json, which can be named instead.
+    """
     require_file(markdown, "--markdown")
     require_file(html, "--html")
     if markdown is None and html is None:
@@ -217,9 +220,9 @@ def report_command(
 
         for folder in folders:
             if folder.is_file():
-                from eval.report.earlier import print_earlier
+                from eval.report.one_file import print_file
 
-                print_earlier(folder, PlainConsole())
+                print_file(folder, PlainConsole(), verbose)
             else:
                 print_report(read_result(folder), PlainConsole(), verbose)
         return
