@@ -4,7 +4,8 @@
 from collections.abc import Iterator
 
 from eval.commands.stopping import asks_all
-from eval.config.schema import CONTROL_PREFIX, Config
+from eval.config.control_arms import without_controls
+from eval.config.schema import Config
 from eval.judging.statistics import Pairs, largest_loss
 from eval.judging.verdict import untested
 
@@ -15,7 +16,7 @@ def foreseen(config: Config) -> Iterator[str]:
     Args:
         config: Its arms are those that are asked, ``off`` first.
     """
-    _, *others = (arm for arm in config.arms if not arm.name.startswith(CONTROL_PREFIX))
+    _, *others = without_controls(config.arms)
     with_eplb = sum(arm.eplb is not None for arm in others)
     repeats = sum(asks_all(config, arm) for arm in others)
     for missing in untested(config.gate, len(others), with_eplb, repeats):

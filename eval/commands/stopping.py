@@ -4,7 +4,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from eval.config.schema import CONTROL_PREFIX, Arm, Config, Task
+from eval.config.control_arms import without_controls
+from eval.config.schema import Arm, Config, Task
 from eval.judging.activity_rules import evidence
 from eval.judging.comparison import PairedAnswers, compare
 from eval.judging.enough_rules import decide, judge_so_far
@@ -30,8 +31,7 @@ def asks_all(config: Config, arm: Arm) -> bool:
 
 def told_beforehand(config: Config) -> Iterator[str]:
     """For each task whose questions are ``enough``, how many these may be."""
-    arms = [arm for arm in config.arms if not arm.name.startswith(CONTROL_PREFIX)]
-    whole = [arm.name for arm in arms if asks_all(config, arm)]
+    whole = [arm.name for arm in without_controls(config.arms) if asks_all(config, arm)]
     for task in config.tasks:
         margin = config.gate.margin_points
         if not task.until_decided or margin is None or task.limit is None:

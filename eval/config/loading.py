@@ -10,8 +10,9 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from eval.config.control_arms import CONTROL_PREFIX, is_control
 from eval.config.gate_section import Gate
-from eval.config.schema import BASELINE, CONTROL_PREFIX, Config
+from eval.config.schema import BASELINE, Config
 from eval.config.yaml_files import parse_yaml, read_yaml
 from eval.errors import ConfigError
 from eval.secrets import SECRETS
@@ -121,7 +122,7 @@ def _validate(values: dict[str, Any], path: Path) -> Config:
 
 def _refuse_controls(config: Config) -> None:
     for arm in config.arms:
-        if arm.name.startswith(CONTROL_PREFIX):
+        if is_control(arm.name):
             raise ConfigError(
                 f"arm {arm.name}: {CONTROL_PREFIX} begins the names of arms with a fault, "
                 "which are judged apart: call it otherwise, or use --control"

@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from eval.config.control_arms import is_control
 from eval.config.elsewhere import ServerUrl, problem_of_arms
 from eval.config.further_sections import Controls, Oracle
 from eval.config.gate_section import Gate
@@ -27,9 +28,6 @@ from eval.secrets import SECRETS
 TaskName = Literal["gsm8k", "gsm_tiny"]
 
 BASELINE = "off"
-
-CONTROL_PREFIX = "control-"
-"""Of an arm with a fault in it, which is not judged as part of its run."""
 
 
 class Task(Section):
@@ -218,7 +216,7 @@ class Config(Section):
 
     def tasks_of(self, arm: Arm) -> list[Task]:
         """What an arm is asked."""
-        return self.control_tasks() if arm.name.startswith(CONTROL_PREFIX) else self.tasks
+        return self.control_tasks() if is_control(arm.name) else self.tasks
 
     def control_tasks(self) -> list[Task]:
         """What an arm with a fault is asked."""

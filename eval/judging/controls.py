@@ -5,7 +5,8 @@ import difflib
 from collections.abc import Sequence
 from typing import NamedTuple, get_args
 
-from eval.config.schema import CONTROL_PREFIX, Arm, Config, Task, TaskName
+from eval.config.control_arms import CONTROL_PREFIX, is_control
+from eval.config.schema import Arm, Config, Task, TaskName
 from eval.errors import ConfigError
 from eval.judging.arms import ArmToJudge, first_questions, outcome
 from eval.judging.recorded import recorded_accuracies
@@ -72,7 +73,7 @@ def control_base(config: Config) -> Arm | None:
     Unless one is named, it is the first with EPLB whose server the harness starts.
     """
     for arm in config.arms:
-        sound = arm.eplb is not None and not arm.name.startswith(CONTROL_PREFIX)
+        sound = arm.eplb is not None and not is_control(arm.name)
         wanted = arm.url is None if config.controls.arm is None else arm.name == config.controls.arm
         if sound and wanted:
             return arm
@@ -98,7 +99,7 @@ def judge_controls(config: Config, arms: Sequence[ArmToJudge], recorded: Recorde
         arms: All of the run, ``off`` first.
         recorded: Recorded accuracies.
     """
-    controls = [arm for arm in arms if arm.name.startswith(CONTROL_PREFIX)]
+    controls = [arm for arm in arms if is_control(arm.name)]
     if not controls:
         return Controls([], [])
     gate = config.gate.model_copy(

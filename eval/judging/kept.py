@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from eval.config.control_arms import CONTROL_PREFIX, is_control
 from eval.config.gate_section import Gate
-from eval.config.schema import CONTROL_PREFIX, Arm, Config
+from eval.config.schema import Arm, Config
 from eval.errors import GateError
 from eval.judging.arms import ArmToJudge, without_tasks
 from eval.judging.comparison import arm_results
@@ -81,7 +82,7 @@ def judge_kept(folders: Sequence[Path], gate: Gate | None = None) -> Result:
     _require_different(kept)
     for other in others:
         _require_comparable(first, other)
-        if other.result.name.startswith(CONTROL_PREFIX):
+        if is_control(other.result.name):
             raise GateError(
                 f"{other.folder.path}: {CONTROL_PREFIX} begins the names of arms with a fault, and "
                 "those of its arms would begin with it: name this run first, or evaluate again "
@@ -92,7 +93,7 @@ def judge_kept(folders: Sequence[Path], gate: Gate | None = None) -> Result:
     arms = [*first.arms]
     for other in others:
         for arm in other.arms:
-            if arm.name.startswith(CONTROL_PREFIX):  # judged in its own run
+            if is_control(arm.name):  # judged in its own run
                 continue
             named = f"{other.result.name}.{arm.name}"
             if named in [one.name for one in arms]:

@@ -7,8 +7,9 @@ Pure functions. The rules themselves are in `eval.judging.question_rules`,
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from eval.config.control_arms import without_controls
 from eval.config.gate_section import Gate
-from eval.config.schema import CONTROL_PREFIX, Config, TaskName
+from eval.config.schema import Config, TaskName
 from eval.judging import activity_rules as evidence
 from eval.judging import answer_rules as accuracy
 from eval.judging import enough_rules as enough
@@ -39,7 +40,7 @@ def judge_run(
         found: The comparison with transformers, if there was one.
         recorded: Recorded accuracies.
     """
-    off, *others = [arm for arm in arms if not arm.name.startswith(CONTROL_PREFIX)]
+    off, *others = without_controls(arms)
     results = [asked_rules.all_answered(task, off, off) for task in config.tasks]
     results += evidence.evidence(config.gate, off)
     prompts = min(config.oracle.prompts, off.run.tasks[0].questions)
@@ -112,7 +113,7 @@ def repeats_of_off(arms: Sequence[ArmToJudge]) -> list[ArmToJudge]:
 
 def alpha_of_one_comparison(config: Config) -> float:
     """``gate.alpha`` shared out, so that it holds for the run as a whole (Bonferroni)."""
-    arms = sum(not arm.name.startswith(CONTROL_PREFIX) for arm in config.arms[1:])
+    arms = len(without_controls(config.arms[1:]))
     return config.gate.alpha / max(1, arms * sum(task.scored for task in config.tasks))
 
 

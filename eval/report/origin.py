@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path, PurePosixPath
 
+from eval.config.control_arms import CONTROL_PREFIX, without_controls
 from eval.config.loading import ALL_ARMS, DEFAULT_ARMS, load_config
-from eval.config.schema import CONTROL_PREFIX, Config
+from eval.config.schema import Config
 from eval.config.yaml_files import write_yaml
 from eval.errors import EvaluationError
 from eval.report.view import Repeat
@@ -70,7 +71,7 @@ def configuration(result: Result) -> str:
 
 def _without_controls(config: Config) -> tuple[Config, list[str]]:
     """The configuration that ``--control`` added arms to, and the names that it was given."""
-    arms = [arm for arm in config.arms if not arm.name.startswith(CONTROL_PREFIX)]
+    arms = without_controls(config.arms)
     names = [arm.name.removeprefix(CONTROL_PREFIX) for arm in config.arms if arm not in arms]
     return config.model_copy(update={"arms": arms}), names
 

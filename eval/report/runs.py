@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.activity.timeline import Timeline, read_timelines
-from eval.config.schema import BASELINE, CONTROL_PREFIX
+from eval.config.control_arms import without_controls
+from eval.config.schema import BASELINE
 from eval.errors import RunFolderError
 from eval.results.folder import RunFolder, read_result
 from eval.results.resuming import UNFINISHED
@@ -57,7 +58,7 @@ def read_run(folder: Path, label: str) -> Run:
     """Read one run."""
     result = read_result(folder)
     finished = {arm.name: arm for arm in result.arms}
-    names = [arm.name for arm in result.config.arms if not arm.name.startswith(CONTROL_PREFIX)]
+    names = [arm.name for arm in without_controls(result.config.arms)]
     missing = [name for name in names if name not in finished]
     if missing and result.verdict not in UNFINISHED:
         raise RunFolderError(

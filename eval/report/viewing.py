@@ -6,7 +6,7 @@ from typing import Any
 
 from eval.activity.moved_models import labels
 from eval.activity.timeline import Timeline
-from eval.config.schema import CONTROL_PREFIX
+from eval.config.control_arms import without_controls
 from eval.judging.comparison import Accuracy, accuracy, compare
 from eval.report import origin, wording
 from eval.report.arm_counts import arm_counts
@@ -78,8 +78,7 @@ def _of_run(run: Run) -> KeptRunView:
 
 
 def _of_result(result: Result, label: str, show: Callable[[str], str]) -> dict[str, Any]:
-    # Controls have a table of their own.
-    arms = [arm for arm in result.arms if not arm.name.startswith(CONTROL_PREFIX)]
+    arms = without_controls(result.arms)  # controls have a table of their own
     return {
         "label": label,
         "name": result.name,

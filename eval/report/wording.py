@@ -8,7 +8,7 @@ from statistics import median
 import numpy as np
 
 from eval.activity.timeline import Timeline
-from eval.config.schema import CONTROL_PREFIX
+from eval.config.control_arms import is_control, without_controls
 from eval.judging.comparison import PairedAnswers
 from eval.report.arm_counts import is_stock
 from eval.report.origin import without_folder
@@ -63,7 +63,7 @@ def rule_groups(rules: Sequence[RuleResult]) -> list[RuleGroup]:
 def _about(rule: RuleResult) -> str:
     if rule.arm is None:
         return "the run"
-    return "controls" if rule.arm.startswith(CONTROL_PREFIX) else f"arm {rule.arm}"
+    return "controls" if is_control(rule.arm) else f"arm {rule.arm}"
 
 
 def subject(first: Result, arms: Sequence[str]) -> str:
@@ -129,10 +129,7 @@ def _facts_of_answers(scored: Sequence[PairedAnswers]) -> Iterator[Fact]:
 
 def _facts_of_activity(results: Sequence[Result]) -> Iterator[Fact]:
     arms = [
-        (arm, is_stock(result, arm))
-        for result in results
-        for arm in result.arms
-        if not arm.name.startswith(CONTROL_PREFIX)
+        (arm, is_stock(result, arm)) for result in results for arm in without_controls(result.arms)
     ]
     finished = [arm.rearrangements for arm, stock in arms if not stock]
     yield "rearrangements", str(sum(finished)), _in_arms(finished)
