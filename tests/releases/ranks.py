@@ -2,15 +2,14 @@
 """The process that runs jobs on two EP ranks of one vLLM release."""
 
 import json
-import os
-import subprocess
-import sys
+import socket
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.releases.dependencies import start_ranks
 from tests.releases.two_ranks import Job
 
 ROOT = Path(__file__).parents[2]
@@ -34,31 +33,19 @@ class Ranks:
         """
         self.log = log
         self.started = time.monotonic()
-        environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "VLLM_HOST_IP": "127.0.0.1"}
-        if source is not None:
-            environment["PYTHONPATH"] = str(source)
-            # Compiled once, beside the sources: the second import takes a third of the time.
-            environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        with log.open("w") as stderr:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.releases.two_ranks"],
-                cwd=ROOT,
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-            )
+        self._socket, theirs = socket.socketpair()
+        self._lines = self._socket.makefile("rw")
+        with theirs, log.open("w") as printed:
+            start_ranks(source, theirs.fileno(), printed.fileno())
         self.examined: dict[str, Any] = self._read()
         """What `two_ranks.examine` found."""
         self.jobs = 0
 
     def __call__(self, **job: Any) -> Reports:
         """Run a job and return what each rank saw."""
-        assert self._process.stdin is not None
         self.jobs += 1
-        self._process.stdin.write(Job(**job).to_json() + "\n")
-        self._process.stdin.flush()
+        self._lines.write(Job(**job).to_json() + "\n")
+        self._lines.flush()
         answer = self._read()
         if "error" in answer:
             raise RankFailure(f"{answer['error']}\n{self.log.read_text()[-4000:]}")
@@ -66,17 +53,16 @@ class Ranks:
         return reports
 
     def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
+        if not (line := self._lines.readline()):
             pytest.fail(f"the ranks' process ended:\n{self.log.read_text()[-4000:]}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
     def stop(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.wait()
+        """Let the process end: there are no more jobs."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._lines.close()
+        self._socket.close()
 
 
 def refusal(ranks: Ranks, **job: Any) -> tuple[str, str]:

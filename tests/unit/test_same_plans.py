@@ -15,7 +15,6 @@ HASH = "c27a8fc7be27ff8055e769ea23923937bf84ec83c5ef5f3e2784dc4f73dacc36"
 
 GENERATIONS = {
     "generic": "",
-    "nehalem": "sse4_2",
     "haswell": "avx2 fma bmi2",
     "skylake-avx512": "avx512f avx512dq avx512bw avx512vl",
     "znver4": "sse4a avx512_bf16 avx512_vbmi2",
