@@ -8,14 +8,12 @@ from itertools import product
 from pathlib import Path, PurePosixPath
 
 from eval.config.control_arms import CONTROL_PREFIX, without_controls
+from eval.config.find import PRESETS, preset_names
 from eval.config.loading import ALL_ARMS, DEFAULT_ARMS, load_config
 from eval.config.schema import Config
 from eval.config.yaml_files import write_yaml
-from eval.errors import EvaluationError
 from eval.report.view import Repeat
 from eval.results.schema import ArmRun, Result
-
-_CONFIGS = Path(__file__).parents[1] / "config" / "presets"
 
 
 def relative(text: str, result: Result) -> str:
@@ -48,18 +46,22 @@ def repeat_command(result: Result) -> tuple[str, str | None]:
     options = "".join(f" --control {name}" for name in controls)
     if any(arm.elsewhere and arm.elsewhere.with_key for arm in result.arms):
         options += " --api-key-env NAME"
-    for file in sorted(_CONFIGS.rglob("*.yaml")):
-        name = PurePosixPath("eval/config/presets", file.relative_to(_CONFIGS).as_posix())
-        for overrides, arms in product(((), (f"name={config.name}",)), (DEFAULT_ARMS, ALL_ARMS)):
-            try:
-                found = load_config(file, overrides, arms=arms).sha256() == config.sha256()
-            except EvaluationError:
-                continue
-            if found:
-                named = f" --name {config.name}" if overrides else ""
-                named += f" --arms {arms}" if arms != DEFAULT_ARMS else ""
-                return f"python -m eval run {name}{named}{options}", None
+    for file, arms in product(_presets_of(config.model), (DEFAULT_ARMS, ALL_ARMS)):
+        preset = load_config(file, arms=arms)
+        renamed = preset.model_copy(update={"name": config.name})
+        if renamed.sha256() == config.sha256():
+            named = f" --name {config.name}" if preset.name != config.name else ""
+            named += f" --arms {arms}" if arms != DEFAULT_ARMS else ""
+            return f"python -m eval run eval/config/presets/{file.name}{named}{options}", None
     return f"python -m eval run {config.name}.yaml{options}", configuration(result)
+
+
+def _presets_of(model: str) -> Iterator[Path]:
+    """Those that may be of this model: to parse all of them takes a second."""
+    for name in preset_names():
+        file = PRESETS / f"{name}.yaml"
+        if model in file.read_text(encoding="utf-8"):
+            yield file
 
 
 def configuration(result: Result) -> str:

@@ -47,7 +47,7 @@ def installed_versions(served: str | None = None, served_here: bool = True) -> V
 
 
 def _of_this_python() -> Versions:
-    vllm = next(iter(metadata.packages_distributions().get("vllm", [])), None)
+    vllm = _vllm_distribution()
     return Versions(
         python=platform.python_version(),
         vllm_distribution=vllm,
@@ -57,6 +57,17 @@ def _of_this_python() -> Versions:
         torch=_version("torch"),
         transformers=_version("transformers"),
     )
+
+
+def _vllm_distribution() -> str | None:
+    """Which distribution vLLM is of here: there are several."""
+    if importlib.util.find_spec("vllm") is None:
+        return None
+    for distribution in metadata.distributions():
+        if "vllm" in (distribution.read_text("top_level.txt") or "").split():
+            return distribution.name
+    # This reads every file of metadata, which takes a second.
+    return next(iter(metadata.packages_distributions().get("vllm", [])), None)
 
 
 def files_digest(folder: Path, revision: str = "") -> str:
