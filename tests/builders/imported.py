@@ -6,6 +6,7 @@ exit codes on standard output.
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -88,6 +89,8 @@ def main(module: str, *imports: str) -> None:
     answers = os.fdopen(os.dup(1), "w")
     for name in (f"{module}.cli", *imports):
         importlib.import_module(name)
+    # Else the end of each run goes through all of it, and Linux copies the memory for that.
+    gc.freeze()
     print("ready", file=answers, flush=True)
     for line in iter(sys.stdin.readline, ""):
         request = json.loads(line)
