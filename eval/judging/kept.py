@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from eval.config.control_arms import CONTROL_PREFIX, is_control
+from eval.config.control_arms import CONTROL_PREFIX, is_control, without_controls
 from eval.config.gate_section import Gate
 from eval.config.schema import Arm, Config
 from eval.errors import GateError
@@ -92,9 +92,7 @@ def judge_kept(folders: Sequence[Path], gate: Gate | None = None) -> Result:
     left_out = _left_out(first, others)
     arms = [*first.arms]
     for other in others:
-        for arm in other.arms:
-            if is_control(arm.name):  # judged in its own run
-                continue
+        for arm in without_controls(other.arms):  # controls are judged in their own run
             named = f"{other.result.name}.{arm.name}"
             if named in [one.name for one in arms]:
                 raise GateError(f"two runs are named {other.result.name!r}: names must differ")

@@ -8,10 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eval.errors import RunFolderError
 from eval.report.latency import latency_view
-from eval.report.terminal import latency_table, print_report
-from eval.results.json_files import parse_model
+from eval.report.terminal import print_latency, print_report
+from eval.results.json_files import parse_model, read_bytes
 from eval.results.latency_of_schema_2 import LatencyResult
 from eval.results.schema import Result
 from eval.results.stress_of_schema_3 import StressResult
@@ -31,10 +30,7 @@ def print_file(file: Path, console: Console, verbose: bool) -> None:
     Raises:
         RunFolderError: It is no such file, or cannot be read.
     """
-    try:
-        text = file.read_bytes()
-    except OSError as error:
-        raise RunFolderError(f"cannot read {file}: {error.strerror}") from error
+    text = read_bytes(file)
     try:
         earlier = TypeAdapter[_Earlier](_Earlier).validate_json(text)
     except ValidationError:
@@ -42,11 +38,8 @@ def print_file(file: Path, console: Console, verbose: bool) -> None:
         return
     if isinstance(earlier, StressResult):
         console.print(_rules(earlier))
-        return
-    view = latency_view(earlier)
-    console.print(latency_table(view))
-    for line in view.conclusions():
-        console.print(line, soft_wrap=True, highlight=False)
+    else:
+        print_latency(latency_view(earlier), console)
 
 
 def _rules(result: StressResult) -> Table:

@@ -42,7 +42,7 @@ def repeat(result: Result) -> Repeat:
 
 def repeat_command(result: Result) -> tuple[str, str | None]:
     """The command that repeats a run, and the configuration to save first if it is not ours."""
-    config, controls = _without_controls(result.config)
+    config, controls = _controls_apart(result.config)
     options = "".join(f" --control {name}" for name in controls)
     if any(arm.elsewhere and arm.elsewhere.with_key for arm in result.arms):
         options += " --api-key-env NAME"
@@ -66,12 +66,12 @@ def _presets_of(model: str) -> Iterator[Path]:
 
 def configuration(result: Result) -> str:
     """The configuration, defaults included, as YAML; the arms of controls are left out."""
-    config, _ = _without_controls(result.config)
+    config, _ = _controls_apart(result.config)
     values = config.model_dump(mode="json", exclude_none=True)
     return relative(write_yaml(values), result)
 
 
-def _without_controls(config: Config) -> tuple[Config, list[str]]:
+def _controls_apart(config: Config) -> tuple[Config, list[str]]:
     """The configuration that ``--control`` added arms to, and the names that it was given."""
     arms = without_controls(config.arms)
     names = [arm.name.removeprefix(CONTROL_PREFIX) for arm in config.arms if arm not in arms]

@@ -48,14 +48,18 @@ def print_figures(result: Result, console: Console) -> None:
         console.print(traffic_table(traffic))
     for line in throughput_conclusions(result):
         console.print(line, soft_wrap=True, highlight=False)
-    view = latency_view(result)
+    print_latency(latency_view(result), console)
+    for arm in result.arms:
+        if arm.load is not None:
+            console.print(load_table(arm))
+
+
+def print_latency(view: LatencyView, console: Console) -> None:
+    """Print times, if there are any, and what they say."""
     if view.columns:
         console.print(latency_table(view))
     for line in view.conclusions():
         console.print(line, soft_wrap=True, highlight=False)
-    for arm in result.arms:
-        if arm.load is not None:
-            console.print(load_table(arm))
 
 
 def _tables(run: RunView, width: int, verbose: bool) -> Iterator[RenderableType]:

@@ -17,11 +17,19 @@ def read_model(model: type[_Model], file: Path) -> _Model:
     Raises:
         RunFolderError: It cannot be read, or is not what ``model`` says.
     """
+    return parse_model(model, read_bytes(file), str(file))
+
+
+def read_bytes(file: Path) -> bytes:
+    """What is in a file.
+
+    Raises:
+        RunFolderError: It cannot be read.
+    """
     try:
-        text = file.read_bytes()
+        return file.read_bytes()
     except OSError as error:
         raise RunFolderError(f"cannot read {file}: {error.strerror}") from error
-    return parse_model(model, text, str(file))
 
 
 def parse_model(model: type[_Model], text: bytes, where: str) -> _Model:
