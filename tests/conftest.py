@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 LONGER = (
     "Only longer runs show accuracy, broken EPLB that is noticed, what minutes under load do, and\n"
@@ -34,8 +35,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name the mark of tests that run on every release always."""
+    """Name the mark of tests that run on every release always; no example has a time limit."""
     config.addinivalue_line("markers", "every_release: also without --every-release")
+    settings.register_profile("any_machine", deadline=None)
+    settings.load_profile("any_machine")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -73,7 +73,7 @@ def questions(draw: st.DrawFn) -> Question:
 
 
 @given(questions())
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=2000)
 def test_placements_are_vllm_s_own_for_any_load(question: Question) -> None:
     arguments = question.arguments()
     expected = DefaultEplbPolicy.rebalance_experts(*arguments)

@@ -47,7 +47,7 @@ def transfers(draw: st.DrawFn) -> tuple[TransferMetadata, np.ndarray, int]:
 
 
 @given(transfers())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_every_slot_gets_the_row_that_vllm_s_own_code_gives_it(
     case: tuple[TransferMetadata, np.ndarray, int],
 ) -> None:

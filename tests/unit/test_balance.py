@@ -30,7 +30,7 @@ def test_balancedness_without_any_load_is_perfect() -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_no_load_is_lost_or_made(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     load = torch.randint(0, 1000, (3, 8), generator=generator)

@@ -62,7 +62,7 @@ def way(request: pytest.FixtureRequest) -> Way:
 
 def test_every_row_is_that_of_the_plain_reference(way: Way) -> None:
     @given(placements(), st.integers(1, 66))
-    @settings(max_examples=20 if INTERPRETED else 200, deadline=None)
+    @settings(max_examples=20 if INTERPRETED else 200)
     def check(case: tuple[torch.Tensor, int], width: int) -> None:
         placement, num_logical = case
         whole = way(placement, num_logical, width)

@@ -20,7 +20,7 @@ from vllm_eplb_plugin.planning.problem import Limits, Problem
 ROOT = Path(__file__).parents[2]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(problem=problems() | problems(groups=True) | problems(groups=True, scattered=True))
 def test_a_plan_is_valid_and_no_layer_is_less_balanced(problem: Problem) -> None:
     placement = Incremental()(problem)
@@ -29,7 +29,7 @@ def test_a_plan_is_valid_and_no_layer_is_less_balanced(problem: Problem) -> None
     assert (balancedness_of_layers(problem, placement) >= before - 1e-12).all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(problem=problems() | problems(groups=True) | problems(groups=True, scattered=True))
 def test_planned_again_from_its_own_result_nothing_changes(problem: Problem) -> None:
     once = Incremental()(problem)
@@ -40,7 +40,7 @@ def test_planned_again_from_its_own_result_nothing_changes(problem: Problem) -> 
     assert (Incremental()(again) == once).all()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(problem=limited())
 def test_limits_hold_exactly(problem: Problem) -> None:
     placement = Incremental()(problem)
@@ -50,7 +50,7 @@ def test_limits_hold_exactly(problem: Problem) -> None:
     require_within_limits(problem, placement)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(problem=problems(groups=True, scattered=True))
 def test_groups_are_whole_afterwards_unless_that_is_less_balanced(problem: Problem) -> None:
     placement = Incremental()(problem)

@@ -42,7 +42,7 @@ def groups_on_one_node(problem: Problem, placement: Integers) -> Integers:
     return one
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(case=planned(), slack=st.sampled_from(SLACKS))
 def test_less_is_received_and_balance_is_kept_within_the_slack(
     case: tuple[Problem, Integers], slack: float
@@ -57,7 +57,7 @@ def test_less_is_received_and_balance_is_kept_within_the_slack(
     assert (reached >= np.minimum(planned, 1 - slack) - 1e-9).all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(case=planned(), slack=st.sampled_from(SLACKS))
 def test_a_second_time_nothing_changes(case: tuple[Problem, Integers], slack: float) -> None:
     problem, placement = case
@@ -65,7 +65,7 @@ def test_a_second_time_nothing_changes(case: tuple[Problem, Integers], slack: fl
     assert (KeepInPlace(slack)(problem, once) == once).all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(case=planned())
 def test_each_expert_has_as_many_replicas_as_planned(case: tuple[Problem, Integers]) -> None:
     problem, placement = case
@@ -73,7 +73,7 @@ def test_each_expert_has_as_many_replicas_as_planned(case: tuple[Problem, Intege
     assert (np.sort(kept, axis=1) == np.sort(placement, axis=1)).all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(problem=problems(groups=True), seed=st.integers(0, 2**32 - 1))
 def test_groups_that_are_on_one_node_stay_on_one(problem: Problem, seed: int) -> None:
     load = np.random.default_rng(seed).permuted(problem.load, axis=1)
@@ -83,7 +83,7 @@ def test_groups_that_are_on_one_node_stay_on_one(problem: Problem, seed: int) ->
         assert groups_on_one_node(problem, kept).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(case=planned())
 def test_what_stays_on_its_rank_stays_in_its_slot(case: tuple[Problem, Integers]) -> None:
     problem, placement = case
@@ -129,7 +129,7 @@ def test_under_drift_it_saves_most_of_what_the_default_policy_moves() -> None:
     assert moved * 5 < default
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(n=st.integers(1, 9), most=st.sampled_from([1, 3, 1000]), seed=st.integers(0, 2**32 - 1))
 def test_an_assignment_is_worth_most_and_changes_only_for_more(
     n: int, most: int, seed: int

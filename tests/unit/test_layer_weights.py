@@ -43,7 +43,7 @@ def tensors(draw: st.DrawFn) -> torch.Tensor:
 
 
 @given(tensors(), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_byte_view_has_exactly_the_bytes_of_each_slot(
     tensor: torch.Tensor, data: st.DataObject
 ) -> None:
@@ -105,7 +105,7 @@ def test_only_a_layer_that_does_not_fit_receives_apart() -> None:
 
 
 @given(st.lists(st.lists(st.integers(0, 300), min_size=1, max_size=4), min_size=2, max_size=4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_tensors_of_a_layer_do_not_share_a_byte_of_its_buffer(sizes: list[list[int]]) -> None:
     layers = layers_of(*sizes)
     receive_apart(layers)

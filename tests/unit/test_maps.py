@@ -33,7 +33,7 @@ def placements(draw: st.DrawFn, empty_slots: bool = True) -> tuple[torch.Tensor,
 
 
 @given(placements(), st.integers(0, 3))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_derived_maps_equal_the_plain_reference_at_any_width(
     case: tuple[torch.Tensor, int], spare: int
 ) -> None:
@@ -48,7 +48,7 @@ def test_derived_maps_equal_the_plain_reference_at_any_width(
 
 
 @given(placements())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_one_layer_alone_derives_as_it_does_among_others(case: tuple[torch.Tensor, int]) -> None:
     placement, num_logical = case
     width = placement.shape[1]

@@ -22,7 +22,7 @@ def moves(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int]:
     return old, np.array(new), size
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(moves(), st.lists(st.integers(0, 2), min_size=4, max_size=4))
 def test_every_expert_that_is_wanted_is_pulled_or_sent(
     move: tuple[np.ndarray, np.ndarray, int], hosts: list[int]

@@ -264,7 +264,7 @@ def test_of_one_step_the_last_placement_and_the_first_window_count(tmp_path: Pat
 
 
 @given(st.lists(st.integers(0, 2**63 - 1), max_size=8))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_smallest_dtype_holds_every_number(numbers: list[int]) -> None:
     stored = smallest(np.array(numbers, np.int64))
     assert stored.tolist() == numbers
@@ -274,7 +274,7 @@ def test_the_smallest_dtype_holds_every_number(numbers: list[int]) -> None:
 
 
 @given(st.integers(1, 30))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_few_slices_have_the_tokens_of_all_parts_in_order(count: int) -> None:
     parts = np.random.default_rng(count).integers(0, 2**31 - 1, (count, 2, 3)).astype(np.int32)
     slices = in_few_slices(parts)

@@ -29,7 +29,7 @@ def held(problem: Problem, placement: Integers) -> Integers:
     return (by_rank == np.arange(problem.num_experts)).sum(axis=2)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(problem=EVERY_KIND)
 def test_a_plan_is_valid_and_no_layer_is_less_balanced(problem: Problem) -> None:
     placement = ReplicasOnly()(problem)
@@ -38,7 +38,7 @@ def test_a_plan_is_valid_and_no_layer_is_less_balanced(problem: Problem) -> None
     assert (balancedness_of_layers(problem, placement) >= before - 1e-12).all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(problem=EVERY_KIND, seed=st.integers(0, 2**32 - 1))
 def test_homes_are_the_same_however_often_it_plans(problem: Problem, seed: int) -> None:
     homes, random = homes_of(problem), np.random.default_rng(seed)
@@ -51,28 +51,28 @@ def test_homes_are_the_same_however_often_it_plans(problem: Problem, seed: int) 
     assert ((problem.old != first).sum(axis=1) <= redundant).all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(problem=EVERY_KIND)
 def test_no_rank_gets_a_second_replica_of_an_expert(problem: Problem) -> None:
     before, after = held(problem, problem.old), held(problem, ReplicasOnly()(problem))
     assert (after <= np.maximum(before, 1)).all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(problem=problems(groups=True))
 def test_groups_that_are_whole_stay_on_their_nodes(problem: Problem) -> None:
     whole = whole_groups(problem)
     assert (whole_groups(replace(problem, old=ReplicasOnly()(problem))) | ~whole).all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(problem=EVERY_KIND)
 def test_planned_again_from_its_own_result_nothing_changes(problem: Problem) -> None:
     once = ReplicasOnly()(problem)
     assert (ReplicasOnly()(replace(problem, old=once)) == once).all()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(problem=limited())
 def test_limits_hold_exactly(problem: Problem) -> None:
     placement = ReplicasOnly()(problem)
@@ -82,7 +82,7 @@ def test_limits_hold_exactly(problem: Problem) -> None:
     assert (balancedness_of_layers(problem, placement) >= before - 1e-12).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_from_vllms_first_placement_the_slots_of_the_logical_experts_stay(seed: int) -> None:
     load = np.exp(np.random.default_rng(seed).normal(size=(3, 24)))

@@ -51,7 +51,7 @@ def planned_by_vllm(load: Integers, old: Integers) -> Integers:
     return placement
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.integers(1, 3))
 def test_what_is_played_is_what_a_plain_loop_serves(seed: int, interval: int, window: int) -> None:
     loads = random_loads(seed, 7)
@@ -267,7 +267,7 @@ def test_what_was_smoothed_and_forgotten_cannot_be_replayed() -> None:
         replay(recording)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.booleans(), st.booleans())
 def test_a_problem_is_posed_as_the_server_states_it(
     seed: int, smooths: bool, grouped: bool

@@ -40,7 +40,7 @@ def test_equal_weights_have_equal_digests_wherever_they_are() -> None:
 
 
 @given(st.integers(0, 2), st.integers(0, 2), st.integers(0, 10**6))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_changed_byte_changes_the_digest(tensor: int, slot: int, position: int) -> None:
     layer = weights()
     before = digest_slots(layer)
@@ -62,7 +62,7 @@ def test_two_words_that_change_places_change_the_digest() -> None:
 
 
 @given(st.integers(1, 200), st.integers(0, 40), st.lists(st.integers(0, 4), max_size=5))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_digests_do_not_depend_on_how_many_are_computed_at_once(
     at_once: int, size: int, slots: list[int]
 ) -> None:
@@ -137,7 +137,7 @@ def test_replicas_that_were_loaded_with_other_weights_are_refused() -> None:
     st.lists(st.lists(st.integers(-1, 3), min_size=6, max_size=6), min_size=1, max_size=3),
     st.randoms(use_true_random=False),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_replicas_are_found_as_a_plain_loop_finds_them(rows: list[list[int]], random: Any) -> None:
     digests_of = [[random.randrange(3) for _ in row] for row in rows]
     replicated, unlike = [], []

@@ -5,7 +5,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -58,25 +58,21 @@ SOME_TEXT = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(SOME_TEXT)
 def test_in_a_cell(text: str) -> None:
     assert shown(f"| x |\n| --- |\n| {inline(text)} |").split()[1:] == words(text)
 
 
-@settings(deadline=None)
 @given(SOME_TEXT)
 def test_in_an_item(text: str) -> None:
     assert shown(f"- {block(text)}").split() == words(text)
 
 
-@settings(deadline=None)
 @given(SOME_TEXT)
 def test_in_a_block_of_code(text: str) -> None:
     assert shown(fenced(text, "text")).split() == words(text)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=30) | st.sampled_from(HOSTILE))
 def test_in_a_summary(text: str) -> None:
     summary = folded(text, Markdown("x")).partition("\n")[0]

@@ -45,7 +45,7 @@ def lm_eval_task(request: pytest.FixtureRequest) -> _LmEval:
     return request.param, expected
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(text=_TEXTS, target=_TEXTS)
 def test_answers_are_scored_as_by_lm_eval(lm_eval_task: _LmEval, text: str, target: str) -> None:
     task, expected = lm_eval_task
