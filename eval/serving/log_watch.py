@@ -4,10 +4,11 @@
 Its own times have whole seconds only, and whoever reads it may be late on a busy machine.
 """
 
+import contextlib
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -75,6 +76,15 @@ def _said_by(line: str, found: float) -> float:
     written = _WRITTEN.search(line)
     if written is None:
         return found
-    year = time.localtime(found).tm_year
-    second = time.strptime(f"{year}-{written[1]}", "%Y-%m-%d %H:%M:%S")
-    return min(found, time.mktime(second) + 1)
+    nearest = min(
+        _seconds(written[1], found), key=lambda second: abs(second - found), default=found
+    )
+    return min(found, nearest + 1)
+
+
+def _seconds(written: str, found: float) -> Iterator[float]:
+    """Those of which a time without a year may tell."""
+    this_year = time.localtime(found).tm_year
+    for year in (this_year - 1, this_year, this_year + 1):
+        with contextlib.suppress(ValueError):  # 29 February
+            yield time.mktime(time.strptime(f"{year}-{written}", "%Y-%m-%d %H:%M:%S"))
