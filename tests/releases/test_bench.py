@@ -5,6 +5,7 @@ import functools
 import inspect
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +23,6 @@ from vllm_eplb_plugin.bench import commit, step, timing, transfer_command
 from vllm_eplb_plugin.bench.result import BenchError
 from vllm_eplb_plugin.bench.shapes import SHAPES, Shape, parse_shape
 from vllm_eplb_plugin.bench.transfer.expert_sizes import parse_expert_sizes
-from vllm_eplb_plugin.bench.transfer.processes import run_ranks
 from vllm_eplb_plugin.bench.transfer.task import Task
 from vllm_eplb_plugin.cli.main import main
 from vllm_eplb_plugin.releases import RELEASES
@@ -112,12 +112,14 @@ def test_a_transfer_is_measured_on_the_releases_that_have_its_communicators(
     assert {row["way"] for row in written["rows"]} == {"gloo", "peers"}
 
 
-def test_a_way_that_leaves_a_wrong_expert_is_no_benchmark() -> None:
+def test_a_way_that_leaves_a_wrong_expert_is_no_benchmark_and_a_taken_port_no_reason() -> None:
     small = parse_expert_sizes("64")
-    free = transfer_command._free_port()
-    task = Task(2, "cpu", 0, free, (small,), ("gloo",), 4, 2, 3, 1.0, 4096)
-    with pytest.raises(BenchError, match=r"rank 1 .* all, whole, gloo: slot 4 of layer 0 does not"):
-        run_ranks(rank_jobs.commit_nothing_on_rank_1, task, 2, 120.0)
+    wrong = r"rank 1 .* all, whole, gloo: slot 4 of layer 0 does not"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        task = Task(2, "cpu", 0, taken, (small,), ("gloo",), 4, 2, 3, 1.0, 4096)
+        with pytest.raises(BenchError, match=wrong):
+            transfer_command._on_a_free_port(rank_jobs.commit_nothing_on_rank_1, task, 120.0)
 
 
 def test_transfers_are_not_compared_on_a_vllm_that_makes_communicators_otherwise(
