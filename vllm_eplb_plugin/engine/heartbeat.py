@@ -8,6 +8,7 @@ would block as well. A store needs nobody's help but that of the rank that keeps
 import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,10 +62,10 @@ class Heartbeat:
         self.waits_since: float | None = None
         """Since when the store has not answered, by `time.monotonic`; None: it has."""
         self.told: Pulse | None = None
-        """What the others can have read of this rank since a pulse ago."""
+        """What the others have read of this rank, unless a pulse of theirs is a whole one late."""
         self._pulse, self._seconds = pulse, seconds
         self._connection: _Connection | None = None
-        self._sent: Pulse | None = None
+        self._sent: deque[Pulse] = deque(maxlen=3)
         self._ended = threading.Event()
         threading.Thread(target=self._run, name="eplb-heartbeat", daemon=True).start()
 
@@ -98,4 +99,6 @@ class Heartbeat:
             before = heard[rank]
             if before is None or before.pulse.number != pulse.number:
                 heard[rank] = Heard(pulse, now)
-        self.heard, self.told, self._sent = heard, self._sent, mine
+        self._sent.append(mine)
+        self.heard = heard
+        self.told = self._sent[0] if len(self._sent) == self._sent.maxlen else None
