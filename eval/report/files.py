@@ -22,6 +22,10 @@ def write_reports(folders: Sequence[Path], markdown: Path | None, html: Path | N
         EvaluationError: The runs cannot be read or do not belong together, or a file cannot be
             written.
     """
+    for folder in folders:
+        if folder.is_file():
+            what = "a report in a file also shows what is beside it"
+            raise RunFolderError(f"{folder} is a file: {what}, name the run's folder")
     results = [read_result(folder) for folder in folders]
     if any(result.kind != "accuracy" for result in results):
         _write_measured(results, markdown, html)

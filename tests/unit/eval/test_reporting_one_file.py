@@ -37,3 +37,11 @@ def test_a_file_that_is_no_result_is_refused_by_name(tmp_path: Path, text: str) 
     file.write_text(text)
     done = CliRunner().invoke(app, ["report", str(file)])
     assert f"{file} was not written by this harness" in str(done.exception)
+
+
+@pytest.mark.parametrize("option", ["--html", "--markdown"])
+def test_a_report_in_a_file_asks_for_the_folder(option: str, tmp_path: Path) -> None:
+    file = _results()[0]
+    done = CliRunner().invoke(app, ["report", str(file), option, str(tmp_path / "report")])
+    assert str(done.exception).startswith(f"{file} is a file: ")
+    assert not list(tmp_path.iterdir())
