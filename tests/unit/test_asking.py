@@ -24,13 +24,16 @@ def test_an_error_comes_back() -> None:
 
 def test_who_hangs_is_not_asked_again_before_it_has_answered() -> None:
     asker, may_answer, asked = Asker(), threading.Event(), []
+    was_asked = threading.Event()
 
     def hang() -> None:
         asked.append("hanging")
+        was_asked.set()
         may_answer.wait()
 
     with pytest.raises(PolicyHangsError, match="has not answered in 0.05 s"):
         asker.ask(hang, 0.05)
+    assert was_asked.wait(30)
     with pytest.raises(PolicyHangsError, match="still has not answered"):
         asker.ask(lambda: asked.append("again"), 10)
     assert asked == ["hanging"]

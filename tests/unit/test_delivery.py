@@ -163,8 +163,11 @@ def test_nobody_waits_for_a_slow_sink_and_what_is_too_much_is_counted(
 PROCESS = """
 import multiprocessing, signal, sys, time
 from pathlib import Path
+from vllm_eplb_plugin.observe import delivery as module
 from vllm_eplb_plugin.observe.delivery import Delivery
 from vllm_eplb_plugin.observe.sinks.json_lines import JsonLines
+
+module._SECONDS_TO_DELIVER_AT_THE_END = 20.0
 
 def work():
     # As vLLM's workers do.
@@ -180,8 +183,8 @@ if __name__ == "__main__":
     if sys.argv[3] == "child":
         context = multiprocessing.get_context("fork")
         child = context.Process(target=work)
-        child.start()
         signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+        child.start()
         child.join()
     else:
         work()

@@ -2,7 +2,7 @@
 """Loopback's torch stand-ins against what they mean, and its collectives on real gloo ranks."""
 
 import multiprocessing
-import socket
+import tempfile
 from typing import Any
 
 import pytest
@@ -157,8 +157,8 @@ def test_rows_that_are_not_of_as_many_tokens_are_refused_and_not_gathered() -> N
         gather_rows(rows, [5, 3], group)
 
 
-def _join(task: Any, rank: int, port: int, results: Any, *arguments: Any) -> None:
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=3)
+def _join(task: Any, rank: int, store: str, results: Any, *arguments: Any) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=3)
     task(rank, results, *arguments)
     dist.barrier()
     dist.destroy_process_group()
@@ -168,18 +168,16 @@ def on_three_ranks(task: Any, *arguments: Any) -> list[Any]:
     """What each rank's task put into its results, sorted."""
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    ranks = [
-        context.Process(target=_join, args=(task, rank, port, results, *arguments))
-        for rank in range(3)
-    ]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join(timeout=120)
-        assert process.exitcode == 0
+    with tempfile.TemporaryDirectory() as folder:
+        ranks = [
+            context.Process(target=_join, args=(task, rank, f"{folder}/store", results, *arguments))
+            for rank in range(3)
+        ]
+        for process in ranks:
+            process.start()
+        for process in ranks:
+            process.join(timeout=120)
+            assert process.exitcode == 0
     return sorted(results.get(timeout=10) for _ in ranks)
 
 

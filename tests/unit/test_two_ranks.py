@@ -84,7 +84,7 @@ def tiny(draw: st.DrawFn) -> tuple[Problem, Integers]:
     return problem, plan
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(case=tiny())
 def test_at_any_cost_as_many_are_on_two_ranks_as_can_be(case: tuple[Problem, Integers]) -> None:
     problem, plan = case
@@ -97,7 +97,7 @@ def test_at_any_cost_as_many_are_on_two_ranks_as_can_be(case: tuple[Problem, Int
     assert not whole or nodes_of_groups(problem, spread[0].tolist()) == homes
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(case=planned(), max_loss=st.sampled_from(LOSSES))
 def test_with_a_redundant_slot_for_each_all_are_on_two_ranks(
     case: tuple[Problem, Integers], max_loss: float
@@ -110,7 +110,7 @@ def test_with_a_redundant_slot_for_each_all_are_on_two_ranks(
         assert survivable_ranks(spread, problem.num_ranks) == list(range(problem.num_ranks))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(case=planned(), max_loss=st.sampled_from(LOSSES))
 def test_with_fewer_balance_is_kept_and_no_expert_loses_its_second_rank(
     case: tuple[Problem, Integers], max_loss: float
@@ -142,7 +142,7 @@ def could_still_get_one(
     return found
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     problem=problems(), seed=st.integers(0, 2**32 - 1), max_loss=st.sampled_from([0.02, 0.3, 1.0])
 )
@@ -155,7 +155,7 @@ def test_no_slot_is_left_that_could_be_spared(problem: Problem, seed: int, max_l
         assert not could_still_get_one(load, row.tolist(), ranks, limit * (1 - 1e-6))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(case=planned(), max_loss=st.sampled_from(LOSSES))
 def test_a_second_time_nothing_changes(case: tuple[Problem, Integers], max_loss: float) -> None:
     problem, plan = case
@@ -163,7 +163,7 @@ def test_a_second_time_nothing_changes(case: tuple[Problem, Integers], max_loss:
     assert (TwoRanks(max_loss)(problem, once) == once).all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(case=planned(), max_loss=st.sampled_from(LOSSES))
 def test_what_keep_in_place_does_afterwards_takes_no_second_rank(
     case: tuple[Problem, Integers], max_loss: float
@@ -175,7 +175,7 @@ def test_what_keep_in_place_does_afterwards_takes_no_second_rank(
         assert on_two(after, problem.num_ranks) >= on_two(before, problem.num_ranks)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(problem=problems(groups=True), max_loss=st.sampled_from(LOSSES))
 def test_groups_that_are_on_one_node_stay_there(problem: Problem, max_loss: float) -> None:
     plan = Default()(problem)
@@ -184,7 +184,7 @@ def test_groups_that_are_on_one_node_stay_there(problem: Problem, max_loss: floa
         assert nodes_of_groups(problem, after) == nodes_of_groups(problem, before)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(case=planned())
 def test_what_stays_on_its_rank_stays_in_its_slot(case: tuple[Problem, Integers]) -> None:
     problem, plan = case
@@ -199,7 +199,7 @@ def test_what_stays_on_its_rank_stays_in_its_slot(case: tuple[Problem, Integers]
             )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(case=planned())
 def test_without_redundant_slots_the_plan_is_unchanged(case: tuple[Problem, Integers]) -> None:
     problem, _ = case
