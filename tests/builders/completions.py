@@ -62,7 +62,7 @@ def completions_server() -> Iterator[Completions]:
             told.headers.append(dict(self.headers))
             told.asked.append(request)
             then = told.then if len(told.asked) > told.good else ""
-            told.at_once.wait(10)
+            told.at_once.wait(60)
             if then == "refuses":
                 self.send_error(500, "engine dead")
                 return

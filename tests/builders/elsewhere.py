@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import httpx
 
@@ -37,21 +37,32 @@ def running(
     **behaviour: Any,
 ) -> Iterator[Running]:
     """A server that runs inside, with the EPLB that its name says; it writes its events."""
-    port = port or _free_port()
     settings = {"events_dir": str(folder / "events" / name), **(plugin or {})}
-    command = [sys.executable, str(FAKE_VLLM), "serve", model, "--port", str(port)]
+    command = [sys.executable, str(FAKE_VLLM), "serve", model]
     command += ["--additional-config", json.dumps({"eplb_plugin": settings})]
     if name != "off":
         eplb = {**EPLB, "use_async": name.startswith("async")}
         command += ["--enable-eplb", "--eplb-config", json.dumps(eplb)]
     command += ["--served-model-name", *names] if names else []
     environment = {**os.environ, "FAKE_VLLM": json.dumps({"worker_seconds": "0", **behaviour})}
-    with (folder / f"{name}-elsewhere.log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{port}"
+    with (folder / f"{name}-elsewhere.log").open("wb") as log, ExitStack() as started:
+        for _ in range(3):  # again where another process took the port before it listened there
+            server = started.enter_context(
+                _started(command, environment, log, port or _free_port())
+            )
+            if _gets_healthy(server):
+                break
+        yield server
+
+
+@contextmanager
+def _started(
+    command: list[str], environment: dict[str, str], log: IO[bytes], port: int
+) -> Iterator[Running]:
+    command = [*command, "--port", str(port)]
+    process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
-        _wait_until_healthy(url)
-        yield Running(url, process)
+        yield Running(f"http://127.0.0.1:{port}", process)
     finally:
         process.kill()
         process.wait()
@@ -64,15 +75,18 @@ def _free_port() -> int:
         return port
 
 
-def _wait_until_healthy(url: str) -> None:
+def _gets_healthy(server: Running) -> bool:
+    """False: it has ended."""
     for _ in range(300):
+        if server.process.poll() is not None:
+            return False
         try:
-            httpx.get(f"{url}/health", trust_env=False).raise_for_status()
+            httpx.get(f"{server.url}/health", trust_env=False).raise_for_status()
         except httpx.HTTPError:
             time.sleep(0.1)
         else:
-            return
-    raise AssertionError(f"{url} does not answer")
+            return True
+    raise AssertionError(f"{server.url} does not answer")
 
 
 @contextmanager

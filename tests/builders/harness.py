@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.builders.imported import Imported
+from tests.builders.waiting import alive
 
 REPOSITORY = Path(__file__).parents[2]
 FAKE_VLLM = Path(__file__).parent / "fake_vllm.py"
@@ -182,14 +183,6 @@ class Harness:
         workers = [int(line.split()[1]) for line in lines if line.startswith("worker ")]
         assert workers, "no server was started"
         return [worker for worker in workers if alive(worker)]
-
-
-def alive(process: int) -> bool:
-    try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 @pytest.fixture

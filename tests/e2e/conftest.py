@@ -78,6 +78,12 @@ def serving(folder: Path, arm: dict[str, Any], events: Path, *options: str) -> I
         yield server
 
 
+def events_of(file: Path) -> list[dict[str, Any]]:
+    """Whole lines of a file that may be growing, or not be there."""
+    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
 def refusal(folder: Path, arm: dict[str, Any], **settings: Any) -> str:
     """Start one server as `cpu.yaml` does, which has to end by itself; what it printed."""
     config, command, _ = _server_of(arm, folder / "events", **settings)

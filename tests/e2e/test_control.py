@@ -16,8 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.e2e.conftest import ROOT, serving
-from tests.e2e.test_full_disk import events_of
+from tests.e2e.conftest import ROOT, events_of, serving
 from tests.e2e.test_reload import answers
 from vllm_eplb_plugin.observe.status import FOLDER_VARIABLE, read_statuses
 

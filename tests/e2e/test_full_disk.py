@@ -1,19 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """A server whose events and recording find no room, and then no folder."""
 
-import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from safetensors import safe_open
 
 from eval.serving.server import Server
-from tests.e2e.conftest import serving
+from tests.e2e.conftest import events_of, serving
 from vllm_eplb_plugin.recording.reader import read_recordings
 
 ASYNC = {"name": "async", "eplb": {"use_async": True, "window_size": 10, "step_interval": 10}}
@@ -44,12 +42,6 @@ def fill(folder: Path) -> Path:
         while True:
             file.write(bytes(4096))
     return ballast
-
-
-def events_of(file: Path) -> list[dict[str, Any]]:
-    """Whole lines of a file that may be growing, or not be there."""
-    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def lost_windows(recording: Path) -> int:

@@ -16,7 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from eval.serving.process import ChildProcess
 from eval.serving.server import choose_port
-from tests.e2e.conftest import MODEL, ROOT, serving
+from tests.builders.waiting import wait_until
+from tests.e2e.conftest import MODEL, ROOT, events_of, serving
 from tests.e2e.requests import answers
 from vllm_eplb_plugin.observe.metrics.definitions import METRICS
 
@@ -58,13 +59,6 @@ def scrape(url: str) -> Series:
 
 def total(series: Series, name: str) -> float:
     return sum(series[f"vllm:eplb_{name}"].values())
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def told(series: Series) -> set[str]:
@@ -112,7 +106,7 @@ def test_figures_are_on_the_page_and_go_up_as_experts_move(
         # Several answer on one port, and tell the same: what is written, once the server is idle.
         file = tmp_path / "events" / "rank0.jsonl"
         for _ in range(10):
-            eventually(lambda: counted(scrape(server.url)) == written(file))
+            wait_until(lambda: counted(scrape(server.url)) == written(file))
         assert list(temporary.glob("eplb-*/vllm-eplb-*/rank*.json"))
 
 
@@ -129,8 +123,7 @@ def counted(series: Series) -> tuple[float, float]:
 def written(file: Path) -> tuple[float, float]:
     """The same from events."""
     finished, moved, plan = 0, 0, {}
-    for line in file.read_text().splitlines(keepends=True):
-        event = json.loads(line) if line.endswith("\n") else {"event": "cut off"}
+    for event in events_of(file):
         if event["event"] == "rearrangement_planned":
             plan = event
         elif event["event"] == "layer_committed":
@@ -181,9 +174,9 @@ def test_prometheus_reads_them_and_its_rules_are_content(tmp_path: Path) -> None
 
         with ChildProcess(command, {}, tmp_path / "prometheus.log"):
             answers(server.url)
-            eventually(lambda: _is_up(lambda: value("vllm:eplb_moved_experts_total") > 0), 60)
+            wait_until(lambda: _is_up(lambda: value("vllm:eplb_moved_experts_total") > 0), 60)
             answers(server.url)
-            eventually(lambda: value("rate(vllm:eplb_model_thread_seconds_total[10s])") > 0)
+            wait_until(lambda: value("rate(vllm:eplb_model_thread_seconds_total[10s])") > 0)
             alerts = [rule for group in ask("rules")["groups"] for rule in group["rules"]]
             assert len(alerts) == 8
             assert {rule["health"] for rule in alerts} == {"ok"}

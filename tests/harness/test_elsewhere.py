@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs of ``python -m eval`` whose servers run elsewhere and are only asked."""
 
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -353,5 +354,6 @@ def test_events_by_another_clock_are_refused(harness: Harness) -> None:
         said = missing(harness, url_config(servers, events=harness.folder / "events"))
         by_metrics = harness.run(config=url_config(servers))
 
-    assert "the server's clock is 60 s ahead of this machine's" in said
+    # The time of an answer has whole seconds, and was told somewhere on the way.
+    assert re.search("the server's clock is (59|60|61) s ahead of this machine's", said)
     assert by_metrics.returncode == 3, by_metrics.stdout + by_metrics.stderr

@@ -102,7 +102,9 @@ def fill_disk(harness: Harness) -> Iterator[Callable[[int], subprocess.Completed
 
     def run(left: int) -> subprocess.CompletedProcess[str]:
         few = ("--set", "tasks.gsm8k={name: gsm8k, questions: 20, fewshot: 20}")
-        started = harness.start(*few, seconds_to_start=3)
+        # A result that does not fit into what the server's record leaves.
+        large = ("--set", f"serve.environment.NOTE={'x' * 8192}") if left == 0 else ()
+        started = harness.start(*few, *large, seconds_to_start=3)
         log = folder / "small/arms/off/server.log"
         while not log.exists() and started.poll() is None:
             time.sleep(0.05)

@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
@@ -18,7 +17,7 @@ import pytest
 from eval.serving.leftovers import RECORD, Record, end_recorded, identity, read_record
 from eval.serving.process import ChildProcess
 from eval.serving.process_table import belonging_to, is_same, process
-from tests.builders.harness import alive
+from tests.builders.waiting import alive, wait_until
 
 pytestmark = pytest.mark.usefixtures("default_signals")
 
@@ -40,7 +39,7 @@ touch $TMPDIR/socket
 sleep 600 & echo process $!
 setsid sleep 600 & sleep 0.1; echo process $!
 trap '' TERM
-(while true; do sleep 1; done) & echo process $!
+sleep 600 & echo process $!
 echo process $$
 echo all
 wait
@@ -58,13 +57,6 @@ os.fork()
 print("segment", segment._name, flush=True)
 time.sleep(600)
 """
-
-
-def wait_until(reached: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 class Started:
@@ -230,7 +222,7 @@ def test_a_killed_process_s_shared_memory_was_seen_before(tmp_path: Path) -> Non
 def test_what_a_process_leaves_ends_some_time_after_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eval.serving.process._SECONDS_FOR_ORPHANS", 1.0)
+    monkeypatch.setattr("eval.serving.process._SECONDS_FOR_ORPHANS", 5.0)
     log = tmp_path / "log"
     with ChildProcess(["sh", "-c", "sleep 600 & echo child $!; exit 3"], {}, log) as started:
         assert started.wait() == 3

@@ -6,24 +6,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.builders.harness import Harness, alive, gsm8k_task, small_config
+from tests.builders.harness import Harness, gsm8k_task, small_config
+from tests.builders.waiting import alive, wait_until
 
 pytestmark = pytest.mark.usefixtures("default_signals")
 
 ROOT = Path(__file__).parents[2]
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-
-
-def wait_until(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def interrupt(process: "subprocess.Popen[str]", *signals: signal.Signals) -> str:

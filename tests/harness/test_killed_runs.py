@@ -12,7 +12,7 @@ import pytest
 
 from eval.serving.leftovers import RECORD
 from tests.builders.harness import Harness, gsm8k_task, small_config
-from tests.harness.test_guardian import wait_until
+from tests.builders.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("default_signals")
 

@@ -13,6 +13,7 @@ import pytest
 
 from eval.interrupts import interrupts_raise, interrupts_wait
 from eval.serving.process import ChildProcess, last_lines
+from tests.builders.waiting import alive, wait_until
 
 pytestmark = pytest.mark.usefixtures("default_signals")
 
@@ -32,25 +33,12 @@ def wait_for(log: Path, text: str) -> str:
     return log.read_text()
 
 
-def gone(process: int) -> bool:
-    """Whether the process ends soon: a killed one takes a moment to disappear."""
-    for _ in range(250):
-        try:
-            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-        except FileNotFoundError:
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.02)
-    return False
-
-
 def test_a_child_of_the_child_is_stopped_too(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with ChildProcess(["sh", "-c", "sleep 600 & echo child $!; wait"], {}, log):
         grandchild = int(wait_for(log, "\n").split()[1])
 
-    assert gone(grandchild)
+    wait_until(lambda: not alive(grandchild))
 
 
 @pytest.mark.parametrize("moment", ["start", "restart"])
@@ -72,7 +60,7 @@ def test_an_interrupt_while_a_process_starts_leaves_none(
         child.restart()
 
     assert len(started) == (1 if moment == "start" else 2)
-    assert all(gone(pid) for pid in started)
+    wait_until(lambda: not any(map(alive, started)))
 
 
 def test_an_interrupt_between_end_and_new_start_stays_an_interrupt(
@@ -97,7 +85,7 @@ def test_what_a_dead_child_left_is_stopped(tmp_path: Path) -> None:
         assert process.wait() == 4
         grandchild = int(wait_for(log, "\n").split()[1])
 
-    assert gone(grandchild)
+    wait_until(lambda: not alive(grandchild))
     assert process.wait() == 4
 
 

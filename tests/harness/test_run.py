@@ -240,10 +240,10 @@ def test_a_server_that_lost_a_port_and_then_dies_of_something_else_is_given_up(
 
 
 def test_a_server_that_never_gets_healthy_is_given_up(harness: Harness) -> None:
-    ended = harness.run("--set", "serve.start_timeout=2", seconds_to_start=60)
+    ended = harness.run("--set", "serve.start_timeout=5", seconds_to_start=60)
 
     assert ended.returncode == 2
-    assert "not healthy after serve.start_timeout, 2 s" in ended.stdout
+    assert "not healthy after serve.start_timeout, 5 s" in ended.stdout
     assert harness.workers_alive() == []
 
 

@@ -6,12 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
+from tests.builders.waiting import alive, wait_until
 from vllm_eplb_plugin.observe.front_end_process import VARIABLE, has_ended, mark_front_end
 
 FRONT_END = """
@@ -62,20 +61,6 @@ end_server(told, started)
 """
 
 
-def wait_until(what: Callable[[], bool]) -> bool:
-    until = time.monotonic() + 60
-    while not what() and time.monotonic() < until:
-        time.sleep(0.05)
-    return what()
-
-
-def lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
-
-
 def test_all_that_a_killed_front_end_has_started_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     stranger = subprocess.Popen(["VLLM::Worker", "-c", STAYS], executable=sys.executable)
@@ -84,12 +69,12 @@ def test_all_that_a_killed_front_end_has_started_ends(monkeypatch: pytest.Monkey
     assert front_end.stdout is not None
     *pids, of_the_program = [int(pid) for pid in front_end.stdout.readline().split()]
     assert front_end.stdout.readline() == "looked\n"
-    assert all(map(lives, pids))
+    assert all(map(alive, pids))
     front_end.kill()
     front_end.wait()
     try:
-        assert wait_until(lambda: not any(map(lives, pids)))
-        assert stranger.poll() is None and lives(of_the_program)
+        wait_until(lambda: not any(map(alive, pids)))
+        assert stranger.poll() is None and alive(of_the_program)
     finally:
         os.kill(of_the_program, signal.SIGKILL)
         stranger.kill()
