@@ -21,7 +21,7 @@ from vllm_eplb_plugin.transfer.surviving import LayerFailedError
 logger = logging.getLogger("vllm.eplb_plugin")
 
 _POLL_SECONDS = 0.05
-_SECONDS_TO_BE_KNOWN = 5.0
+_SECONDS_TO_BE_KNOWN = 3.0
 """How long a worker waits for the other ranks to know why its layer has not come."""
 
 

@@ -8,7 +8,6 @@ would block as well. A store needs nobody's help but that of the rank that keeps
 import contextlib
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,9 @@ from vllm.distributed.parallel_state import get_ep_group
 
 from vllm_eplb_plugin.engine.rendezvous import store_of
 from vllm_eplb_plugin.observe.pulse import Heard, Pulse
+
+_READ_WITHIN = 1.25
+"""Pulses: others read once in each of theirs, which may begin a little late."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,17 @@ class Heartbeat:
         """EP rank of this process."""
         self.waits_since: float | None = None
         """Since when the store has not answered, by `time.monotonic`; None: it has."""
-        self.told: Pulse | None = None
-        """What the others have read of this rank, unless a pulse of theirs is a whole one late."""
         self._pulse, self._seconds = pulse, seconds
         self._connection: _Connection | None = None
-        self._sent: deque[Pulse] = deque(maxlen=3)
+        self._sent: list[tuple[float, Pulse]] = []
         self._ended = threading.Event()
         threading.Thread(target=self._run, name="eplb-heartbeat", daemon=True).start()
+
+    @property
+    def told(self) -> Pulse | None:
+        """What the others have read of this rank, unless they are late; any thread may ask."""
+        until = time.monotonic() - _READ_WITHIN * self._seconds
+        return next((pulse for at, pulse in reversed(self._sent) if at <= until), None)
 
     def end(self) -> None:
         """Let the thread end, without waiting for it."""
@@ -99,6 +105,4 @@ class Heartbeat:
             before = heard[rank]
             if before is None or before.pulse.number != pulse.number:
                 heard[rank] = Heard(pulse, now)
-        self._sent.append(mine)
-        self.heard = heard
-        self.told = self._sent[0] if len(self._sent) == self._sent.maxlen else None
+        self.heard, self._sent = heard, [*self._sent[-2:], (now, mine)]
