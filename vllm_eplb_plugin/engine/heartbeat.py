@@ -66,22 +66,30 @@ class Heartbeat:
         self._pulse, self._seconds = pulse, seconds
         self._connection: _Connection | None = None
         self._sent: list[tuple[float, Pulse]] = []
-        self._ended = threading.Event()
+        self._due, self._ends = threading.Event(), False
         threading.Thread(target=self._run, name="eplb-heartbeat", daemon=True).start()
 
-    @property
-    def told(self) -> Pulse | None:
-        """What the others have read of this rank, unless they are late; any thread may ask."""
-        until = time.monotonic() - _READ_WITHIN * self._seconds
-        return next((pulse for at, pulse in reversed(self._sent) if at <= until), None)
+    def have_read(self, what: Callable[[Pulse], bool]) -> bool:
+        """Say whether the others have read such a pulse of this rank, unless they are late.
+
+        One that has not been sent is at once; any thread may ask.
+        """
+        sent = [at for at, pulse in self._sent if what(pulse)]
+        if not sent:
+            self._due.set()
+        return bool(sent) and time.monotonic() - sent[0] > _READ_WITHIN * self._seconds
 
     def end(self) -> None:
         """Let the thread end, without waiting for it."""
-        self._ended.set()
+        self._ends = True
+        self._due.set()
 
     def _run(self) -> None:
         number = 0
-        while not self._ended.wait(self._seconds if number else 0):
+        while True:
+            self._due.clear()
+            if self._ends:
+                return
             number += 1
             if self.waits_since is None:
                 self.waits_since = time.monotonic()
@@ -89,6 +97,7 @@ class Heartbeat:
             with contextlib.suppress(RuntimeError, ValueError, AssertionError):
                 self._exchange(self._pulse(number))
                 self.waits_since = None
+            self._due.wait(self._seconds)
 
     def _exchange(self, mine: Pulse) -> None:
         group = get_ep_group()
@@ -105,4 +114,4 @@ class Heartbeat:
             before = heard[rank]
             if before is None or before.pulse.number != pulse.number:
                 heard[rank] = Heard(pulse, now)
-        self.heard, self._sent = heard, [*self._sent[-2:], (now, mine)]
+        self.heard, self._sent = heard, [*self._sent[-3:], (now, mine)]

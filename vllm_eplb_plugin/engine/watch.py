@@ -89,8 +89,7 @@ class Watch:
             reason: Which is in `gives_up` or in the power.
             since: When it came up, by `time.monotonic`.
         """
-        told = self._heartbeat.told
-        known = told is not None and told.gives_up == reason
+        known = self._heartbeat.have_read(lambda pulse: pulse.gives_up == reason)
         return known or time.monotonic() - since > _SECONDS_TO_BE_KNOWN
 
     @property
