@@ -52,6 +52,8 @@ def running(
             )
             if _gets_healthy(server):
                 break
+        else:
+            raise AssertionError(f"the server ended, see {log.name}")
         yield server
 
 
