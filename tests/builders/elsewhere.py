@@ -3,7 +3,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import IO, Any, NamedTuple
 
 import httpx
 
+from eval.serving.server import choose_port
 from tests.builders.harness import FAKE_VLLM, small_config
 
 EPLB = {"window_size": 10, "step_interval": 10, "num_redundant_experts": 4}
@@ -47,9 +47,7 @@ def running(
     environment = {**os.environ, "FAKE_VLLM": json.dumps({"worker_seconds": "0", **behaviour})}
     with (folder / f"{name}-elsewhere.log").open("wb") as log, ExitStack() as started:
         for _ in range(3):  # again where another process took the port before it listened there
-            server = started.enter_context(
-                _started(command, environment, log, port or _free_port())
-            )
+            server = started.enter_context(_started(command, environment, log, choose_port(port)))
             if _gets_healthy(server):
                 break
         else:
@@ -68,13 +66,6 @@ def _started(
     finally:
         process.kill()
         process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _gets_healthy(server: Running) -> bool:

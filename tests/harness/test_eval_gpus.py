@@ -4,10 +4,11 @@
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
+
+from tests.builders.waiting import wait_until
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "eval-gpus"
 # What it notes says that it is ready for a signal.
@@ -68,10 +69,7 @@ def test_one_that_fails_is_enough(script: Script, fails: str) -> None:
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_run_and_the_script(script: Script, sent: signal.Signals) -> None:
     process = script.start(each="60")
-    deadline = time.monotonic() + 20
-    while not script.noted():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(script.noted, 20)
     process.send_signal(sent)
 
     assert process.wait(20) == 2

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,7 @@ time.sleep(600)
 
 
 def wait_for(log: Path, text: str) -> str:
-    deadline = time.monotonic() + 30
-    while text not in log.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: text in log.read_text(), 30)
     return log.read_text()
 
 

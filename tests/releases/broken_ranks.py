@@ -15,7 +15,7 @@ from vllm_eplb_plugin.observe.events import (
 )
 
 WARN, GIVE_UP = 1.0, 3.0
-LATE = 6.0
+LATE = 2.0
 """What is noticed is so within its limit and this many seconds."""
 STRUCK_IN = 2
 

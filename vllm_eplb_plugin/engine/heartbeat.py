@@ -65,19 +65,21 @@ class Heartbeat:
         """Since when the store has not answered, by `time.monotonic`; None: it has."""
         self._pulse, self._seconds = pulse, seconds
         self._connection: _Connection | None = None
-        self._sent: list[tuple[float, Pulse]] = []
+        self._told: tuple[str | None, float] = (None, 0.0)
+        """The reason to give up that was sent last, and since when it is, by `time.monotonic`."""
         self._due, self._ends = threading.Event(), False
         threading.Thread(target=self._run, name="eplb-heartbeat", daemon=True).start()
 
-    def have_read(self, what: Callable[[Pulse], bool]) -> bool:
-        """Say whether the others have read such a pulse of this rank, unless they are late.
+    def have_read(self, reason: str) -> bool:
+        """Say whether the others have read why this rank gives up, unless they are late.
 
-        One that has not been sent is at once; any thread may ask.
+        A reason that has not been sent is at once; any thread may ask.
         """
-        sent = [at for at, pulse in self._sent if what(pulse)]
-        if not sent:
+        told, since = self._told
+        if told != reason:
             self._due.set()
-        return bool(sent) and time.monotonic() - sent[0] > _READ_WITHIN * self._seconds
+            return False
+        return time.monotonic() - since > _READ_WITHIN * self._seconds
 
     def end(self) -> None:
         """Let the thread end, without waiting for it."""
@@ -114,4 +116,6 @@ class Heartbeat:
             before = heard[rank]
             if before is None or before.pulse.number != pulse.number:
                 heard[rank] = Heard(pulse, now)
-        self.heard, self._sent = heard, [*self._sent[-3:], (now, mine)]
+        self.heard = heard
+        if mine.gives_up != self._told[0]:
+            self._told = (mine.gives_up, now)

@@ -89,8 +89,7 @@ class Watch:
             reason: Which is in `gives_up` or in the power.
             since: When it came up, by `time.monotonic`.
         """
-        known = self._heartbeat.have_read(lambda pulse: pulse.gives_up == reason)
-        return known or time.monotonic() - since > _SECONDS_TO_BE_KNOWN
+        return self._heartbeat.have_read(reason) or time.monotonic() - since > _SECONDS_TO_BE_KNOWN
 
     @property
     def some_worker_is_stuck(self) -> bool:
